@@ -1,0 +1,17 @@
+"""Reward-weighted regression, AIF's forward-EM projection (eq. 6).
+
+Command:  python launch/tpu_run.py --config=rwr_aif:mini --workdir=runs/rwr
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3 (AIF appendix A).
+"""
+
+from configs.shared import aif
+
+PAPER = aif.PAPER
+SCALES = ("mini", "paper")
+
+
+def get_config(scale: str = "paper"):
+    c = aif.base(scale)
+    c.align.method = "rwr"
+    c.align.eta, c.align.gamma = 1.0, 0.0  # r_lin = eta r + gamma, section 3.2
+    return c

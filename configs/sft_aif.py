@@ -1,0 +1,16 @@
+"""SFT on the generator's own samples, no reward signal: AIF's baseline.
+
+Command:  python launch/tpu_run.py --config=sft_aif:mini --workdir=runs/sft
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3 (AIF appendix A).
+"""
+
+from configs.shared import aif
+
+PAPER = aif.PAPER
+SCALES = ("mini", "paper")
+
+
+def get_config(scale: str = "paper"):
+    c = aif.base(scale)
+    c.align.method = "sft"
+    return c

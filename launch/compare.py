@@ -1,0 +1,48 @@
+"""Compares alignment methods on equal terms, over several seeds.
+
+    python launch/compare.py --configs=sft_aif,rwr_aif,dpo_aif --scale=mini --seeds=3 \\
+        --workdir=runs/compare
+
+One pre-training and one labelled set a seed are shared by the methods; hyper-parameters are
+chosen on validation prompts (the configs' `search` section). WORKDIR gets comparison.md (the
+paper's Table 2 and Figure 5 with intervals over seeds and prompts), *.csv, evaluation.json and
+report.html. A stopped comparison goes on when the same command is given again.
+"""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags
+
+from vidpref.stages import program
+
+_CONFIGS = flags.DEFINE_list("configs", None, "Names in configs/, separated by commas.")
+_SCALE = flags.DEFINE_string("scale", "mini", "Scale of every config: mini or paper.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Training seeds.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 2, "Rounds of every method.", lower_bound=1)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this comparison.")
+
+
+def main(overrides: Sequence[str]) -> None:
+    if not _CONFIGS.value:
+        raise app.UsageError("--configs=NAME,NAME,... is missing.")
+    if not _WORKDIR.value:
+        raise app.UsageError("--workdir=FOLDER is missing.")
+
+    from vidpref.stages import compare, report
+    from vidpref.stages.artifacts import locked
+
+    configs = compare.load_configs(_CONFIGS.value, _SCALE.value, overrides)
+    workdir = Path(_WORKDIR.value)
+    program.start_devices(workdir)
+    with locked(workdir):
+        found = compare.compare(configs, workdir, seeds=_SEEDS.value, rounds=_ROUNDS.value)
+        command = shlex.join(["python", *sys.argv])
+        path = report.write_comparison_report(found, configs, workdir, command=command)
+    print(f"report: {path}")
+
+
+if __name__ == "__main__":
+    program.launch(main)

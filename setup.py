@@ -1,0 +1,50 @@
+"""Installation: `pip install -e .`; extras: `[test]` runs the tests, `[plan]` compiles TPU programs."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="vidpref",
+    version="0.1.0",
+    description="Preference alignment of text-to-video generators in JAX, for TPU pods and GPUs",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["vidpref", "vidpref.*"]),
+    package_data={"vidpref": ["evaluation/templates/*"]},
+    install_requires=[
+        "jax>=0.10.2,<0.12",
+        "flax>=0.12.8,<0.14",
+        "optax>=0.2.8,<0.3",
+        "orbax-checkpoint>=0.12.8,<0.13",
+        "transformers>=5.23,<6",
+        "tensorflow-datasets>=4.9.10,<5",
+        "grain>=0.2.18,<0.3",
+        "array_record>=0.8.3,<0.9",
+        "ml_collections>=1.1,<2",
+        "absl-py>=2.3,<3",
+        "jaxtyping>=0.3.9,<0.4",
+        "numpy>=2.0,<3",
+        "scipy>=1.15,<2",
+        "av>=16,<19",
+        "pandas>=2.3,<4",
+        "pyarrow>=20,<27",
+        "jinja2>=3.1,<4",
+        "importlib_resources>=6",  # tensorflow-datasets imports it without asking for it
+        "matplotlib>=3.10,<4",
+        "tensorboardX>=2.6.2,<3",
+        "tqdm>=4.67,<5",
+    ],
+    extras_require={
+        "test": [
+            "pytest>=9,<10",
+            "beartype>=0.22,<0.24",
+            "diffusers>=0.42,<0.43",
+            "peft>=0.21,<0.22",
+            "playwright>=1.60,<2",
+            "ruff>=0.17,<0.18",
+            "torch==2.13.0",
+        ],
+        "plan": ["libtpu>=0.0.42,<0.1"],
+        "tpu": ["jax[tpu]"],
+        "cuda": ["jax[cuda13]"],
+    },
+)

@@ -1,0 +1,131 @@
+import copy
+import itertools
+import json
+import time
+
+import numpy as np
+import pytest
+from absl import flags
+
+from vidpref.datasets.pipeline import training_batches
+from vidpref.datasets.records import RecordFile, write_records
+
+
+class Numbers:
+    """Rows that carry their own number."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        assert 0 <= index < self.count
+        return {"n": np.int64(index), "x": np.full((2, 3), index, np.float32)}
+
+
+def _take(iterator, count):
+    return [next(iterator)["n"].tolist() for _ in range(count)]
+
+
+def _twice(row):
+    return row | {"x": row["x"] * 2}
+
+
+def test_batches_are_stacked_rows():
+    batch = next(training_batches(Numbers(10), batch_size=4, seed=0, transform=_twice))
+    assert batch["n"].shape == (4,)
+    assert batch["x"].shape == (4, 2, 3)
+    np.testing.assert_array_equal(batch["x"][:, 0, 0], 2.0 * batch["n"])
+
+
+def test_every_row_once_an_epoch_and_every_epoch_in_another_order():
+    rows = np.concatenate(_take(training_batches(Numbers(20), batch_size=5, seed=3), 12))
+    epochs = rows.reshape(3, 20)
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(20))
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert list(epochs[0]) != list(range(20))
+
+
+def test_the_order_depends_on_the_seed_alone():
+    one = _take(training_batches(Numbers(50), batch_size=5, seed=1), 20)
+    assert one == _take(training_batches(Numbers(50), batch_size=5, seed=1), 20)
+    assert one != _take(training_batches(Numbers(50), batch_size=5, seed=2), 20)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_a_small_source_repeats_within_a_batch(count):
+    rows = np.concatenate(_take(training_batches(Numbers(count), batch_size=8, seed=0), count))
+    assert np.bincount(rows, minlength=count).tolist() == [8] * count
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_the_global_batch(processes):
+    whole = _take(training_batches(Numbers(30), batch_size=8, seed=5), 10)
+    parts = [
+        _take(training_batches(Numbers(30), batch_size=8, seed=5, shard=(i, processes)), 10)
+        for i in range(processes)
+    ]
+    joined = [list(itertools.chain(*shares)) for shares in zip(*parts, strict=True)]
+    assert joined == whole
+
+
+def test_state_resumes_exactly():
+    iterator = training_batches(Numbers(17), batch_size=5, seed=9)
+    _take(iterator, 6)
+    state = json.loads(json.dumps(iterator.get_state()))
+    expected = _take(iterator, 10)
+    fresh = training_batches(Numbers(17), batch_size=5, seed=9)
+    fresh.set_state(copy.deepcopy(state))
+    assert _take(fresh, 10) == expected
+    _take(fresh, 3)
+    fresh.set_state(state)  # also back in time, on a used iterator
+    assert _take(fresh, 10) == expected
+
+
+def test_worker_processes_give_the_same_batches():
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    expected = _take(training_batches(Numbers(11), batch_size=4, seed=2), 8)
+    iterator = training_batches(Numbers(11), batch_size=4, seed=2, workers=2)
+    assert _take(iterator, 3) == expected[:3]
+    state = iterator.get_state()
+    assert _take(iterator, 5) == expected[3:]
+    iterator.set_state(state)
+    assert _take(iterator, 5) == expected[3:]
+    iterator.close()
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="the source has no rows"):
+        training_batches(Numbers(0), batch_size=4, seed=0)
+    with pytest.raises(ValueError, match="batch_size=6 must be positive and divide over 4"):
+        training_batches(Numbers(8), batch_size=6, seed=0, shard=(0, 4))
+    with pytest.raises(ValueError, match="batch_size=0"):
+        training_batches(Numbers(8), batch_size=0, seed=0)
+    with pytest.raises(ValueError, match="index must be below the count"):
+        training_batches(Numbers(8), batch_size=4, seed=0, shard=(2, 2))
+
+
+def test_errors_of_a_row_reach_the_caller():
+    def fail(row):
+        raise ValueError(f"row {row['n']} is bad")
+
+    with pytest.raises(ValueError, match="row 0 is bad"):
+        next(training_batches(Numbers(1), batch_size=1, seed=0, transform=fail))
+
+
+def test_mini_clips_are_read_quickly(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "clips.array_record"
+    clips = rng.integers(0, 256, (500, 8, 16, 16, 3), np.uint8)
+    write_records(path, ({"video": clip, "n": i} for i, clip in enumerate(clips)))
+    iterator = training_batches(RecordFile(path), batch_size=32, seed=0)
+    next(iterator)
+    start = time.process_time()  # a loaded machine must not fail the test
+    for _ in range(100):
+        batch = next(iterator)
+    assert 3200 / (time.process_time() - start) > 2000
+    np.testing.assert_array_equal(batch["video"], clips[batch["n"]])

@@ -1,0 +1,58 @@
+"""Small generators, and parameters that are random everywhere (zero-initialised layers too)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vidpref.models.condition import Condition
+from vidpref.models.dit import DiT
+from vidpref.models.unet3d import UNet3D
+
+CLIP = (4, 8, 8, 3)
+TEXT = (5, 6)
+
+UNET = {
+    "features": (16, 32),
+    "blocks": (2, 2),
+    "spatial": (True, True),
+    "temporal": (True, True),
+    "cross": (True, True),
+    "head_dim": 8,
+    "cond_dim": 32,
+    "groups": 4,
+    "patch": (1, 2, 2),
+}
+DIT = {"patch": (2, 4, 4), "width": 24, "layers": 2, "head_dim": 8, "cond_dim": 16}
+
+
+def make_condition(seed: int, b: int, *, low_res: bool = False) -> Condition:
+    keys = jax.random.split(jax.random.key(seed), 3)
+    t, h, w, c = CLIP
+    return Condition(
+        text=jax.random.normal(keys[0], (b, *TEXT)),
+        text_mask=jnp.arange(TEXT[0])[None] < jnp.array([3, 5, 1, 4])[:b, None],
+        first_frame=jax.random.uniform(keys[1], (b, h, w, c), minval=-1, maxval=1),
+        low_res=jax.random.normal(keys[2], (b, t, h // 2, w // 2, c)) if low_res else None,
+        low_res_tau=jnp.linspace(0.1, 0.4, b) if low_res else None,
+    )
+
+
+def randomize(params, seed: int = 0, scale: float = 0.1):
+    """Adds noise to every parameter, so that zero-initialised layers take part."""
+    leaves, tree = jax.tree.flatten(nn.unbox(params))
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    noisy = [x + scale * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, noisy)
+
+
+def build(name: str, **fields):
+    module, base = {"unet3d": (UNet3D, UNET), "dit": (DiT, DIT)}[name]
+    return module(channels=3, text_dim=TEXT[1], **{**base, **fields})
+
+
+@pytest.fixture
+def inputs():
+    """A batch of two: (x, tau, condition)."""
+    x = jax.random.normal(jax.random.key(1), (2, *CLIP))
+    return x, jnp.array([0.2, 0.7]), make_condition(2, 2)

@@ -1,0 +1,249 @@
+"""The loss against closed forms in NumPy float64, with a network of two parameters."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from vidpref.diffusion.ddpm import DDPM
+from vidpref.training.alignment import make_alignment_loss
+from vidpref.typing import Array
+
+B, CLIP = 4, (2, 4, 4, 3)
+PROCESS = DDPM("cosine", prediction="x0")
+POLICY = {"scale": jnp.float32(0.6), "text": jnp.float32(0.3)}
+REFERENCE = {"scale": jnp.float32(0.5), "text": jnp.float32(0.1)}
+
+
+@flax.struct.dataclass
+class Words:
+    text: Array
+    text_mask: Array
+    low_res: Array | None = None
+    low_res_tau: Array | None = None
+
+    def repeat(self, k):
+        return jax.tree.map(lambda x: jnp.repeat(x, k, axis=0), self)
+
+    def without_text(self):
+        return self.replace(text_mask=jnp.zeros_like(self.text_mask))
+
+
+def make_condition(batch):
+    low_res = batch.get("low_res")
+    low_res = None if low_res is None else low_res.astype(jnp.float32) / 127.5 - 1.0
+    return Words(batch["text"], batch["text_mask"], low_res)
+
+
+def words_of(condition):
+    return (condition.text * condition.text_mask[:, :, None]).mean(axis=(1, 2))
+
+
+class Network:
+    """`scale x_tau + text mean(words)`; remembers what it was called with."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, params, x_tau, tau, condition):
+        self.calls.append((np.asarray(x_tau, np.float64), np.asarray(tau), condition))
+        text = words_of(condition).reshape(-1, 1, 1, 1, 1)
+        return params["scale"] * x_tau + params["text"] * text
+
+
+def draw_batch(k, seed=0, **extra):
+    rng = np.random.default_rng(seed)
+    return {
+        "clips": rng.integers(0, 256, (B, k, *CLIP), dtype=np.uint8),
+        "text": rng.normal(size=(B, 5, 6)).astype(np.float32),
+        "text_mask": rng.uniform(size=(B, 5)) < 0.7,
+        "reward": rng.uniform(size=(B, k)).astype(np.float32),
+        **extra,
+    }
+
+
+def make(network, objective, hyper, **kwargs):
+    settings = {"error_in": None, "reduction": "mean", **kwargs}
+    return make_alignment_loss(
+        network, PROCESS, objective, hyper, make_condition=make_condition, **settings
+    )
+
+
+def errors_and_slopes(call, params, batch):
+    """Errors [b, k] of the network and their derivative by each parameter, in float64."""
+    x, _, condition = call
+    k = batch["clips"].shape[1]
+    x0 = (batch["clips"].astype(np.float64) / 127.5 - 1).reshape(B * k, *CLIP)
+    text = np.asarray(words_of(condition), np.float64).reshape(-1, 1, 1, 1, 1)
+    difference = float(params["scale"]) * x + float(params["text"]) * text - x0
+    mean = lambda a: a.mean(axis=(1, 2, 3, 4)).reshape(B, k)  # noqa: E731
+    slopes = {"scale": mean(2 * difference * x), "text": mean(2 * difference * text)}
+    return mean(difference**2), slopes
+
+
+def value_and_gradient(loss_fn, batch, frozen, seed=0):
+    (loss, metrics), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
+        POLICY, frozen, batch, jax.random.key(seed)
+    )
+    return loss, metrics, gradient
+
+
+def test_sft_equals_the_closed_form():
+    network, batch = Network(), draw_batch(1)
+    loss, _, gradient = value_and_gradient(make(network, "sft", {}), batch, {})
+    (call,) = network.calls
+    errors, slopes = errors_and_slopes(call, POLICY, batch)
+    np.testing.assert_allclose(loss, errors.mean(), rtol=1e-5)
+    for name in POLICY:
+        np.testing.assert_allclose(gradient[name], slopes[name].mean(), rtol=1e-4, atol=1e-6)
+
+
+def test_rwr_equals_the_closed_form_and_skips_padding():
+    weight = np.float32([1, 0, 1, 1])
+    network, batch = Network(), draw_batch(1, weight=weight)
+    loss_fn = make(network, "rwr", {"eta": 2, "gamma": 0.5})
+    loss, metrics, gradient = value_and_gradient(loss_fn, batch, {})
+    (call,) = network.calls
+    errors, slopes = errors_and_slopes(call, POLICY, batch)
+    factor = (2 * batch["reward"] + 0.5)[:, 0] * weight / 3
+    np.testing.assert_allclose(loss, factor @ errors[:, 0], rtol=1e-5)
+    for name in POLICY:
+        np.testing.assert_allclose(gradient[name], factor @ slopes[name][:, 0], rtol=1e-4)
+    np.testing.assert_allclose(metrics["weight"], factor.sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("error_in", ["x0", "v"])
+def test_dpo_equals_the_closed_form(error_in, reduction):
+    beta, nll_weight = 4.0, 0.25
+    network, batch = Network(), draw_batch(2)
+    hyper = {"beta": beta, "nll_weight": nll_weight}
+    loss_fn = make(network, "dpo", hyper, error_in=error_in, reduction=reduction)
+    frozen = {"reference": REFERENCE}
+    loss, metrics, gradient = value_and_gradient(loss_fn, batch, frozen)
+
+    of_reference, of_policy = network.calls
+    reference, _ = errors_and_slopes(of_reference, REFERENCE, batch)
+    policy, slopes = errors_and_slopes(of_policy, POLICY, batch)
+    _, sigma = PROCESS.alpha_sigma(of_policy[1].astype(np.float64).reshape(B, 2))
+    factor = np.prod(CLIP) if reduction == "sum" else 1.0
+    factor = factor / sigma**2 if error_in == "v" else np.full((B, 2), factor)
+    d = factor * (policy - reference)
+    logit = beta / 2 * (d[:, 1] - d[:, 0])
+    winner = factor[:, 0] * policy[:, 0]
+    expected = -scipy.special.log_expit(logit).mean() + nll_weight * winner.mean()
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+    pull = beta / 2 * scipy.special.expit(-logit)
+    for name in POLICY:
+        s = factor * slopes[name]
+        slope = (pull * (s[:, 0] - s[:, 1])).mean() + nll_weight * s[:, 0].mean()
+        np.testing.assert_allclose(gradient[name], slope, rtol=1e-3)
+    np.testing.assert_allclose(metrics["error_winner"], winner.mean(), rtol=1e-4)
+
+
+def test_dpo_of_the_reference_is_log_two():
+    network, batch = Network(), draw_batch(2)
+    loss_fn = make(network, "dpo", {"beta": 40.0})
+    loss, _, gradient = value_and_gradient(loss_fn, batch, {"reference": POLICY})
+    assert loss == np.float32(np.log(2))
+    _, slopes = errors_and_slopes(network.calls[-1], POLICY, batch)
+    for name, slope in slopes.items():
+        expected = 40.0 / 4 * (slope[:, 0] - slope[:, 1]).mean()
+        np.testing.assert_allclose(gradient[name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_policy_and_reference_see_the_same_clips_time_noise_and_text():
+    network, batch = Network(), draw_batch(2)
+    loss_fn = make(network, "dpo", {"beta": 1.0}, condition_dropout=0.5)
+    loss_fn(POLICY, {"reference": REFERENCE}, batch, jax.random.key(3))
+    first, second = network.calls
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+    x_tau, tau, condition = first
+    x_tau, tau = x_tau.reshape(B, 2, *CLIP), tau.reshape(B, 2)
+    np.testing.assert_array_equal(tau[:, 0], tau[:, 1])
+    alpha, sigma = (w.reshape(B, 1, 1, 1, 1, 1) for w in PROCESS.alpha_sigma(tau[:, 0]))
+    eps = (x_tau - alpha * (batch["clips"] / 127.5 - 1)) / sigma
+    np.testing.assert_allclose(eps[:, 0], eps[:, 1], atol=1e-4)
+    masks = np.asarray(condition.text_mask).reshape(B, 2, -1)
+    np.testing.assert_array_equal(masks[:, 0], masks[:, 1])
+
+
+def test_gradient_does_not_flow_into_the_reference():
+    loss_fn = make(Network(), "dpo", {"beta": 4.0})
+    frozen = {"reference": REFERENCE}
+    gradient = jax.grad(lambda f: loss_fn(POLICY, f, draw_batch(2), jax.random.key(0))[0])(frozen)
+    assert gradient == {"reference": {"scale": 0.0, "text": 0.0}}
+
+
+def test_dropout_takes_the_text_from_the_stated_share_of_rows():
+    batch = draw_batch(1)
+    batch = {name: np.repeat(value, 500, axis=0) for name, value in batch.items()}
+    network = Network()
+    make(network, "sft", {}, condition_dropout=0.25)(POLICY, {}, batch, jax.random.key(0))
+    ((_, _, condition),) = network.calls
+    kept = (np.asarray(condition.text_mask) == batch["text_mask"]).all(axis=1)
+    assert not np.asarray(condition.text_mask)[~kept].any()
+    # 2000 rows: a standard deviation is 0.0097. Rows without any word count as kept.
+    had_words = batch["text_mask"].any(axis=1)
+    np.testing.assert_allclose((~kept)[had_words].mean(), 0.25, atol=0.05)
+    np.testing.assert_array_equal(condition.text, batch["text"])
+
+
+def test_low_res_input_is_corrupted_up_to_the_stated_time():
+    b = 500
+    low_res = np.full((b, 2, 4, 4, 1), 255, np.uint8)
+    batch = draw_batch(1)
+    batch = {name: np.repeat(value, b // B, axis=0) for name, value in batch.items()}
+    batch["low_res"] = low_res
+    network = Network()
+    make(network, "sft", {}, low_res_augmentation=0.4)(POLICY, {}, batch, jax.random.key(0))
+    ((_, _, condition),) = network.calls
+    tau = np.asarray(condition.low_res_tau)
+    assert tau.min() >= 0
+    assert 0.38 < tau.max() <= 0.4
+    np.testing.assert_allclose(tau.mean(), 0.2, atol=0.03)
+    alpha, sigma = (w.reshape(-1, 1, 1, 1, 1) for w in PROCESS.alpha_sigma(tau))
+    noise = (np.asarray(condition.low_res) - alpha)[tau > 0.1] / sigma[tau > 0.1]
+    np.testing.assert_allclose([noise.mean(), noise.std()], [0.0, 1.0], atol=0.05)
+
+
+def test_without_augmentation_the_low_res_input_is_clean():
+    low_res = np.random.default_rng(1).integers(0, 256, (B, 2, 4, 4, 1), np.uint8)
+    batch = draw_batch(1, low_res=low_res)
+    network = Network()
+    make(network, "sft", {})(POLICY, {}, batch, jax.random.key(0))
+    ((_, _, condition),) = network.calls
+    np.testing.assert_array_equal(condition.low_res_tau, np.zeros(B))
+    np.testing.assert_allclose(condition.low_res, low_res / 127.5 - 1, atol=1e-6)
+
+
+def test_randomness_comes_from_the_key_alone():
+    apply = lambda params, x, tau, condition: params["scale"] * x  # noqa: E731
+    loss_fn = jax.jit(make(apply, "sft", {}))
+    batch = draw_batch(1)
+    first, again, other = (loss_fn(POLICY, {}, batch, jax.random.key(s))[0] for s in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_wrong_number_of_clips_is_named():
+    loss_fn = make(Network(), "dpo", {"beta": 1.0})
+    with pytest.raises(ValueError, match="dpo takes 2 clips a row, the batch has 1"):
+        loss_fn(POLICY, {"reference": REFERENCE}, draw_batch(1), jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("objective", "hyper", "settings", "message"),
+    [
+        ("dpo", {"beta": 0.0}, {}, "beta=0.0 must be > 0"),
+        ("dqo", {"beta": 1.0}, {}, "Did you mean 'dpo'"),
+        ("sft", {}, {"condition_dropout": 1.5}, "condition_dropout=1.5 must lie in"),
+        ("sft", {}, {"low_res_augmentation": -0.5}, "low_res_augmentation=-0.5 must lie in"),
+    ],
+)
+def test_wrong_settings_are_named_before_anything_runs(objective, hyper, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(Network(), objective, hyper, **settings)

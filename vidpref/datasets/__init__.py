@@ -1,0 +1,1 @@
+"""Clips and labels: decoding, sources, caches, pipelines, the mini world."""

@@ -1,0 +1,65 @@
+"""Training rows: k clips of one condition with their rewards, from any indexed clip records."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from vidpref.datasets.text import TextCache
+
+
+class Records(Protocol):
+    """Random access to records with at least `prompt` and `video` uint8 [t, h, w, c]."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict: ...
+
+
+class ClipRows:
+    """A grain source whose row is what `make_alignment_loss` takes, without the batch axis.
+
+    Args:
+        records: the clips. A record's `first_frame` conditions its row; where there is none, the
+            clip's own first frame does.
+        rows: for each row the indices of its k clips, winner first; all of one condition.
+        rewards: for each row the k rewards.
+        texts: embedding of every prompt.
+        high: train the super-resolution stage: `video_high` from `video`, no first frame.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        rows: Sequence[Sequence[int]],
+        rewards: Sequence[Sequence[float]],
+        texts: TextCache,
+        *,
+        high: bool = False,
+    ):
+        self._records, self._texts, self._high = records, texts, high
+        self._rows, self._rewards = np.asarray(rows), np.asarray(rewards, np.float32)
+        if self._rows.shape != self._rewards.shape or self._rows.ndim != 2:
+            raise ValueError(
+                f"rows {self._rows.shape} and rewards {self._rewards.shape} must both be [n, k]"
+            )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        records = [self._records[int(i)] for i in self._rows[index]]
+        first = records[0]
+        text, mask = self._texts[_text(first["prompt"])]
+        row = {"text": text, "text_mask": mask, "reward": self._rewards[index]}
+        if self._high:
+            row["clips"] = np.stack([r["video_high"] for r in records])
+            row["low_res"] = first["video"]
+        else:
+            row["clips"] = np.stack([r["video"] for r in records])
+            row["first_frame"] = first.get("first_frame", first["video"][0])
+        return row
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value  # TFDS gives bytes

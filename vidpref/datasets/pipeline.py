@@ -1,0 +1,84 @@
+"""Batches for training: infinite, shuffled anew every epoch, resumable to the batch, by grain."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import grain
+import numpy as np
+
+# A clip at paper scale is megabytes, so few batches wait, rather than grain's 500.
+_READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+# "Endless": grain's own infinite length overflows when batched by one.
+_EPOCHS = 2**30
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Random access to training rows: dicts of arrays and numbers of one shape each."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+def training_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    seed: int,
+    transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    workers: int = 0,
+    shard: tuple[int, int] = (0, 1),
+) -> grain.DatasetIterator:
+    """Returns an endless iterator of batches: dicts of arrays with the batch axis first.
+
+    Every row comes once an epoch, in an order that depends on the seed and the epoch alone; a
+    batch may reach over the end of an epoch, so a source smaller than a batch repeats in it. The
+    global batch is the same for any number of processes: process i of n gets its i-th n-th part.
+    `get_state()` is a small dict; after `set_state` the iterator goes on exactly there.
+
+    Args:
+        source: the rows.
+        batch_size: rows of the global batch.
+        seed: of the order.
+        transform: applied to every row.
+        workers: processes that read ahead (absl flags must be parsed); 0 reads in threads.
+        shard: (process index, process count) of this process.
+
+    Raises:
+        ValueError: the source is empty, or the batch does not divide over the processes.
+    """
+    process, processes = shard
+    if len(source) == 0:
+        raise ValueError("there is nothing to train on: the source has no rows")
+    if batch_size < 1 or batch_size % processes:
+        raise ValueError(
+            f"batch_size={batch_size} must be positive and divide over {processes} processes"
+        )
+    if not 0 <= process < processes:
+        raise ValueError(f"shard {shard}: the index must be below the count")
+    # Order and batching act on row numbers, which cost nothing; rows are read after the split.
+    share = batch_size // processes
+    numbers = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(_EPOCHS)
+    batches = numbers.batch(batch_size).map(
+        _Load(source, transform, slice(process * share, (process + 1) * share))
+    )
+    dataset = batches.to_iter_dataset(_READ)
+    if workers:
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        )
+    return iter(dataset)
+
+
+class _Load:
+    """Reads the rows of this process's part of a batch; a class, so that workers can be sent it."""
+
+    def __init__(self, source: Source, transform: Callable | None, part: slice):
+        self._source, self._transform, self._part = source, transform, part
+
+    def __call__(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        rows = [self._source[int(number)] for number in numbers[self._part]]
+        if self._transform is not None:
+            rows = [self._transform(row) for row in rows]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

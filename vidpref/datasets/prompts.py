@@ -1,0 +1,113 @@
+"""Prompt sets: text, category and split of each, from CSV."""
+
+import csv
+import dataclasses
+import difflib
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+CATEGORIES = {
+    "OR": "object removal",
+    "MO": "multiple objects",
+    "DO": "deformable object",
+    "DM": "directional movement",
+    "FD": "falling down",
+}
+SPLITS = ("train", "validation", "test")
+_COLUMNS = ("category", "split", "number", "prompt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A prompt of a set.
+
+    Attributes:
+        id: unique in its set, e.g. "OR-train-01".
+        text: the prompt.
+        category: a key of `CATEGORIES`.
+        split: "train", "validation" or "test".
+    """
+
+    id: str
+    text: str
+    category: str
+    split: str
+
+
+def load_prompts(path: str | os.PathLike) -> list[Prompt]:
+    """Reads a CSV with the columns category, split, number and prompt.
+
+    The same text may stand under several numbers (it does in AIF's set); an id may not.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a column is missing; a category, split or number is unknown; a number occurs
+            twice in its category and split; a text is empty. Names file and line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such prompt set")
+    prompts: dict[str, Prompt] = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]
+        if missing:
+            raise ValueError(
+                f"{path}: no column {', '.join(missing)}; a prompt set has {', '.join(_COLUMNS)}"
+            )
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            prompt = _prompt(row, where)
+            if prompt.id in prompts:
+                raise ValueError(f"{where}: {prompt.id} occurs twice")
+            prompts[prompt.id] = prompt
+    if not prompts:
+        raise ValueError(f"{path}: no prompt")
+    return list(prompts.values())
+
+
+def with_validation(prompts: Sequence[Prompt], fraction: float, seed: int) -> list[Prompt]:
+    """Moves a part of the train prompts to the split "validation", evenly over the categories.
+
+    Prompts of the same text move together, so that none is trained on and validated on.
+
+    Args:
+        prompts: in the order in which they are returned.
+        fraction: of each category's train texts, rounded to the nearest count.
+        seed: of the choice.
+
+    Raises:
+        ValueError: the fraction is not in [0, 1).
+    """
+    if not 0.0 <= fraction < 1.0:
+        raise ValueError(f"validation_fraction={fraction} must be in [0, 1)")
+    texts: dict[str, list[str]] = defaultdict(list)
+    for text, category in {p.text: p.category for p in prompts if p.split == "train"}.items():
+        texts[category].append(text)
+    rng = np.random.default_rng(seed)
+    chosen = set()
+    for _, group in sorted(texts.items()):
+        chosen.update(group[i] for i in rng.permutation(len(group))[: round(fraction * len(group))])
+    return [
+        dataclasses.replace(p, split="validation") if p.split == "train" and p.text in chosen else p
+        for p in prompts
+    ]
+
+
+def _prompt(row: dict[str, str], where: str) -> Prompt:
+    category, split = (row["category"] or "").strip(), (row["split"] or "").strip()
+    for name, value, known in (("category", category, CATEGORIES), ("split", split, SPLITS)):
+        if value not in known:
+            near = difflib.get_close_matches(value, known, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"{where}: unknown {name} {value!r}{hint}; known: {', '.join(known)}")
+    number, text = (row["number"] or "").strip(), (row["prompt"] or "").strip()
+    if not number.isdigit():
+        raise ValueError(f"{where}: number {number!r} is not a number")
+    if not text:
+        raise ValueError(f"{where}: the prompt is empty")
+    return Prompt(f"{category}-{split}-{int(number):02d}", text, category, split)

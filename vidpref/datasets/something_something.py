@@ -1,0 +1,150 @@
+"""Something-Something-V2 in its own layout: labels, files, and the clips of evaluation prompts."""
+
+import collections
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vidpref.datasets.prompts import Prompt
+
+# Where the publisher's archives put things, newest first; the first that exists counts.
+_LABELS = ("labels/{}.json", "something-something-v2-{}.json", "{}.json")
+_VIDEOS = ("20bn-something-something-v2", "videos", "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """One entry of a labels file.
+
+    Attributes:
+        id: of the video, "<id>.webm".
+        text: the caption, e.g. "pushing a cup from left to right".
+        template: its class, e.g. "Pushing something from left to right".
+        placeholders: what stands for each "something".
+    """
+
+    id: str
+    text: str
+    template: str
+    placeholders: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the parts of a copy of the data set lie; `test` is None where it has none."""
+
+    train: Path
+    validation: Path
+    test: Path | None
+    videos: Path
+
+    def video(self, video_id: str) -> Path:
+        """The file of a video."""
+        return self.videos / f"{video_id}.webm"
+
+
+def find_layout(root: str | os.PathLike) -> Layout:
+    """Finds labels and videos under the data set's folder.
+
+    Raises:
+        FileNotFoundError: no folder, or a part is missing; says where it was looked for.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder (config.data.path)")
+
+    def labels(split: str) -> Path | None:
+        return next((p for t in _LABELS if (p := root / t.format(split)).is_file()), None)
+
+    train, validation = labels("train"), labels("validation")
+    for split, found in (("train", train), ("validation", validation)):
+        if found is None:
+            tried = ", ".join(t.format(split) for t in _LABELS)
+            raise FileNotFoundError(f"{root}: no {split} labels; looked for {tried}")
+    for name in _VIDEOS:
+        videos = root / name
+        if videos.is_dir() and next(videos.glob("*.webm"), None):
+            return Layout(train, validation, labels("test"), videos)
+    tried = ", ".join(name or "." for name in _VIDEOS)
+    raise FileNotFoundError(f"{root}: no folder with .webm files; looked in {tried}")
+
+
+def load_labels(path: str | os.PathLike) -> list[Label]:
+    """Reads a labels file: a JSON list of objects with id, label, template and placeholders.
+
+    Raises:
+        ValueError: no such list, or an entry lacks a field, has an empty label or an id seen
+            before; names file and entry.
+    """
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON ({error})") from None
+    if not isinstance(entries, list):
+        raise ValueError(f"{path}: not a list of labels but a {type(entries).__name__}")
+    labels: dict[str, Label] = {}
+    for number, entry in enumerate(entries):
+        fields = entry if isinstance(entry, dict) else {}
+        missing = [name for name in ("id", "label", "template") if not fields.get(name)]
+        if missing:
+            raise ValueError(f"{path}, entry {number}: no {', '.join(missing)} in {entry!r}")
+        label = Label(
+            id=str(fields["id"]),
+            text=str(fields["label"]).strip(),
+            template=plain_template(str(fields["template"])),
+            placeholders=tuple(fields.get("placeholders", ())),
+        )
+        if label.id in labels:
+            raise ValueError(f"{path}, entry {number}: id {label.id} occurs twice")
+        labels[label.id] = label
+    return list(labels.values())
+
+
+def load_ids(path: str | os.PathLike) -> set[str]:
+    """Reads the ids of a file that may lack labels, as that of the test split does."""
+    return {str(entry["id"]) for entry in json.loads(Path(path).read_text(encoding="utf-8"))}
+
+
+def unknown_videos(layout: Layout, known: Iterable[str]) -> list[Path]:
+    """Returns the video files whose id no labels file has."""
+    known = set(known)
+    return sorted(p for p in layout.videos.glob("*.webm") if p.stem not in known)
+
+
+def plain_template(template: str) -> str:
+    """Takes the brackets off: "Pushing [something] left" -> "Pushing something left"."""
+    return template.replace("[", "").replace("]", "").strip()
+
+
+def find_prompt_clips(
+    prompts: Sequence[Prompt], labels: Sequence[Label]
+) -> tuple[dict[str, str], list[Prompt]]:
+    """Finds for each prompt a video whose label has the same words.
+
+    Prompts of one text get different videos as long as there are any, in the order of ids.
+
+    Returns:
+        {prompt id: video id}, and the prompts without any video.
+    """
+    by_words: dict[tuple[str, ...], list[str]] = collections.defaultdict(list)
+    for label in sorted(labels, key=lambda label: (len(label.id), label.id)):
+        by_words[_words(label.text)].append(label.id)
+    found, unmatched = {}, []
+    taken: collections.Counter = collections.Counter()
+    for prompt in prompts:
+        words = _words(prompt.text)
+        videos = by_words.get(words, [])
+        if videos:
+            found[prompt.id] = videos[taken[words] % len(videos)]
+            taken[words] += 1
+        else:
+            unmatched.append(prompt)
+    return found, unmatched
+
+
+def _words(text: str) -> tuple[str, ...]:
+    # The labels and the published prompts differ in spaces around punctuation and in case.
+    return tuple(re.findall(r"\w+", text.lower()))

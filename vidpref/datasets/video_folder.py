@@ -1,0 +1,87 @@
+"""A plain folder of one's own videos: `videos/` and `captions.csv`."""
+
+import csv
+import dataclasses
+import difflib
+import hashlib
+import os
+from pathlib import Path
+
+from vidpref.datasets.prompts import SPLITS
+
+_SUFFIXES = frozenset({".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Caption:
+    """One row of `captions.csv`: a file under `videos/`, its text, category and split."""
+
+    file: str
+    text: str
+    category: str
+    split: str
+
+
+def load_captions(root: str | os.PathLike, held_out: float = 0.1) -> list[Caption]:
+    """Reads `root/captions.csv` with the columns file, caption and, optionally, split, category.
+
+    Without a split column, `held_out` of the texts become "test" and as many "validation", by a
+    hash of the text: equal captions stay together and adding videos moves none.
+
+    Raises:
+        FileNotFoundError: no `captions.csv` or no `videos/`.
+        ValueError: a column is missing, a field is empty, a split unknown, a file named twice or
+            outside `videos/`; names the line.
+    """
+    root = Path(root)
+    path = root / "captions.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; it lists file,caption[,split,category]")
+    if not (root / "videos").is_dir():
+        raise FileNotFoundError(f"{root / 'videos'}: no such folder; put the videos there")
+    captions: dict[str, Caption] = {}
+    with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a BOM
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        for name in ("file", "caption"):
+            if name not in columns:
+                near = difflib.get_close_matches(name, columns, n=1)
+                hint = f" (is it {near[0]!r}?)" if near else ""
+                raise ValueError(f"{path}: no column {name!r}{hint}; it has {', '.join(columns)}")
+        for row in reader:
+            caption = _caption(row, f"{path}, line {reader.line_num}", "split" in columns, held_out)
+            if caption.file in captions:
+                raise ValueError(f"{path}, line {reader.line_num}: {caption.file} occurs twice")
+            captions[caption.file] = caption
+    if not captions:
+        raise ValueError(f"{path}: no row")
+    return list(captions.values())
+
+
+def unknown_files(root: str | os.PathLike, captions: list[Caption]) -> list[Path]:
+    """Returns the video files under `videos/` that no caption names."""
+    videos = Path(root) / "videos"
+    known = {videos / caption.file for caption in captions}
+    return sorted(p for p in videos.rglob("*") if p.suffix.lower() in _SUFFIXES and p not in known)
+
+
+def _caption(row: dict[str, str], where: str, has_split: bool, held_out: float) -> Caption:
+    fields = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+    for name in ("file", "caption"):
+        if not fields[name]:
+            raise ValueError(f"{where}: {name} is empty")
+    name = os.path.normpath(fields["file"])
+    if os.path.isabs(name) or name.startswith(".."):
+        raise ValueError(f"{where}: {fields['file']!r} lies outside videos/")
+    split = fields["split"] if has_split else _split(fields["caption"], held_out)
+    if split not in SPLITS:
+        raise ValueError(f"{where}: unknown split {split!r}; known: {', '.join(SPLITS)}")
+    return Caption(name, fields["caption"], fields.get("category") or "all", split)
+
+
+def _split(text: str, held_out: float) -> str:
+    digest = hashlib.sha256(" ".join(text.lower().split()).encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < held_out:
+        return "test"
+    return "validation" if place < 2 * held_out else "train"

@@ -1,0 +1,1 @@
+"""How noise is put in and taken out: processes, conversions, samplers, guidance."""

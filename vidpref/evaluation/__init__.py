@@ -1,0 +1,1 @@
+"""Statistics, tables and the HTML report."""

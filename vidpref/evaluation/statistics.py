@@ -1,0 +1,236 @@
+"""Acceptance, paired differences and best-of-N of labelled evaluation clips.
+
+A frame has one row a clip: `policy`, `split`, `category`, `prompt`, `sample` (the seed of the
+clip's noise, the same across policies) and `accept` (0 or 1). Two columns are optional: `scene_id`
+when a prompt is sampled from several first frames, and `training_seed` when runs are pooled.
+Every interval is the clustered one of `intervals.py`: over prompts, or over training seeds and
+prompts where the frame has several seeds.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from vidpref.evaluation.intervals import Interval, clustered_mean
+
+_COLUMNS = ("policy", "split", "category", "prompt", "sample", "accept")
+_SEED = "training_seed"
+
+
+def acceptance(frame: pd.DataFrame) -> dict:
+    """Returns the acceptance rate of one policy's clips, and of each category.
+
+    Returns:
+        `{"accept", "ci": [lo, hi], "n", "prompts", "categories": {name: the first four}}`; n counts
+        clips.
+
+    Raises:
+        ValueError: a column is missing or `accept` is not a number in [0, 1].
+    """
+    _check(frame)
+    categories = frame.groupby("category", sort=True)
+    return _rate(frame) | {"categories": {name: _rate(rows) for name, rows in categories}}
+
+
+def paired_difference(frame: pd.DataFrame, policy: str, baseline: str) -> dict:
+    """Returns the mean difference in acceptance, clip by clip with the same prompt and noise.
+
+    Args:
+        frame: clips of at least the two policies, of one or several splits.
+        policy: the policy to judge.
+        baseline: the one it is compared to.
+
+    Returns:
+        `{"diff", "ci": [lo, hi]}`, the difference within [-1, 1].
+
+    Raises:
+        ValueError: a policy is unknown, or the clips do not match one to one (names them).
+    """
+    pairs = _pairs(frame, policy, baseline)
+    return _difference(pairs)
+
+
+def over_seeds(frame: pd.DataFrame, policy: str, baseline: str) -> dict:
+    """Returns the paired difference of several training runs, over seeds and prompts.
+
+    Args:
+        frame: clips with a `training_seed` column; within a seed as in `paired_difference`.
+        policy: the policy to judge.
+        baseline: the one it is compared to, of the same seed.
+
+    Returns:
+        `{"diff", "ci", "over": "seeds and prompts" | "prompts", "seeds": {seed: {"diff", "ci"}}}`.
+        With a single seed `over` is "prompts": the interval then says nothing about other seeds.
+
+    Raises:
+        ValueError: as `paired_difference`, or there is no `training_seed` column.
+    """
+    if _SEED not in frame:
+        raise ValueError(f"a comparison over seeds needs the column {_SEED!r}")
+    pairs = _pairs(frame, policy, baseline)
+    seeds = {str(seed): _difference(rows) for seed, rows in pairs.groupby(_SEED, sort=True)}
+    over = "seeds and prompts" if len(seeds) > 1 else "prompts"
+    return _difference(pairs) | {"over": over, "seeds": seeds}
+
+
+def best_of_n(
+    frame: pd.DataFrame,
+    best: int = 8,
+    of: int = 32,
+    *,
+    score: str = "accept",
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> dict:
+    """Returns the mean score of the best `best` of `of` clips a prompt (AIF section 4).
+
+    Meant for graded scores: of 0/1 labels it only counts prompts with fewer than `best` accepted.
+
+    Args:
+        frame: one policy's clips; of each prompt the `of` clips with the lowest `sample` are taken.
+        best: clips that are averaged.
+        of: clips they are chosen from.
+        score: column of the score, higher is better.
+        bounds: smallest and largest possible score.
+
+    Returns:
+        `{"mean", "ci": [lo, hi], "best", "of", "prompts"}`.
+
+    Raises:
+        ValueError: `best > of`, a score out of bounds, or prompts with fewer than `of` clips.
+    """
+    if not 1 <= best <= of:
+        raise ValueError(f"the best {best} of {of} clips: best must lie between 1 and {of}")
+    _check(frame, score, bounds)
+    runs = _present(frame, _SEED, "split", "prompt")
+    counts = frame.groupby(runs).size()
+    if (counts < of).any():
+        raise ValueError(f"best of {of}: fewer clips for {_some(counts.index[counts < of])}")
+    first = frame.sort_values(_present(frame, "sample", "scene_id")).groupby(runs).head(of)
+    top = first.sort_values(score, ascending=False).groupby(runs, sort=False).head(best)
+    interval = _clustered(top, top[score], bounds)
+    prompts = int(top["prompt"].nunique())
+    return {"mean": interval.mean, "ci": _ci(interval), "best": best, "of": of, "prompts": prompts}
+
+
+def evaluation_json(
+    frame: pd.DataFrame, baseline: str = "pretrained", *, best_of: Sequence[int] | None = (8, 32)
+) -> dict:
+    """Returns everything a report says about the policies, as plain JSON.
+
+    Args:
+        frame: clips of all policies and splits.
+        baseline: the policy the others are compared to.
+        best_of: `best, of` of `best_of_n`; None leaves it out.
+
+    Returns:
+        `{"baseline", "policies": {NAME: {SPLIT: acceptance}}, "paired": {NAME: {SPLIT:
+        paired_difference}}, "best_of_n": {NAME: {SPLIT: best_of_n}}}`, policies in their order in
+        the frame; differences carry the keys of `over_seeds` where it has a `training_seed` column.
+
+    Raises:
+        ValueError: as the functions above; no clips of the baseline.
+    """
+    _check(frame)
+    names = list(frame["policy"].unique())
+    if baseline not in names:
+        raise ValueError(f"no clips of the baseline {baseline!r}; policies: {', '.join(names)}")
+    names.sort(key=lambda name: name != baseline)
+    compare = over_seeds if _SEED in frame else paired_difference
+    result = {"baseline": baseline, "policies": {}, "paired": {}}
+    for name in names:
+        splits = frame[frame["policy"] == name].groupby("split")
+        result["policies"][name] = {split: acceptance(rows) for split, rows in splits}
+        if best_of is not None:
+            top = {split: best_of_n(rows, *best_of) for split, rows in splits}
+            result.setdefault("best_of_n", {})[name] = top
+        if name != baseline:
+            both = frame[frame["policy"].isin([name, baseline])]
+            result["paired"][name] = {
+                split: compare(both[both["split"] == split], name, baseline)
+                for split in splits.groups
+            }
+    return result
+
+
+def _rate(frame: pd.DataFrame) -> dict:
+    interval = _clustered(frame, frame["accept"])
+    return {
+        "accept": interval.mean,
+        "ci": _ci(interval),
+        "n": len(frame),
+        "prompts": int(frame["prompt"].nunique()),
+    }
+
+
+def _difference(pairs: pd.DataFrame) -> dict:
+    interval = _clustered(pairs, pairs["difference"], (-1.0, 1.0))
+    return {"diff": interval.mean, "ci": _ci(interval)}
+
+
+def _clustered(
+    frame: pd.DataFrame, values: pd.Series, bounds: tuple[float, float] = (0.0, 1.0)
+) -> Interval:
+    prompts = frame.groupby(_present(frame, "split", "prompt")).ngroup().to_numpy()
+    seeds = frame.groupby(_SEED).ngroup().to_numpy() if _SEED in frame else None
+    return clustered_mean(values.to_numpy(np.float64), prompts, seeds, bounds=bounds)
+
+
+def _pairs(frame: pd.DataFrame, policy: str, baseline: str) -> pd.DataFrame:
+    _check(frame)
+    keys = _present(frame, _SEED, "split", "prompt", "scene_id", "sample")
+    sides = []
+    for name in (policy, baseline):
+        rows = frame[frame["policy"] == name]
+        if rows.empty:
+            known = ", ".join(map(str, frame["policy"].unique()))
+            raise ValueError(f"no clips of policy {name!r} to compare; there are {known}")
+        twice = rows.duplicated(keys)
+        if twice.any():
+            index = pd.MultiIndex.from_frame(rows.loc[twice, keys])
+            raise ValueError(f"policy {name!r} has two clips of {_some(index)} ({', '.join(keys)})")
+        sides.append(rows.set_index(keys)["accept"].astype(np.float64))
+    ours, theirs = sides
+    for name, missing in (
+        (policy, theirs.index.difference(ours.index)),
+        (baseline, ours.index.difference(theirs.index)),
+    ):
+        if len(missing):
+            raise ValueError(
+                f"cannot pair {policy!r} with {baseline!r}: {name!r} lacks {_some(missing)} "
+                f"({', '.join(keys)}); sample both with the same prompts and seeds"
+            )
+    return (ours - theirs).rename("difference").reset_index()
+
+
+def _check(
+    frame: pd.DataFrame, score: str = "accept", bounds: tuple[float, float] = (0.0, 1.0)
+) -> None:
+    columns = dict.fromkeys((*_COLUMNS, score))
+    missing = [c for c in columns if c not in frame]
+    if missing:
+        raise ValueError(f"the clip table lacks the columns {', '.join(missing)}")
+    if frame.empty:
+        raise ValueError("the clip table has no rows")
+    for column in _present(frame, *_COLUMNS, _SEED):
+        if frame[column].isna().any():
+            raise ValueError(f"{int(frame[column].isna().sum())} clips have no {column!r}")
+    bad = ~frame[score].astype(np.float64).between(*bounds)
+    if bad.any():
+        where = pd.MultiIndex.from_frame(frame.loc[bad, ["policy", "prompt", "sample"]])
+        raise ValueError(
+            f"{score!r} must lie in [{bounds[0]:g}, {bounds[1]:g}]; it does not for {_some(where)}"
+        )
+
+
+def _present(frame: pd.DataFrame, *columns: str) -> list[str]:
+    return [c for c in columns if c in frame]
+
+
+def _some(index: pd.Index, most: int = 3) -> str:
+    text = "; ".join(str(item) for item in index[:most])
+    return f"{len(index)} clips or prompts: {text}{'; ...' if len(index) > most else ''}"
+
+
+def _ci(interval: Interval) -> list[float]:
+    return [interval.low, interval.high]

@@ -1,0 +1,269 @@
+"""Comparison tables, as Markdown, CSV and HTML."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from vidpref.evaluation.rounds import by_method, split_round, title
+
+SPLITS = {"train": "training", "validation": "validation", "test": "held-out"}
+_MISSING = "–"
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A proportion, or a difference of two (`signed`), with its interval; shown in per cent."""
+
+    value: float
+    low: float
+    high: float
+    signed: bool = False
+
+    def __str__(self) -> str:
+        sign = "+" if self.signed else ""
+        low, high = (f"{100 * x:{sign}.1f}" for x in (self.low, self.high))
+        return f"{100 * self.value:{sign}.1f} [{low}, {high}]"
+
+
+Cell = str | int | float | Estimate | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table for readers.
+
+    Attributes:
+        title: heading.
+        columns: one name a column.
+        rows: cells; None is shown as a dash.
+        caption: what one must know to read it.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+
+    def __post_init__(self):
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"table {self.title!r}: {len(self.columns)} columns, a row of {len(row)}: {row}"
+                )
+
+    def to_markdown(self) -> str:
+        """Returns heading, pipe table and caption."""
+        lines = [
+            [_plain(c) for c in self.columns],
+            ["---:" if n else "---" for n in self._numeric()],
+        ]
+        lines += [[_plain(_text(cell)) for cell in row] for row in self.rows]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return "\n\n".join(filter(None, (f"## {self.title}", table, self.caption))) + "\n"
+
+    def to_csv(self) -> str:
+        """Returns CSV with unrounded numbers; an estimate becomes `x`, `x low` and `x high`."""
+        wide = [any(isinstance(row[i], Estimate) for row in self.rows) for i in self._indices()]
+        header = []
+        for name, is_wide in zip(self.columns, wide, strict=True):
+            header += [name, f"{name} low", f"{name} high"] if is_wide else [name]
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for row in self.rows:
+            line: list[Any] = []
+            for cell, is_wide in zip(row, wide, strict=True):
+                if isinstance(cell, Estimate):
+                    line += [cell.value, cell.low, cell.high]
+                else:
+                    line += [cell, None, None] if is_wide else [cell]
+            writer.writerow(line)
+        return file.getvalue()
+
+    def to_html(self) -> Markup:
+        """Returns a `<table>` with every text escaped, without title and caption."""
+        kinds = ["number" if n else "text" for n in self._numeric()]
+        head = Markup("").join(
+            Markup('<th scope="col" class="{}">{}</th>').format(kind, name)
+            for kind, name in zip(kinds, self.columns, strict=True)
+        )
+        body = Markup("").join(self._html_row(row, kinds) for row in self.rows)
+        return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(
+            head, body
+        )
+
+    def _html_row(self, row: Sequence[Cell], kinds: Sequence[str]) -> Markup:
+        cells = [Markup('<th scope="row">{}</th>').format(_text(row[0]))]
+        for cell, kind in zip(row[1:], kinds[1:], strict=True):
+            text = Markup.escape(_text(cell))
+            if isinstance(cell, Estimate):
+                value, _, interval = text.partition(" ")
+                text = Markup('{} <span class="interval">{}</span>').format(value, interval)
+            cells.append(Markup('<td class="{}">{}</td>').format(kind, text))
+        return Markup("<tr>{}</tr>").format(Markup("").join(cells))
+
+    def _indices(self) -> range:
+        return range(len(self.columns))
+
+    def _numeric(self) -> list[bool]:
+        return [
+            any(isinstance(row[i], int | float | Estimate) for row in self.rows)
+            for i in self._indices()
+        ]
+
+
+def policy_table(evaluation: Mapping[str, Any]) -> Table:
+    """Returns every policy's acceptance and its difference to the baseline, a split a row.
+
+    Args:
+        evaluation: of `statistics.evaluation_json`.
+    """
+    baseline = baseline_of(evaluation)
+    best = evaluation.get("best_of_n", {})
+    columns = ["Policy", "Prompts", "Accepted", f"Against {title(baseline)}"]
+    for entry in list(best.get(baseline, {}).values())[:1]:
+        columns.append(f"Best {entry['best']} of {entry['of']}")
+    columns += ["Clips", "Distinct prompts"]
+    rows = []
+    for split in splits_of(evaluation):
+        for name, results in evaluation["policies"].items():
+            if split not in results:
+                continue
+            entry = results[split]
+            row = [title(name), SPLITS.get(split, split), rate(entry)]
+            row.append(difference(evaluation, name, split))
+            if best:
+                row.append(Estimate(best[name][split]["mean"], *best[name][split]["ci"]))
+            rows.append([*row, entry["n"], entry["prompts"]])
+    caption = "Per cent, with 95 % intervals; differences in points, clip by clip with equal noise."
+    return Table("Policies", columns, rows, caption)
+
+
+def comparison_table(
+    evaluation: Mapping[str, Any],
+    *,
+    chosen: Mapping[str, str] | None = None,
+    title_text: str = "Methods",
+) -> Table:
+    """Returns method x split with intervals, in the manner of AIF Table 2.
+
+    Args:
+        evaluation: of `statistics.evaluation_json`, pooled over seeds where there are several.
+        chosen: what was chosen on the validation prompts, for each policy, as text.
+        title_text: the table's heading.
+    """
+    baseline, splits = baseline_of(evaluation), splits_of(evaluation)
+    columns = ["Method", *(SPLITS.get(s, s).capitalize() for s in splits)]
+    columns += [f"{SPLITS.get(s, s).capitalize()}, against {title(baseline)}" for s in splits]
+    columns += ["Chosen on validation prompts"] if chosen else []
+    rows = []
+    for name, results in evaluation["policies"].items():
+        row = [title(name), *(rate(results.get(s)) for s in splits)]
+        row += [difference(evaluation, name, s) for s in splits]
+        rows.append(row + ([chosen.get(name)] if chosen else []))
+    caption = f"Accepted clips in per cent with 95 % intervals over {_over(evaluation)}."
+    return Table(title_text, columns, rows, caption)
+
+
+def category_table(evaluation: Mapping[str, Any], split: str = "test") -> Table:
+    """Returns the acceptance of each policy in each category of one split."""
+    results = {n: s[split] for n, s in evaluation["policies"].items() if split in s}
+    names = sorted({c for entry in results.values() for c in entry["categories"]})
+    rows = [[title(n), *(rate(e["categories"].get(c)) for c in names)] for n, e in results.items()]
+    heading = f"Categories, {SPLITS.get(split, split)} prompts"
+    return Table(heading, ["Policy", *names], rows, "Accepted clips in per cent, 95 % intervals.")
+
+
+def rounds_table(evaluation: Mapping[str, Any], split: str = "test") -> Table:
+    """Returns acceptance after each round of each method (AIF Figure 5, left); 0 is the start.
+
+    Args:
+        evaluation: of `statistics.evaluation_json`; later rounds are named `METHOD_round2` and on.
+        split: whose prompts.
+    """
+    baseline = baseline_of(evaluation)
+    methods = by_method(evaluation["policies"], baseline)
+    last = max((split_round(n)[1] for names in methods.values() for n in names), default=0)
+    start = rate(evaluation["policies"][baseline].get(split))
+    rows = []
+    for method, names in methods.items():
+        found = {split_round(n)[1]: rate(evaluation["policies"][n].get(split)) for n in names}
+        rows.append([title(method), start, *(found.get(r) for r in range(1, last + 1))])
+    heading = f"Rounds, {SPLITS.get(split, split)} prompts"
+    columns = ["Method", *(f"Round {r}" for r in range(last + 1))]
+    return Table(heading, columns, rows, "Accepted clips in per cent, 95 % intervals.")
+
+
+def seeds_table(evaluation: Mapping[str, Any], split: str = "test") -> Table:
+    """Returns the paired difference of each policy in each training run, and over all of them.
+
+    Args:
+        evaluation: of `statistics.evaluation_json` on a frame with a `training_seed` column.
+        split: whose prompts.
+    """
+    entries = {n: s[split] for n, s in evaluation["paired"].items() if split in s}
+    seeds = sorted({seed for entry in entries.values() for seed in entry["seeds"]})
+    rows = []
+    for name, entry in entries.items():
+        runs = [entry["seeds"].get(seed) for seed in seeds]
+        cells = [Estimate(r["diff"], *r["ci"], signed=True) if r else None for r in runs]
+        rows.append([title(name), *cells, difference(evaluation, name, split)])
+    heading = f"Training seeds, {SPLITS.get(split, split)} prompts"
+    columns = ["Policy", *(f"Seed {seed}" for seed in seeds), "All seeds"]
+    caption = f"Points above {title(baseline_of(evaluation))} with 95 % intervals: of one seed over"
+    caption += f" prompts, of all seeds over {_over(evaluation)}."
+    return Table(heading, columns, rows, caption)
+
+
+def write_markdown(path: Path, tables: Sequence[Table], *, heading: str = "") -> None:
+    """Writes tables below each other as one Markdown file."""
+    parts = [f"# {heading}\n"] if heading else []
+    path.write_text("\n".join([*parts, *(t.to_markdown() for t in tables)]), encoding="utf-8")
+
+
+def write_csv(path: Path, table: Table) -> None:
+    """Writes one table as CSV."""
+    path.write_text(table.to_csv(), encoding="utf-8")
+
+
+def baseline_of(evaluation: Mapping[str, Any]) -> str:
+    """The policy that the differences of an evaluation refer to."""
+    return evaluation.get("baseline", "pretrained")
+
+
+def splits_of(evaluation: Mapping[str, Any]) -> list[str]:
+    """The splits of an evaluation: held-out prompts first."""
+    found = {split for results in evaluation["policies"].values() for split in results}
+    order = ["test", "validation", "train"]
+    return [s for s in order if s in found] + sorted(found - set(order))
+
+
+def rate(entry: Mapping[str, Any] | None) -> Estimate | None:
+    """The acceptance of an entry of `evaluation_json`, for a cell."""
+    return Estimate(entry["accept"], *entry["ci"]) if entry else None
+
+
+def difference(evaluation: Mapping[str, Any], policy: str, split: str) -> Estimate | None:
+    """The paired difference of a policy to the baseline, for a cell; None for the baseline."""
+    entry = evaluation["paired"].get(policy, {}).get(split)
+    return Estimate(entry["diff"], *entry["ci"], signed=True) if entry else None
+
+
+def _over(evaluation: Mapping[str, Any]) -> str:
+    entries = [e for splits in evaluation["paired"].values() for e in splits.values()]
+    return next((e["over"] for e in entries if "over" in e), "prompts")
+
+
+def _text(cell: Cell) -> str:
+    if cell is None:
+        return _MISSING
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,1 @@
+"""Networks only: Linen modules, no training, no files, no prompts."""

@@ -1,0 +1,35 @@
+"""What a generator is conditioned on: text, the first frame, a low-resolution clip."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from vidpref.typing import PyTree
+
+
+@flax.struct.dataclass
+class Condition:
+    """The condition of `b` clips; every leaf has the batch axis first.
+
+    Attributes:
+        text: frozen text embedding [b, l, d].
+        text_mask: True where a token is real [b, l]; a row without any is unconditional.
+        first_frame: the first frame in [-1, 1] [b, h, w, c].
+        low_res: the clip to be enlarged in [-1, 1] [b, t, h2, w2, c] (super-resolution only).
+        low_res_tau: diffusion time of the noise put on `low_res` [b]; None means clean.
+    """
+
+    # not typed as arrays: jax maps over this tree, so leaves are also shapes, shardings or None
+    text: PyTree
+    text_mask: PyTree
+    first_frame: PyTree = None
+    low_res: PyTree = None
+    low_res_tau: PyTree = None
+
+    def repeat(self, k: int) -> "Condition":
+        """Returns the condition of `b * k` clips, the `k` copies of a row next to each other."""
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf, k, axis=0), self)
+
+    def without_text(self) -> "Condition":
+        """Returns the unconditional branch of classifier-free guidance: every token masked."""
+        return self.replace(text_mask=jnp.zeros_like(self.text_mask))

@@ -1,0 +1,39 @@
+"""The generators by name."""
+
+import difflib
+
+import flax.linen as nn
+from ml_collections import ConfigDict
+
+from vidpref.models.dit import DiT
+from vidpref.models.unet3d import UNet3D
+
+GENERATORS: dict[str, type[nn.Module]] = {"unet3d": UNet3D, "dit": DiT}
+
+
+def build_generator(model_config: ConfigDict, *, channels: int, text_dim: int) -> nn.Module:
+    """Returns the generator `model_config.name` with the fields of the sub-dict of that name.
+
+    Args:
+        model_config: `name` and one sub-dict a model, e.g. `model_config.unet3d.blocks = 3`.
+        channels: colour (or latent) channels of a clip.
+        text_dim: width of the text embedding.
+
+    Raises:
+        ValueError: unknown model or field; the message names the nearest right one.
+    """
+    name = model_config.name
+    if name not in GENERATORS:
+        raise ValueError(f"model.name={name!r} is no generator; {_nearest(name, GENERATORS)}")
+    module = GENERATORS[name]
+    fields = dict(model_config.get(name, {}))
+    known = set(module.__dataclass_fields__) - {"channels", "text_dim", "parent", "name"}
+    for field in fields:
+        if field not in known:
+            raise ValueError(f"model.{name}.{field} is no field; {_nearest(field, known)}")
+    return module(channels=channels, text_dim=text_dim, **fields)
+
+
+def _nearest(word: str, known) -> str:
+    matches = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(matches)}?" if matches else f"known: {sorted(known)}"

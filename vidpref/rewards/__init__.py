@@ -1,0 +1,1 @@
+"""Who judges a clip."""

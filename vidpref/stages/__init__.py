@@ -1,0 +1,1 @@
+"""Pretrain, sample, label, align, evaluate, report: the only room that knows all others."""

@@ -1,0 +1,122 @@
+"""The data stage: a TFDS builder of the checkout's `data/`, built once, read without TensorFlow."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from vidpref.stages.configs import PROJECT_ROOT, import_from_checkout
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What a clip is generated from: a prompt and the first frame.
+
+    Attributes:
+        id: unique in its data set.
+        text: the prompt.
+        category: e.g. "OR", one of AIF's five.
+        split: "train", "validation" or "test".
+        first_frame: uint8 [h, w, c].
+    """
+
+    id: str
+    text: str
+    category: str
+    split: str
+    first_frame: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A built data set: clips to pre-train on, and the scenes that generators are aligned on.
+
+    Attributes:
+        clips: pre-training clips, records with at least `prompt` and `video` (and `video_high`
+            for a cascade).
+        all_scenes: every scene of every split, in a fixed order.
+        prompts: every distinct text of clips and scenes.
+    """
+
+    clips: Sequence[dict]
+    all_scenes: tuple[Scene, ...]
+    prompts: tuple[str, ...]
+
+    def scenes(self, split: str, count: int = 0) -> list[Scene]:
+        """Returns the scenes of a split, or `count` of them taken evenly over the categories."""
+        scenes = [s for s in self.all_scenes if s.split == split]
+        if not scenes:
+            raise ValueError(f"the data set has no {split} prompts")
+        if not count or count >= len(scenes):
+            return scenes
+        shuffled = [scenes[i] for i in np.random.default_rng(0).permutation(len(scenes))]
+        by_category: dict[str, list[Scene]] = {}
+        for scene in shuffled:
+            by_category.setdefault(scene.category, []).append(scene)
+        turns = max(len(group) for group in by_category.values())
+        order = [
+            group[turn]
+            for turn in range(turns)
+            for _, group in sorted(by_category.items())
+            if turn < len(group)
+        ]
+        chosen = {scene.id for scene in order[:count]}
+        return [scene for scene in scenes if scene.id in chosen]
+
+
+def build_data(config: ConfigDict, folder: Path) -> None:
+    """Builds the data set `config.data.name` in `folder`; a finished build is left as it is.
+
+    Raises:
+        ValueError: unknown data set, or what its builder refuses.
+    """
+    _builder(config, folder).download_and_prepare(file_format="array_record")
+
+
+def open_data(config: ConfigDict, folder: Path) -> Data:
+    """Opens a data set that `build_data` built."""
+    builder = _builder(config, folder)
+    return _OPEN[config.data.name](config, builder)
+
+
+def _builder(config: ConfigDict, folder: Path):
+    name = config.data.name
+    if name not in _OPEN:
+        raise ValueError(f"config.data.name={name!r}: known are {', '.join(sorted(_OPEN))}")
+    module = import_from_checkout(PROJECT_ROOT / "data" / name / f"{name}_dataset_builder.py")
+    options = _OPTIONS[name](config)
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    return getattr(module, class_name)(data_dir=folder, file_format="array_record", **options)
+
+
+def _open_miniworld(config: ConfigDict, builder) -> Data:
+    splits = ("train", "validation", "test")
+    scenes = [
+        Scene(
+            id=record["id"].decode(),
+            text=record["prompt"].decode(),
+            category=record["category"].decode(),
+            split=record["split"].decode(),
+            first_frame=record["first_frame"],
+        )
+        for split in splits
+        for record in builder.as_data_source(split=f"prompts_{split}")
+        if record["scene_seed"] < config.data.scenes_per_prompt
+    ]
+    return Data(
+        clips=builder.as_data_source(split="pretrain"),
+        all_scenes=tuple(scenes),
+        prompts=_distinct(scene.text for scene in scenes),
+    )
+
+
+def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
+
+
+_OPTIONS = {
+    "miniworld": lambda config: {"config": "cascade" if config.superres.enabled else "base"},
+}
+_OPEN = {"miniworld": _open_miniworld}

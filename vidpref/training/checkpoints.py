@@ -1,0 +1,187 @@
+"""What outlives a process: checkpoints of a run, and the final parameters of a stage."""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+from grain.checkpoint import CheckpointRestore, CheckpointSave
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from vidpref.training.state import TrainState
+from vidpref.typing import PyTree
+
+_STATE, _BATCHES = "state", "batches"
+
+
+class Checkpoints:
+    """Checkpoints of one run, written in the background: train state and place in the data.
+
+    A checkpoint appears by one rename, so a kill never leaves half of one. The last `keep_last`
+    stay, and the best one.
+
+    Args:
+        directory: holds one folder a step.
+        keep_last: how many of the latest to keep.
+        best_metric: the metric that ranks checkpoints; the larger the better, or the smaller with
+            a leading "-", as in "-loss"; "" for none.
+    """
+
+    def __init__(self, directory: os.PathLike | str, *, keep_last: int, best_metric: str = ""):
+        self._directory = epath.Path(directory).resolve()
+        self._best_metric = best_metric
+        policies = [preservation_policy.LatestN(keep_last)]
+        if best_metric:
+            policies.append(
+                preservation_policy.BestN(
+                    get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False
+                )
+            )
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            item_names=(_STATE, _BATCHES),
+            item_handlers={_STATE: ocp.StandardCheckpointHandler()},
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+                best_fn=self._score if best_metric else None,
+                cleanup_tmp_directories=True,
+            ),
+        )
+
+    def save(
+        self, state: TrainState, step: int, batches: Iterator, metrics: Mapping[str, float] | None
+    ) -> None:
+        """Starts to save; returns when `state` may be donated.
+
+        Args:
+            state: after `step` updates.
+            step: names the checkpoint.
+            batches: a grain iterator that has handed out `step` batches.
+            metrics: of the step, finite; None keeps the checkpoint out of the ranking.
+
+        Raises:
+            ValueError: the metrics lack `best_metric`.
+        """
+        name = self._best_metric.removeprefix("-")
+        if name and metrics is not None and name not in metrics:
+            raise ValueError(
+                f"best_metric={self._best_metric!r}: the metrics at a checkpoint are "
+                + ", ".join(sorted(metrics))
+            )
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), batches=CheckpointSave(batches)
+            ),
+            metrics=None if metrics is None else dict(metrics),
+        )
+
+    def restore(
+        self, abstract: TrainState, batches: Iterator | None, step: int | None = None
+    ) -> TrainState | None:
+        """Returns the state of a checkpoint, and moves `batches` to where it was.
+
+        The mesh may be another than the one that saved. With another number of processes each
+        process's place in the data is unknown: the batches start over, with a warning.
+
+        Args:
+            abstract: shapes and shardings of the state.
+            batches: a grain iterator, or None to leave it alone.
+            step: default the latest.
+
+        Returns:
+            None where there is no checkpoint.
+
+        Raises:
+            ValueError: the checkpoint holds another state, say of another model or optimizer.
+        """
+        step = self.latest_step if step is None else step
+        if step is None:
+            return None
+        args = {_STATE: ocp.args.StandardRestore(abstract)}
+        place = f"process_{jax.process_index()}-of-{jax.process_count()}.json"
+        if batches is not None and (self._directory / str(step) / _BATCHES / place).exists():
+            args[_BATCHES] = CheckpointRestore(batches)
+        elif batches is not None:
+            logging.warning(
+                "%s was saved by another number of processes than %d: the data starts over",
+                self.path(step),
+                jax.process_count(),
+            )
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**args))[_STATE]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"the checkpoint {self.path(step)} does not fit this run's model, optimizer or "
+                "data; use another workdir, or remove the checkpoint to start over"
+            ) from error
+
+    @property
+    def latest_step(self) -> int | None:
+        """The step of the latest finished checkpoint, or None."""
+        return self._manager.latest_step()
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint by the metric (the latest without one), or None."""
+        return self._manager.best_step()
+
+    def steps(self) -> list[int]:
+        """The steps that are kept."""
+        return list(self._manager.all_steps())
+
+    def path(self, step: int) -> str:
+        """The folder of a checkpoint."""
+        return str(self._directory / str(step))
+
+    def wait(self) -> None:
+        """Waits until what was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def _score(self, metrics: Mapping[str, Any]) -> float:
+        sign = -1.0 if self._best_metric.startswith("-") else 1.0
+        return sign * metrics[self._best_metric.removeprefix("-")]
+
+
+def save_params(path: os.PathLike | str, params: PyTree) -> None:
+    """Writes parameters to the folder `path`, all or nothing; replaces what was there.
+
+    Args:
+        path: the folder; in a pod all processes call this with one path.
+        params: arrays, sharded or not.
+    """
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(epath.Path(path).resolve(), params, force=True)
+
+
+def load_params(path: os.PathLike | str, abstract: PyTree) -> PyTree:
+    """Reads what `save_params` wrote, onto any mesh.
+
+    Args:
+        path: the folder.
+        abstract: `jax.ShapeDtypeStruct`s with shardings, see `sharding.abstract_params`.
+
+    Raises:
+        FileNotFoundError: nothing was saved there.
+        ValueError: other parameters were saved there.
+    """
+    path = epath.Path(path).resolve()
+    if not path.exists():
+        raise FileNotFoundError(f"no parameters at {path}")
+    with ocp.StandardCheckpointer() as checkpointer:
+        try:
+            return checkpointer.restore(path, abstract)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"the parameters at {path} are not those of this model; were they trained with "
+                "another config.model?"
+            ) from error

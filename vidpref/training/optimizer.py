@@ -1,0 +1,164 @@
+"""Optimizers by config: Adam, AdamW or Muon, with clipping, warm-up and decay."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from vidpref.training.sharding import is_boxed, logical_names
+from vidpref.typing import PyTree
+
+OPTIMIZERS = ("adam", "adamw", "muon")
+DECAYS = ("constant", "linear", "cosine")
+
+Schedule = Callable[[Any], Any]
+
+
+def check_optimizer(config: ConfigDict, where: str = "optimizer") -> None:
+    """Refuses settings that cannot work.
+
+    Args:
+        config: name, learning_rate, warmup_steps, decay, clip_norm (0: off), weight_decay, b1, b2.
+        where: path of `config`, for the message.
+
+    Raises:
+        ValueError: a bad value; the message names the field.
+    """
+    rules = {
+        "name": (config.name in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
+        "decay": (config.decay in DECAYS, f"one of {', '.join(DECAYS)}"),
+        "learning_rate": (0 < config.learning_rate < float("inf"), "a positive number"),
+        "warmup_steps": (config.warmup_steps >= 0, "0 (no warm-up) or more"),
+        "clip_norm": (config.clip_norm >= 0, "0 (no clipping) or a positive norm"),
+        "weight_decay": (config.weight_decay >= 0, "0 or more"),
+        "b1": (0 <= config.b1 < 1, "in [0, 1)"),
+        "b2": (0 <= config.b2 < 1, "in [0, 1)"),
+        "adam_learning_rate": (config.get("adam_learning_rate", 0.0) >= 0, "0 or more"),
+    }
+    for field, (good, wanted) in rules.items():
+        if not good:
+            raise ValueError(f"{where}.{field}={config.get(field)!r}: must be {wanted}")
+    if config.name == "adam" and config.weight_decay:
+        raise ValueError(
+            f"{where}.weight_decay={config.weight_decay}: adam has no weight decay; "
+            f"set {where}.name to adamw, or the decay to 0"
+        )
+
+
+def learning_rate_schedule(config: ConfigDict, steps: int) -> Schedule:
+    """Returns the learning rate as a function of the 0-based step.
+
+    It rises by equal parts to `learning_rate` over `warmup_steps` (the first step already moves),
+    then stays, or falls linearly or as a half cosine to reach 0 after `steps`.
+
+    Args:
+        config: the optimizer section.
+        steps: length of the run.
+    """
+    warmup = config.warmup_steps
+
+    def schedule(step: Any) -> Any:
+        rise = jnp.minimum(1.0, (step + 1) / max(warmup, 1))
+        progress = jnp.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
+        fall = {
+            "constant": 1.0,
+            "linear": 1.0 - progress,
+            "cosine": 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
+        }[config.decay]
+        return config.learning_rate * rise * fall
+
+    return schedule
+
+
+def make_optimizer(
+    config: ConfigDict, schedule: Schedule, boxed_abstract: PyTree
+) -> optax.GradientTransformation:
+    """Returns the optimizer of a config.
+
+    Weight decay is decoupled and touches matrices only. Muon (Jordan et al. 2024, optax.contrib)
+    orthogonalises the update of every matrix; layers stacked by a scan are a batch of matrices, a
+    convolution kernel `[h, w, in, out]` is the matrix `[h*w*in, out]`. Everything else, and the
+    layers that `adam_layers` names, goes to Adam with Nesterov momentum.
+
+    Args:
+        config: the optimizer section, see `check_optimizer`. Muon also reads `adam_layers`, a
+            regular expression searched in parameter paths (such as "^(stem|head)/", the layers
+            next to the data), and `adam_learning_rate` (0 or missing: `learning_rate`).
+        schedule: step -> learning rate.
+        boxed_abstract: parameters with their logical names, as for `param_shardings`.
+    """
+    matrices = matrix_dimensions(boxed_abstract)
+    if config.name == "adam":
+        core = optax.adam(schedule, b1=config.b1, b2=config.b2)
+    elif config.name == "adamw":
+        core = optax.adamw(
+            schedule,
+            b1=config.b1,
+            b2=config.b2,
+            weight_decay=config.weight_decay,
+            mask=jax.tree.map(lambda m: m is not None, matrices, is_leaf=_is_dimensions),
+        )
+    else:
+        core = _muon(config, schedule, matrices)
+    if not config.clip_norm:
+        return core
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), core)
+
+
+def _muon(config: ConfigDict, schedule: Schedule, matrices: PyTree) -> optax.GradientTransformation:
+    adam_layers = config.get("adam_layers", "")
+    ratio = (config.get("adam_learning_rate", 0.0) or config.learning_rate) / config.learning_rate
+
+    def keep(path: Any, dimensions: PyTree) -> PyTree:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return None if adam_layers and re.search(adam_layers, name) else dimensions
+
+    return optax.contrib.muon(
+        schedule,
+        weight_decay=config.weight_decay,
+        adam_b1=config.b1,
+        adam_b2=config.b2,
+        adam_learning_rate=lambda step: ratio * schedule(step),
+        muon_weight_dimension_numbers=jax.tree_util.tree_map_with_path(
+            keep, matrices, is_leaf=_is_dimensions
+        ),
+    )
+
+
+def matrix_dimensions(boxed_abstract: PyTree) -> PyTree:
+    """Returns, for each parameter, which dimensions make it a matrix; None for all others.
+
+    By logical names: "out" (without it: what follows "in") is the output, "layers" a batch, and
+    the rest is summed over. Unnamed kernels of two dimensions are `[in, out]`, of four or five a
+    convolution.
+
+    Args:
+        boxed_abstract: parameters with their logical names.
+    """
+
+    def one(path: Any, leaf: Any) -> optax.contrib.MuonDimensionNumbers | None:
+        names = logical_names(leaf)
+        own = [i for i, name in enumerate(names) if name != "layers"]
+        if not is_boxed(leaf):
+            kernel = jax.tree_util.keystr(path, simple=True, separator="/").endswith("kernel")
+            output = own[-1:] if kernel and len(names) in (2, 4, 5) else []
+        elif "vocab" in names:
+            output = []
+        elif "out" in names:
+            output = [names.index("out")]
+        else:
+            output = own[own.index(names.index("in")) + 1 :] if "in" in names else []
+        reduction = [i for i in own if i not in output]
+        if not output or not reduction:
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(reduction), tuple(output))
+
+    return jax.tree_util.tree_map_with_path(one, boxed_abstract, is_leaf=is_boxed)
+
+
+def _is_dimensions(x: Any) -> bool:
+    return x is None or isinstance(x, optax.contrib.MuonDimensionNumbers)

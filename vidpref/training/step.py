@@ -1,0 +1,105 @@
+"""One training step: gradients of a loss, an update, and what to know about it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vidpref.training.sharding import BATCH_AXES, batch_sharding, replicated
+from vidpref.training.state import TrainState
+from vidpref.typing import Array, PyTree
+
+LossFn = Callable[[PyTree, PyTree, PyTree, Array], tuple[Array, dict[str, Array]]]
+
+
+def make_train_step(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    schedule: Callable[[Any], Any],
+    shardings: TrainState,
+    mesh: Mesh,
+    *,
+    accumulate: int = 1,
+    ema_decay: float = 0.0,
+) -> Callable[[TrainState, PyTree, PyTree], tuple[TrainState, dict[str, Array]]]:
+    """Returns the compiled `step(state, frozen, batch) -> (state, metrics)`; it donates `state`.
+
+    Metrics are scalars on the devices: the loss and its own metrics (means over the microbatches),
+    `grad_norm` (before clipping), `update_norm`, `param_norm` (after the update) and
+    `learning_rate`.
+
+    Args:
+        loss_fn: `(trainable, frozen, batch, rng) -> (loss, metrics)`, pure, a mean over the batch.
+        optimizer: from `make_optimizer`.
+        schedule: step -> learning rate, for the metrics.
+        shardings: from `state_shardings`.
+        mesh: from `make_mesh`.
+        accumulate: microbatches in one step. Microbatch i holds rows i, i + accumulate, ... so
+            that every device works on its own rows.
+        ema_decay: `ema <- decay * ema + (1 - decay) * params`; 0 for none.
+    """
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def gradients(params: PyTree, frozen: PyTree, batch: PyTree, rng: Array) -> PyTree:
+        if accumulate == 1:
+            return value_and_grad(params, frozen, batch, rng)
+
+        def microstep(numbered: tuple[Array, PyTree]) -> PyTree:
+            number, microbatch = numbered
+            return value_and_grad(params, frozen, microbatch, jax.random.fold_in(rng, number))
+
+        def add(total: PyTree, numbered: tuple[Array, PyTree]) -> tuple[PyTree, None]:
+            return jax.tree.map(jnp.add, total, microstep(numbered)), None
+
+        numbered = jnp.arange(accumulate), _microbatches(batch, accumulate, mesh)
+        shapes = jax.eval_shape(microstep, jax.tree.map(lambda x: x[0], numbered))
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        total, _ = jax.lax.scan(add, zeros, numbered)
+        return jax.tree.map(lambda x: x / accumulate, total)
+
+    def step(
+        state: TrainState, frozen: PyTree, batch: PyTree
+    ) -> tuple[TrainState, dict[str, Array]]:
+        rng = jax.random.fold_in(state.key, state.step)
+        (loss, metrics), grads = gradients(state.params, frozen, batch, rng)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema is not None:
+            ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
+        metrics = {
+            "loss": loss,
+            **metrics,
+            "grad_norm": optax.tree.norm(grads),
+            "update_norm": optax.tree.norm(updates),
+            "param_norm": optax.tree.norm(params),
+            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+        }
+        state = state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema)
+        return state, metrics
+
+    return jax.jit(
+        step,
+        in_shardings=(shardings, None, batch_sharding(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:
+    """Makes the global batch from this process's rows (numpy, rows first), over data and fsdp."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def _microbatches(batch: PyTree, accumulate: int, mesh: Mesh) -> PyTree:
+    sharding = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
+
+    def split(x: Array) -> Array:
+        strided = x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:])
+        return jax.lax.with_sharding_constraint(jnp.moveaxis(strided, 1, 0), sharding)
+
+    return jax.tree.map(split, batch)
