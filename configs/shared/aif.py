@@ -7,6 +7,8 @@ embedded mini world in minutes on a CPU; docs/measurements.md says how its const
 
 from ml_collections import ConfigDict
 
+from vidpref.models import unet3d_sizes
+
 PAPER = "Improving Dynamic Object Interactions in Text-to-Video Generation with AI Feedback"
 
 
@@ -53,7 +55,7 @@ def _paper() -> ConfigDict:
     c.data.max_bad_fraction = 0.01
 
     c.text = ConfigDict({"name": "t5", "length": 64, "dim": 4096})
-    c.model = ConfigDict({"name": "unet3d"})
+    c.model = ConfigDict({"name": "unet3d", "unet3d": ConfigDict(unet3d_sizes.PAPER_BASE)})
     c.diffusion = ConfigDict({"schedule": "cosine", "steps": 1000, "prediction": "eps"})
     c.diffusion.error_in = "eps"
     c.sampler = ConfigDict({"name": "ddim", "steps": 50, "eta": 0.0, "guidance_scale": 5.0})
@@ -62,6 +64,8 @@ def _paper() -> ConfigDict:
     c.pretrain = ConfigDict({"condition_dropout": 0.1})
     c.pretrain.train = _training(learning_rate=1e-4, warmup_steps=10_000, steps=125_000)
     c.superres = ConfigDict({"enabled": True, "low_res_augmentation": 0.3, "sampler_steps": 50})
+    c.superres.model = ConfigDict({"name": "unet3d"})
+    c.superres.model.unet3d = ConfigDict({**unet3d_sizes.PAPER_SUPERRES, "first_frame": False})
     c.superres.train = _training(learning_rate=1e-4, warmup_steps=10_000, steps=125_000)
 
     c.label = ConfigDict({"prompts": 0, "per_prompt": 128})  # 0: every train prompt
@@ -91,10 +95,10 @@ def _mini() -> ConfigDict:
     c.text = ConfigDict({"name": "words", "length": 12, "dim": 32})
     c.model.unet3d = ConfigDict(
         {
-            "patch": (2, 4, 4),
+            "patch": (4, 4, 4),
             "features": (64, 160),
             "blocks": (1, 2),
-            "spatial": (False, True),
+            "spatial": (False, False),
             "temporal": (True, True),
             "cross": (False, True),
             "head_dim": 32,
@@ -105,16 +109,19 @@ def _mini() -> ConfigDict:
             "remat": "none",
         }
     )
-    c.model.dit = ConfigDict()
-    c.diffusion.update({"prediction": "x0", "error_in": "v"})
+    c.model.dit = ConfigDict({"residual": "first_frame"})
+    c.diffusion.update({"prediction": "x0", "error_in": "x0"})
     c.sampler.update({"steps": 16, "guidance_scale": 1.0, "batch_size": 200})
 
     c.pretrain.condition_dropout = 0.0
     c.pretrain.train = _training(
-        learning_rate=0.02, warmup_steps=20, steps=1200, batch_size=32, ema_decay=0.993
+        learning_rate=0.02, warmup_steps=20, steps=700, batch_size=32, ema_decay=0.993
     )
     c.pretrain.train.optimizer.name = "muon"
-    c.superres.enabled = False
+    c.superres.update({"enabled": False, "sampler_steps": 4})
+    c.superres.model.unet3d = ConfigDict({**unet3d_sizes.MINI_SUPERRES, "first_frame": False})
+    c.superres.train = c.pretrain.train.copy_and_resolve_references()
+    c.superres.train.steps = 300
 
     c.label = ConfigDict({"prompts": 400, "per_prompt": 8})
     c.reward = ConfigDict({"name": "verifier", "dimension": "accept"})

@@ -9,7 +9,8 @@ Measured on two shared CPU cores: "base" 15 s, "cascade" 30 s.
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -27,14 +28,19 @@ class MiniworldConfig(tfds.core.BuilderConfig):
     """How much of the world to write.
 
     Attributes:
-      pretrain_clips: of the train and validation prompts, a quarter of them defective.
-      scenes_per_prompt: first frames a prompt is given in the `prompts_*` splits.
-      high_resolution: also write `video_high`, the same clips at twice the size.
+        pretrain_clips: of the train and validation prompts, a quarter of them defective.
+        scenes_per_prompt: first frames a prompt is given in the `prompts_*` splits.
+        high_resolution: also write `video_high`, the same clips at twice the size.
     """
 
     pretrain_clips: int = 12_000
     scenes_per_prompt: int = 4
     high_resolution: bool = False
+
+    @classmethod
+    def from_section(cls, section: Mapping[str, Any], *, cascade: bool, **_: Any) -> str:
+        """Returns the name of the config that a run's `data` section asks for."""
+        return "cascade" if cascade else "base"
 
 
 # The stages look builders up by file, so a second import must not clash with the first.

@@ -186,14 +186,24 @@ def test_options_are_part_of_the_identity(root, tmp_path):
     assert same.name == config(path=str(root), **SIZE).name
 
 
-def test_options_come_from_a_config_section(root):
-    config = load().SomethingSomethingV2Config.from_section(
-        {"name": "something_something_v2", "path": str(root), "frames": 3, "unrelated": 1},
-        prompts="p.csv",
-    )
-    assert (config.frames, config.prompts, config.path) == (3, "p.csv", str(root))
+def test_options_come_from_a_config_section(root, tmp_path):
+    config_class = load().SomethingSomethingV2Config
+    section = {"name": "something_something_v2", "path": str(root), "frames": 3, "unrelated": 1}
+    section |= {"prompts": "prompts.csv", "high_height": 24, "high_width": 40}
+    config = config_class.from_section(section, cascade=False, prompt_sets=root)
+    assert (config.frames, config.path, config.high_height) == (3, str(root), 0)
+    assert config.prompts == str(root / "prompts.csv")
     assert config.name.startswith("3x24x40-")
+    assert config_class.from_section(section, cascade=True, prompt_sets=root).high_width == 40
     with pytest.raises(ValueError, match=r"config.data.path is empty"):
-        load().SomethingSomethingV2Config(path="")
+        config_class(path="")
     with pytest.raises(ValueError, match="set both, or neither"):
-        load().SomethingSomethingV2Config(path=str(root), high_height=8)
+        config_class(path=str(root), high_height=8)
+
+
+def test_prompts_are_known_without_reading_clips(root, tmp_path):
+    build(root, tmp_path / "tfds")
+    again = build(root, tmp_path / "tfds")  # as another process would open it
+    expected = {f"moving thing {i} up" for i in range(1, 13)} | {text for *_, text in PROMPTS}
+    assert set(again.info.metadata["prompts"]) == expected
+    assert len(again.info.metadata["prompts"]) == len(expected)

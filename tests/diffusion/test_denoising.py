@@ -149,7 +149,14 @@ def test_low_precision_output_is_reduced_in_float32(clips):
     np.testing.assert_allclose(error, (clips**2).mean(axis=(2, 3, 4, 5)), rtol=1e-6)
 
 
-def test_unknown_reduction_is_named(clips):
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"reduction": "average"}, "reduction='average': known are mean, sum"),
+        ({"error_in": "epsilon"}, "error_in='epsilon': known predictions are x0, eps, v"),
+    ],
+)
+def test_wrong_settings_are_named(clips, kwargs, message):
     corrupted = corrupt_clips(DDPM(), jax.random.key(1), clips)
-    with pytest.raises(ValueError, match="'average': known are mean, sum"):
-        denoising_error(lambda x, t, c: x, DDPM(), corrupted, CONDITION, reduction="average")
+    with pytest.raises(ValueError, match=message):
+        denoising_error(lambda x, t, c: x, DDPM(), corrupted, CONDITION, **kwargs)

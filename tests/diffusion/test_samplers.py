@@ -17,8 +17,9 @@ SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 PREDICTIONS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 SHAPE = (2, 2, 4, 4, 3)
 STEPS = 10
-# diffusers keeps beta in float32. One step of the chain loses at most 5e-5 of its size to that.
-TOLERANCE = 2e-4
+# Of the state's largest element. diffusers keeps beta in float32; at the cosine schedule's cap of
+# 0.999 that costs abar 5e-5. Measured: at most 3.8e-5 (cosine) and 3.2e-6 (linear).
+TOLERANCE = {"linear": 1e-5, "cosine": 1e-4}
 
 
 def network(np_like, x, tau):
@@ -55,11 +56,11 @@ def their_states(scheduler, step, noise, steps):
     return [*states, x.numpy()]
 
 
-def assert_same(ours, theirs):
+def assert_same(ours, theirs, tolerance):
     assert len(ours) == len(theirs)
     for step, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         scale = np.abs(b).max()
-        np.testing.assert_allclose(a / scale, b / scale, atol=TOLERANCE, err_msg=f"step {step}")
+        np.testing.assert_allclose(a / scale, b / scale, atol=tolerance, err_msg=f"step {step}")
 
 
 @pytest.mark.parametrize(("spacing", "clip"), [("trailing", None), ("leading", 1.0)])
@@ -90,7 +91,7 @@ def test_ddim_equals_diffusers(start, schedule, prediction, eta, spacing, clip):
         rng=keys,
         clip_x0=clip,
     )
-    assert_same(ours, their_states(scheduler, step, noise, STEPS))
+    assert_same(ours, their_states(scheduler, step, noise, STEPS), TOLERANCE[schedule])
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_ddpm_equals_diffusers(start, monkeypatch, schedule, prediction, steps, 
         rng=keys,
         clip_x0=clip,
     )
-    assert_same(ours, their_states(scheduler, step, noise, steps))
+    assert_same(ours, their_states(scheduler, step, noise, steps), TOLERANCE[schedule])
 
 
 def jitted(sampler, **kwargs):

@@ -1,5 +1,7 @@
 """Small generators, and parameters that are random everywhere (zero-initialised layers too)."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -51,8 +53,29 @@ def build(name: str, **fields):
     return module(channels=3, text_dim=TEXT[1], **{**base, **fields})
 
 
+def init(module, *inputs):
+    """Returns fresh parameters, unboxed."""
+    return nn.unbox(jax.jit(module.init)(jax.random.key(0), *inputs)["params"])
+
+
+@functools.cache
+def compiled(module):
+    """Returns the compiled `(params, *inputs) -> output`, the same for equal modules."""
+    return jax.jit(lambda params, *inputs: module.apply({"params": params}, *inputs))
+
+
+def make_inputs(*, low_res: bool = False):
+    """Returns a batch of two: (x, tau, condition)."""
+    x = jax.random.normal(jax.random.key(1), (2, *CLIP))
+    return x, jnp.array([0.2, 0.7]), make_condition(2, 2, low_res=low_res)
+
+
+@functools.cache
+def random_params(module, *, low_res: bool = False):
+    """Returns parameters random everywhere."""
+    return randomize(init(module, *make_inputs(low_res=low_res)), seed=3)
+
+
 @pytest.fixture
 def inputs():
-    """A batch of two: (x, tau, condition)."""
-    x = jax.random.normal(jax.random.key(1), (2, *CLIP))
-    return x, jnp.array([0.2, 0.7]), make_condition(2, 2)
+    return make_inputs()

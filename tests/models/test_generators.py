@@ -1,26 +1,31 @@
 """What holds for every generator: conditions, axis names, precision, scans, errors."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.conftest import build, make_condition, randomize
+from tests.models.conftest import (
+    build,
+    compiled,
+    init,
+    make_condition,
+    make_inputs,
+    random_params,
+)
 
 generators = pytest.mark.parametrize("name", ["unet3d", "dit"])
-
-
-def _initialised(module, inputs):
-    return randomize(module.init(jax.random.key(0), *inputs)["params"], seed=3)
 
 
 @generators
 def test_output_starts_at_the_residual_base(name, inputs):
     module = build(name)
-    assert (module.apply(module.init(jax.random.key(0), *inputs), *inputs) == 0).all()
+    assert (compiled(module)(init(module, *inputs), *inputs) == 0).all()
     module = build(name, residual="first_frame")
-    out = module.apply(module.init(jax.random.key(0), *inputs), *inputs)
+    out = compiled(module)(init(module, *inputs), *inputs)
     frame = inputs[2].first_frame[:, None]
     np.testing.assert_array_equal(out, jnp.broadcast_to(frame, out.shape))
 
@@ -29,39 +34,36 @@ def test_output_starts_at_the_residual_base(name, inputs):
 def test_masked_tokens_change_nothing_and_real_ones_do(name, inputs):
     x, tau, condition = inputs
     module = build(name)
-    params = {"params": _initialised(module, inputs)}
-    out = module.apply(params, *inputs)
+    params, run = random_params(module), compiled(module)
+    out = run(params, *inputs)
     other = jnp.where(condition.text_mask[..., None], condition.text, 99.0)
-    same = module.apply(params, x, tau, condition.replace(text=other))
+    same = run(params, x, tau, condition.replace(text=other))
     np.testing.assert_array_equal(out, same)
     other = condition.text.at[:, 0].add(1.0)
-    assert jnp.abs(out - module.apply(params, x, tau, condition.replace(text=other))).max() > 1e-3
+    assert jnp.abs(out - run(params, x, tau, condition.replace(text=other))).max() > 1e-3
 
 
 @generators
 def test_without_text_does_not_depend_on_the_text(name, inputs):
     x, tau, condition = inputs
     module = build(name)
-    params = {"params": _initialised(module, inputs)}
+    params, run = random_params(module), compiled(module)
     unconditional = condition.without_text()
-    out = module.apply(params, x, tau, unconditional)
+    out = run(params, x, tau, unconditional)
     other = unconditional.replace(text=condition.text[::-1] + 1.0)
-    np.testing.assert_array_equal(out, module.apply(params, x, tau, other))
-    assert jnp.abs(out - module.apply(params, *inputs)).max() > 1e-3
+    np.testing.assert_array_equal(out, run(params, x, tau, other))
+    assert jnp.abs(out - run(params, *inputs)).max() > 1e-3
 
 
 @generators
 def test_every_condition_is_used_by_its_own_clip_only(name):
-    x = jax.random.normal(jax.random.key(1), (2, 4, 8, 8, 3))
-    tau = jnp.array([0.2, 0.7])
-    condition = make_condition(2, 2, low_res=True)
+    x, tau, condition = make_inputs(low_res=True)
     module = build(name, low_res=True)
-    params = {"params": _initialised(module, (x, tau, condition))}
-    apply = jax.jit(module.apply)
-    out = apply(params, x, tau, condition)
+    params, run = random_params(module, low_res=True), compiled(module)
+    out = run(params, x, tau, condition)
 
     def difference(x=x, tau=tau, **fields):
-        return jnp.abs(apply(params, x, tau, condition.replace(**fields)) - out).max((1, 2, 3, 4))
+        return jnp.abs(run(params, x, tau, condition.replace(**fields)) - out).max((1, 2, 3, 4))
 
     changes = {"x": x.at[1].add(1.0), "tau": tau.at[1].add(0.1)}
     for field in ("first_frame", "low_res", "low_res_tau"):
@@ -94,27 +96,31 @@ def test_every_parameter_has_one_axis_name_a_dimension(name):
 @generators
 def test_bfloat16_computes_near_float32_with_float32_parameters(name, inputs):
     exact, half = build(name), build(name, dtype="bfloat16")
-    params = half.init(jax.random.key(0), *inputs)["params"]
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
-    params = {"params": randomize(params, seed=3)}
-    expected, out = exact.apply(params, *inputs), half.apply(params, *inputs)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(init(half, *inputs)))
+    params = random_params(exact)
+    expected, out = compiled(exact)(params, *inputs), compiled(half)(params, *inputs)
     assert out.dtype == jnp.float32
     error = jnp.sqrt(jnp.mean((out - expected) ** 2) / jnp.mean(expected**2))
     assert 1e-5 < error < 0.05
 
 
+@functools.cache
+def _loss_and_gradient(name, remat="none", unroll=False):
+    module = build(name, remat=remat, unroll=unroll)
+
+    def loss(params):
+        return (module.apply({"params": params}, *make_inputs()) ** 2).mean()
+
+    return jax.jit(jax.value_and_grad(loss))(random_params(build(name)))
+
+
 @generators
-@pytest.mark.parametrize("fields", [{"unroll": True}, {"remat": "full"}, {"remat": "dots_saveable"}])
-def test_unroll_and_remat_change_neither_output_nor_gradient(name, inputs, fields):
-    plain = build(name, remat="none")
-    params = _initialised(plain, inputs)
-
-    def loss(module, params):
-        return (module.apply({"params": params}, *inputs) ** 2).mean()
-
-    value, grads = jax.jit(jax.value_and_grad(lambda p: loss(plain, p)))(params)
-    other = build(name, **{"remat": "none", **fields})
-    other_value, other_grads = jax.jit(jax.value_and_grad(lambda p: loss(other, p)))(params)
+@pytest.mark.parametrize(
+    "fields", [{"unroll": True}, {"remat": "full"}, {"remat": "dots_saveable"}]
+)
+def test_unroll_and_remat_change_neither_output_nor_gradient(name, fields):
+    value, grads = _loss_and_gradient(name)
+    other_value, other_grads = _loss_and_gradient(name, **fields)
     np.testing.assert_allclose(value, other_value, rtol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), grads, other_grads
@@ -125,11 +131,10 @@ def test_unroll_and_remat_change_neither_output_nor_gradient(name, inputs, field
 @generators
 def test_chunked_attention_is_the_same_network(name, inputs):
     module = build(name)
-    params = {"params": _initialised(module, inputs)}
     chunked = build(name, attention="chunked")
-    np.testing.assert_allclose(
-        module.apply(params, *inputs), chunked.apply(params, *inputs), atol=1e-5
-    )
+    params = random_params(module)
+    expected = compiled(module)(params, *inputs)
+    np.testing.assert_allclose(expected, compiled(chunked)(params, *inputs), atol=1e-5)
 
 
 @generators

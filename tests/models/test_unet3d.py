@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.conftest import UNET, build, randomize
+from tests.models.conftest import UNET, build, compiled, init, random_params
 from vidpref.models import unet3d_sizes
 from vidpref.models.condition import Condition
 from vidpref.models.convolution import SpatialConv, channels_to_space, space_to_channels
@@ -54,12 +54,17 @@ def _loop(params, x, tau, condition):
 
 def test_scan_equals_a_loop_over_blocks(inputs):
     module = build("unet3d")
-    params = randomize(module.init(jax.random.key(0), *inputs)["params"])
+    params = random_params(module)
     probe = jax.random.normal(jax.random.key(5), inputs[0].shape)
-    scanned, grads = jax.value_and_grad(
-        lambda p: (module.apply({"params": p}, *inputs) * probe).sum()
-    )(params)
-    looped, loop_grads = jax.value_and_grad(lambda p: (_loop(p, *inputs) * probe).sum())(params)
+
+    def scan(params):
+        return (module.apply({"params": params}, *inputs) * probe).sum()
+
+    def loop(params):
+        return (_loop(params, *inputs) * probe).sum()
+
+    scanned, grads = jax.jit(jax.value_and_grad(scan))(params)
+    looped, loop_grads = jax.jit(jax.value_and_grad(loop))(params)
     np.testing.assert_allclose(scanned, looped, rtol=1e-4, atol=1e-4)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), grads, loop_grads
@@ -68,18 +73,16 @@ def test_scan_equals_a_loop_over_blocks(inputs):
 
 def test_matmul_convolutions_are_the_same_network(inputs):
     module, matmul = build("unet3d"), build("unet3d", conv="matmul")
-    params = {"params": randomize(module.init(jax.random.key(0), *inputs)["params"])}
-    np.testing.assert_allclose(
-        module.apply(params, *inputs), matmul.apply(params, *inputs), atol=1e-4
-    )
+    params = random_params(module)
+    expected = compiled(module)(params, *inputs)
+    np.testing.assert_allclose(expected, compiled(matmul)(params, *inputs), atol=1e-4)
 
 
 def test_low_resolution_clip_is_the_residual_base(inputs):
     x, tau, condition = inputs
-    low = jnp.full((2, 4, 4, 4, 3), 0.25)
-    condition = condition.replace(low_res=low)
+    condition = condition.replace(low_res=jnp.full((2, 4, 4, 4, 3), 0.25))
     module = build("unet3d", low_res=True, residual="low_res")
-    out = module.apply(module.init(jax.random.key(0), x, tau, condition), x, tau, condition)
+    out = compiled(module)(init(module, x, tau, condition), x, tau, condition)
     np.testing.assert_allclose(out, jnp.full(x.shape, 0.25), atol=1e-6)
 
 
@@ -114,5 +117,5 @@ def test_sizes(size, text, clip, low_res, millions, tolerance):
 
 
 def test_levels_must_agree(inputs):
-    with pytest.raises(ValueError, match="blocks=.* needs one value for each of the 2 levels"):
+    with pytest.raises(ValueError, match=r"blocks=.* needs one value for each of the 2 levels"):
         build("unet3d", blocks=(1, 2, 3)).init(jax.random.key(0), *inputs)

@@ -80,8 +80,9 @@ def test_attention_reaches_only_its_own_axis(attention, reach):
     params["residual"]["conv_out"] = jax.tree.map(jnp.zeros_like, params["residual"]["conv_out"])
     # swapping channels inside a group at one position keeps the group norm's statistics
     changed = x.at[0, 1, 2, 3, :4].set(x[0, 1, 2, 3, :4][::-1])
-    difference = module.apply({"params": params}, x, *rest)[0] - (
-        module.apply({"params": params}, changed, *rest)[0]
+    difference = (
+        module.apply({"params": params}, x, *rest)[0]
+        - (module.apply({"params": params}, changed, *rest)[0])
     )
     touched = jnp.abs(difference[0]).max(axis=-1) > 1e-6
     expected = np.zeros((3, 4, 4), bool)

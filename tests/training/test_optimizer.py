@@ -18,9 +18,7 @@ STEPS = 20
 
 
 def boxed(names):
-    return {
-        key: nn.LogicallyPartitioned(jnp.zeros((2,) * len(n)), n) for key, n in names.items()
-    }
+    return {key: nn.LogicallyPartitioned(jnp.zeros((2,) * len(n)), n) for key, n in names.items()}
 
 
 def optimizer_config(**fields):

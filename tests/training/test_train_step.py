@@ -118,7 +118,9 @@ def test_ema_closed_form(mesh):
         state, _ = step(state, {}, batch)
         history.append(jax.device_get(state.params))
     weights = [decay**steps] + [(1 - decay) * decay ** (steps - i) for i in range(1, steps + 1)]
-    expected = jax.tree.map(lambda *p: sum(w * x for w, x in zip(weights, p, strict=True)), *history)
+    expected = jax.tree.map(
+        lambda *p: sum(w * x for w, x in zip(weights, p, strict=True)), *history
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.ema, expected)
 
 
@@ -128,7 +130,9 @@ def test_the_state_is_donated_and_keeps_its_place(mesh):
     assert all(x.is_deleted() for x in jax.tree.leaves((state.params, state.opt_state, state.ema)))
     wanted = param_shardings(jax.eval_shape(tiny.init, jax.random.key(0)), mesh)
     for tree in (new.params, new.ema):
-        jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim) or pytest.fail(), tree, wanted)
+        jax.tree.map(
+            lambda x, s: x.sharding.is_equivalent_to(s, x.ndim) or pytest.fail(), tree, wanted
+        )
     kernel = new.params["blocks"]["Dense_0"]["kernel"]
     assert kernel.addressable_shards[0].data.shape == (3, tiny.WIDTH // 2, 2 * tiny.WIDTH)
     assert int(new.step) == 1

@@ -72,10 +72,23 @@ class VideoConfig(tfds.core.BuilderConfig):
         self.name = f"{size}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     @classmethod
-    def from_section(cls, section: Mapping[str, Any], **changes: Any) -> "VideoConfig":
-        """Takes its options from a config's `data` section and leaves the others aside."""
+    def from_section(
+        cls, section: Mapping[str, Any], *, cascade: bool, prompt_sets: Path
+    ) -> "VideoConfig":
+        """Takes its options from a config's `data` section and leaves the others aside.
+
+        Args:
+            section: the `data` section.
+            cascade: whether to write `video_high` too.
+            prompt_sets: where a prompt set that is named without a folder lies.
+        """
         known = {field.name for field in dataclasses.fields(cls)} - {"name"}
-        return cls(**{k: v for k, v in section.items() if k in known} | changes)
+        options = {k: v for k, v in section.items() if k in known}
+        if not cascade:
+            options |= {"high_height": 0, "high_width": 0}
+        if options.get("prompts") and not Path(options["prompts"]).is_file():
+            options["prompts"] = str(prompt_sets / options["prompts"])
+        return cls(**options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +148,8 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             description=f"Clips decoded from {config.path}.",
             features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,  # the loaders shuffle
+            # "prompts": every distinct one, to be had without reading a clip
+            metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(self, dl_manager):
@@ -155,6 +170,7 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         config = self.builder_config
         bad_here = BadClips()
         limit = max(config.max_bad_fraction * len(jobs), _NAMED_BEFORE_STOP)
+        written: dict[str, None] = dict.fromkeys(self.info.metadata.get("prompts", ()))
         clips = _in_parallel(lambda job: _decode(job, config), jobs, config.workers)
         for key, (job, clip) in enumerate(clips):
             if isinstance(clip, ClipError):
@@ -163,9 +179,11 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 if len(bad_here) > limit:
                     break
                 continue
+            written[job.prompt] = None
             fields = dataclasses.asdict(job)
             del fields["path"]
             yield key, fields | clip
+        self.info.metadata["prompts"] = list(written)
         self.save(bad)
         if len(bad_here):
             logging.warning(

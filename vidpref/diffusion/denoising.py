@@ -7,7 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from vidpref.diffusion.conversions import error_factor
+from vidpref.diffusion.conversions import check_kind, error_factor
 from vidpref.diffusion.process import Process
 from vidpref.typing import Array, Float, Key
 
@@ -74,6 +74,8 @@ def denoising_error(
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction={reduction!r}: known are {', '.join(REDUCTIONS)}")
+    error_in = error_in or process.prediction
+    check_kind(error_in, "error_in")
     b, k, *clip_shape = corrupted.clips.shape
     tau = jnp.repeat(corrupted.tau, k)
     eps = jnp.repeat(corrupted.eps, k, axis=0)
@@ -85,7 +87,5 @@ def denoising_error(
     reduce = jnp.mean if reduction == "mean" else jnp.sum
     error = reduce(jnp.square(difference), axis=(1, 2, 3, 4))
 
-    factor = error_factor(
-        process.prediction, error_in or process.prediction, *process.alpha_sigma(tau)
-    )
+    factor = error_factor(process.prediction, error_in, *process.alpha_sigma(tau))
     return (error * factor).reshape(b, k)

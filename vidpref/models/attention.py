@@ -5,6 +5,7 @@ import difflib
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from vidpref.models.dense import dense
 from vidpref.models.embeddings import sinusoidal
@@ -79,7 +80,7 @@ class SelfAttention(nn.Module):
     positions: bool = False
     zero: bool = True
     implementation: str = "xla"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> Float[Array, "b l c"]:
@@ -98,7 +99,7 @@ class CrossAttention(nn.Module):
 
     head_dim: int
     implementation: str = "xla"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

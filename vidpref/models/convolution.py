@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from vidpref.typing import Array, Float
 
@@ -24,7 +25,7 @@ class SpatialConv(nn.Module):
     features: int
     implementation: str = "xla"
     zero: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w f"]:

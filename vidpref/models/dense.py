@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from vidpref.typing import Array
 
@@ -35,7 +36,7 @@ def dense(
     axes: tuple[str, str] = ("in", "out"),
     zero: bool = False,
     bias: bool = True,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     name: str | None = None,
 ) -> nn.Dense:
     """Returns a dense layer over the last axis whose parameters carry the axis names `axes`.

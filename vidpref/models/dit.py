@@ -5,6 +5,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from vidpref.models.attention import CrossAttention, SelfAttention
 from vidpref.models.condition import Condition
@@ -26,7 +27,7 @@ class DiTBlock(nn.Module):
     mlp_ratio: int
     cross: bool
     attention: str
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(
@@ -84,7 +85,7 @@ class DiT(nn.Module):
     attention: str = "xla"
     remat: str = "none"
     unroll: bool = False
-    dtype: str | jnp.dtype = "float32"
+    dtype: DTypeLike = "float32"
 
     @nn.compact
     def __call__(
@@ -130,7 +131,7 @@ class DiT(nn.Module):
         return out if base is None else base + out
 
 
-def _layer_norm(x: Array, dtype: jnp.dtype) -> Array:
+def _layer_norm(x: Array, dtype: DTypeLike) -> Array:
     # without parameters, as adaLN brings its own scale and shift
     return nn.LayerNorm(use_scale=False, use_bias=False, epsilon=1e-6, dtype=dtype)(x)
 

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from vidpref.models.condition import Condition
 from vidpref.models.dense import dense
@@ -32,7 +33,7 @@ class TimeEmbedding(nn.Module):
 
     features: int
     frequencies: int = 256
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, tau: Float[Array, " b"]) -> Float[Array, "b d"]:
@@ -50,7 +51,7 @@ class TextEmbedding(nn.Module):
     """
 
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -58,8 +59,8 @@ class TextEmbedding(nn.Module):
     ) -> tuple[Float[Array, "b l d"], Float[Array, "b d"]]:
         normed = nn.LayerNorm(
             dtype=self.dtype,
-            scale_init=nn.with_logical_partitioning(nn.initializers.ones, ("embed",)),
-            bias_init=nn.with_logical_partitioning(nn.initializers.zeros, ("embed",)),
+            scale_init=nn.with_logical_partitioning(nn.initializers.ones, (None,)),
+            bias_init=nn.with_logical_partitioning(nn.initializers.zeros, (None,)),
             name="norm",
         )(text)
         tokens = dense(self.features, dtype=self.dtype, name="projection")(normed)
@@ -79,7 +80,7 @@ class ConditionEmbedding(nn.Module):
     """
 
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from vidpref.models.condition import Condition
 from vidpref.models.convolution import space_to_channels
@@ -14,7 +15,7 @@ def network_inputs(
     *,
     patch: tuple[int, int, int],
     residual: str,
-    dtype: jnp.dtype,
+    dtype: DTypeLike,
 ) -> tuple[Float[Array, "b t2 h2 w2 d"], Float[Array, "b t1 h w c"] | None]:
     """Moves patches into channels and concatenates what the condition has on the channels.
 

@@ -5,6 +5,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from vidpref.models.condition import Condition
 from vidpref.models.convolution import SpatialConv, channels_to_space, space_to_channels
@@ -64,7 +65,7 @@ class UNet3D(nn.Module):
     attention: str = "xla"
     remat: str = "full"
     unroll: bool = False
-    dtype: str | jnp.dtype = "float32"
+    dtype: DTypeLike = "float32"
 
     @nn.compact
     def __call__(

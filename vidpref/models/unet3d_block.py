@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from vidpref.models.attention import CrossAttention, SelfAttention
 from vidpref.models.convolution import SpatialConv
@@ -10,14 +11,14 @@ from vidpref.models.dense import dense
 from vidpref.typing import Array, Bool, Float
 
 
-def group_norm(groups: int, dtype: jnp.dtype, name: str) -> nn.GroupNorm:
+def group_norm(groups: int, dtype: DTypeLike, name: str) -> nn.GroupNorm:
     """Returns a group norm over all positions of a clip; its parameters carry axis names."""
     return nn.GroupNorm(
         num_groups=groups,
         epsilon=1e-5,
         dtype=dtype,
-        scale_init=nn.with_logical_partitioning(nn.initializers.ones, ("embed",)),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, ("embed",)),
+        scale_init=nn.with_logical_partitioning(nn.initializers.ones, (None,)),
+        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, (None,)),
         name=name,
     )
 
@@ -31,7 +32,7 @@ class ResidualBlock(nn.Module):
     features: int
     groups: int
     conv: str = "xla"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -74,7 +75,7 @@ class UNetBlock(nn.Module):
     conv: str
     attention: str
     emit: bool
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(

@@ -11,7 +11,7 @@ class Reward(Protocol):
     """A judge of clips.
 
     Attributes:
-      dimensions: the names of what it judges, the keys of `score`.
+        dimensions: the names of what it judges, the keys of `score`.
     """
 
     dimensions: tuple[str, ...]

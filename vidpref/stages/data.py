@@ -1,10 +1,11 @@
 """The data stage: a TFDS builder of the checkout's `data/`, built once, read without TensorFlow."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from vidpref.stages.configs import PROJECT_ROOT, import_from_checkout
@@ -72,27 +73,14 @@ def build_data(config: ConfigDict, folder: Path) -> None:
     Raises:
         ValueError: unknown data set, or what its builder refuses.
     """
+    tfds.disable_progress_bar()
     _builder(config, folder).download_and_prepare(file_format="array_record")
 
 
 def open_data(config: ConfigDict, folder: Path) -> Data:
     """Opens a data set that `build_data` built."""
     builder = _builder(config, folder)
-    return _OPEN[config.data.name](config, builder)
-
-
-def _builder(config: ConfigDict, folder: Path):
-    name = config.data.name
-    if name not in _OPEN:
-        raise ValueError(f"config.data.name={name!r}: known are {', '.join(sorted(_OPEN))}")
-    module = import_from_checkout(PROJECT_ROOT / "data" / name / f"{name}_dataset_builder.py")
-    options = _OPTIONS[name](config)
-    class_name = "".join(part.capitalize() for part in name.split("_"))
-    return getattr(module, class_name)(data_dir=folder, file_format="array_record", **options)
-
-
-def _open_miniworld(config: ConfigDict, builder) -> Data:
-    splits = ("train", "validation", "test")
+    clips = builder.as_data_source(split="pretrain")
     scenes = [
         Scene(
             id=record["id"].decode(),
@@ -101,22 +89,24 @@ def _open_miniworld(config: ConfigDict, builder) -> Data:
             split=record["split"].decode(),
             first_frame=record["first_frame"],
         )
-        for split in splits
-        for record in builder.as_data_source(split=f"prompts_{split}")
-        if record["scene_seed"] < config.data.scenes_per_prompt
+        for split in builder.info.splits
+        if split != "pretrain"
+        for record in builder.as_data_source(split=split)
+        if record.get("scene_seed", 0) < config.data.get("scenes_per_prompt", 1)
     ]
-    return Data(
-        clips=builder.as_data_source(split="pretrain"),
-        all_scenes=tuple(scenes),
-        prompts=_distinct(scene.text for scene in scenes),
+    texts = [scene.text for scene in scenes] + [clip["prompt"].decode() for clip in clips]
+    return Data(clips, tuple(scenes), tuple(dict.fromkeys(texts)))
+
+
+def _builder(config: ConfigDict, folder: Path):
+    name = config.data.name
+    known = sorted(path.parent.name for path in (PROJECT_ROOT / "data").glob("*/*_builder.py"))
+    if name not in known:
+        raise ValueError(f"config.data.name={name!r}: known are {', '.join(known)}")
+    module = import_from_checkout(PROJECT_ROOT / "data" / name / f"{name}_dataset_builder.py")
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    options = getattr(module, f"{class_name}Config").from_section(
+        config.data, cascade=config.superres.enabled, prompt_sets=PROJECT_ROOT / "data" / "prompts"
     )
-
-
-def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(texts))
-
-
-_OPTIONS = {
-    "miniworld": lambda config: {"config": "cascade" if config.superres.enabled else "base"},
-}
-_OPEN = {"miniworld": _open_miniworld}
+    builder = getattr(module, class_name)
+    return builder(config=options, data_dir=folder, file_format="array_record")

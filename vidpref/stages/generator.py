@@ -46,7 +46,7 @@ class Generator:
         condition = Condition(
             text=jnp.zeros((1, l, d)),
             text_mask=jnp.ones((1, l), bool),
-            first_frame=jnp.zeros((1, h, w, c)),
+            first_frame=jnp.zeros((1, h, w, c)) if low_res is None else None,
             low_res=low_res,
             low_res_tau=None if low_res is None else jnp.zeros((1,)),
         )

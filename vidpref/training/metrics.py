@@ -4,9 +4,9 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from io import TextIOBase
 from pathlib import Path
 from types import TracebackType
-from io import TextIOBase
 
 import tqdm
 

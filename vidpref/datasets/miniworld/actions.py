@@ -19,6 +19,10 @@ SIZE = 16
 EXTENT = dict(zip(SHAPES, ((4.6, 4.6), (6.0, 3.0), (5.4, 6.2)), strict=True))
 
 FLOOR, TABLE_TOP, HIGH_TABLE_TOP, BOX_BOTTOM, WALL_LEFT = 14.0, 11.0, 9.0, 13.0, 9.0
+# How far the actions go: (x, y) moved, (width, height) of the whole, halves apart.
+SHIFTS = {"left": (-4.3, 0.0), "right": (4.3, 0.0), "up": (0.0, -3.5), "down": (0.0, 3.5)}
+DEFORMATIONS = {"squash": (1.7, 0.55), "stretch": (0.6, 1.85)}
+GAP = 2.4
 JITTER = 4  # numbers in [-1, 1] that make one scene differ from the next
 
 STEADY = np.minimum(np.arange(FRAMES) / 6, 1.0)
@@ -31,9 +35,9 @@ class Track:
     """One visible piece over time.
 
     Attributes:
-      box: [t, 4] centre x, bottom y, width, height.
-      owner: 0 for the first object of the prompt, 1 for the second.
-      side: -1 or 1 for the left or right half of the shape, 0 for the whole.
+        box: [t, 4] centre x, bottom y, width, height.
+        owner: 0 for the first object of the prompt, 1 for the second.
+        side: -1 or 1 for the left or right half of the shape, 0 for the whole.
     """
 
     box: Float[Array, "t 4"]
@@ -102,7 +106,7 @@ def _deform(width: float, height: float) -> Path:
 
 
 def _tear(p, a, b, jitter):
-    apart = (2.4 + 0.2 * jitter[2]) * p
+    apart = (GAP + 0.2 * jitter[2]) * p
     centre = 8 + np.round(1.4 * jitter[0]) / 2  # on the 32x32 grid: no seam before the action
     return [Track(_boxes(centre + side * apart, FLOOR, *a), side=side) for side in (-1, 1)]
 
@@ -137,13 +141,13 @@ ACTIONS = {
     "put_on": Action("none", _put_on, STEADY),
     "move_to": Action("none", _beside(away=False), STEADY),
     "move_away": Action("none", _beside(away=True), STEADY),
-    "squash": Action("floor", _deform(1.7, 0.55), STEADY),
-    "stretch": Action("floor", _deform(0.6, 1.85), STEADY),
+    "squash": Action("floor", _deform(*DEFORMATIONS["squash"]), STEADY),
+    "stretch": Action("floor", _deform(*DEFORMATIONS["stretch"]), STEADY),
     "tear": Action("floor", _tear, STEADY),
-    "left": Action("floor", _shift(-4.3, 0.0), STEADY),
-    "right": Action("floor", _shift(4.3, 0.0), STEADY),
-    "up": Action("floor", _shift(0.0, -3.5), STEADY),
-    "down": Action("floor", _shift(0.0, 3.5), STEADY),
+    "left": Action("floor", _shift(*SHIFTS["left"]), STEADY),
+    "right": Action("floor", _shift(*SHIFTS["right"]), STEADY),
+    "up": Action("floor", _shift(*SHIFTS["up"]), STEADY),
+    "down": Action("floor", _shift(*SHIFTS["down"]), STEADY),
     "drop_on_table": Action("table", _drop(TABLE_TOP), FALLING),
     "drop_in_box": Action("box", _drop(BOX_BOTTOM), FALLING),
     "push_off_table": Action("high table", _push_off, OVER_THE_EDGE),
@@ -159,10 +163,10 @@ def tracks(
     """The pieces of an action, the first object's before the second's.
 
     Args:
-      action: a key of `ACTIONS`.
-      shapes: of the one or two objects.
-      jitter: numbers in [-1, 1]; zeros give the nominal clip.
-      progress: of every frame, the action's own timing if None.
+        action: a key of `ACTIONS`.
+        shapes: of the one or two objects.
+        jitter: numbers in [-1, 1]; zeros give the nominal clip.
+        progress: of every frame, the action's own timing if None.
     """
     spec = ACTIONS[action]
     sizes = [EXTENT[shape] for shape in shapes]

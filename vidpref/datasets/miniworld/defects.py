@@ -7,7 +7,17 @@ from collections.abc import Callable
 import numpy as np
 
 from vidpref.datasets.miniworld import world
-from vidpref.datasets.miniworld.actions import ACTIONS, EXTENT, FLOOR, FRAMES, SIZE, STEADY
+from vidpref.datasets.miniworld.actions import (
+    ACTIONS,
+    DEFORMATIONS,
+    EXTENT,
+    FLOOR,
+    FRAMES,
+    GAP,
+    SHIFTS,
+    SIZE,
+    STEADY,
+)
 from vidpref.datasets.miniworld.vocabulary import COLOURS, SENTENCES, SHAPES
 from vidpref.datasets.miniworld.world import Scene, Sprite, WorldPrompt
 
@@ -23,8 +33,6 @@ _RIGHT_FOR = {
     "stretch": ("stretch",),
     "tear": ("tear",),
 }
-_SHIFT = {"left": (-4.3, 0), "right": (4.3, 0), "up": (0, -3.5), "down": (0, 3.5)}
-_SCALE = {"squash": (1.7, 0.55), "stretch": (0.6, 1.85)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,13 +93,13 @@ def _wrong_action(case: _Case) -> Scene:
     first, *others = still.sprites
     if action == "tear":  # two halves to begin with
         first, others = dataclasses.replace(first, side=0), []
-    width, height = _SCALE.get(motion, (1, 1))
-    dx, dy = _SHIFT.get(motion, (0, 0))
+    width, height = DEFORMATIONS.get(motion, (1, 1))
+    dx, dy = SHIFTS.get(motion, (0, 0))
     box = first.box + np.outer(STEADY, (dx, dy, 0, 0)).astype(np.float32)
     box[:, 2:] *= 1 + np.outer(STEADY, (width - 1, height - 1)).astype(np.float32)
     moved = [dataclasses.replace(first, box=box)]
     if motion == "tear":
-        apart = np.outer(STEADY, (2.4, 0, 0, 0)).astype(np.float32)
+        apart = np.outer(STEADY, (GAP, 0, 0, 0)).astype(np.float32)
         moved = [dataclasses.replace(first, box=box + s * apart, side=s) for s in (-1, 1)]
     return dataclasses.replace(still, sprites=(*moved, *others))
 
@@ -238,7 +246,7 @@ def defective_scene(prompt: WorldPrompt, seed: int, defect: str) -> Scene:
     """The scene of `world.scene(prompt, seed)` gone wrong in one way.
 
     Raises:
-      ValueError: no such defect, or one the prompt cannot have.
+        ValueError: no such defect, or one the prompt cannot have.
     """
     if defect not in DEFECTS:
         raise ValueError(f"no defect {defect!r}; there are {', '.join(DEFECTS)}")

@@ -74,11 +74,11 @@ def coverage(
     """How much of every pixel a shape covers, in [0, 1].
 
     Args:
-      box: centre x, bottom y, width, height in pixels of the 16x16 picture.
-      shape: index into `SHAPES`.
-      side: -1, 0 or 1 for the left half, the whole or the right half.
-      grid: pixels along an edge.
-      rows: sample rows a pixel.
+        box: centre x, bottom y, width, height in pixels of the 16x16 picture.
+        shape: index into `SHAPES`.
+        side: -1, 0 or 1 for the left half, the whole or the right half.
+        grid: pixels along an edge.
+        rows: sample rows a pixel.
     """
     x, bottom, width, height = (np.float32(grid / SIZE) * box.T[..., None]).astype(np.float32)
     columns = np.arange(grid, dtype=np.float32)
@@ -133,7 +133,7 @@ def render_batch(scenes: Sequence[Scene], *, scale: int = 1) -> UInt8[Array, "b 
     """Clips [b, 8, 16*scale, 16*scale, 3] of the scenes.
 
     Raises:
-      ValueError: scale is neither 1 nor 2.
+        ValueError: scale is neither 1 nor 2.
     """
     if scale not in (1, 2):
         raise ValueError(f"scale must be 1 or 2, not {scale}")

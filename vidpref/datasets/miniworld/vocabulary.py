@@ -73,9 +73,9 @@ class Meaning:
     """What a sentence asks for.
 
     Attributes:
-      action: a key of `SENTENCES`.
-      objects: one or two (colour, shape).
-      material: of the furniture, "" where the sentence names none.
+        action: a key of `SENTENCES`.
+        objects: one or two (colour, shape).
+        material: of the furniture, "" where the sentence names none.
     """
 
     action: str
@@ -101,7 +101,7 @@ def parse(text: str) -> Meaning:
     """The meaning of a prompt.
 
     Raises:
-      ValueError: the text is no sentence of the mini world.
+        ValueError: the text is no sentence of the mini world.
     """
     for action, pattern in _PATTERNS.items():
         if match := pattern.fullmatch(" ".join(text.lower().split())):

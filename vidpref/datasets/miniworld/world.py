@@ -47,12 +47,12 @@ class Sprite:
     """One piece to draw.
 
     Attributes:
-      box: [t, 4] centre x, bottom y, width, height in pixels of the 16x16 picture.
-      shape: [t] index into `SHAPES`.
-      colour: [t, 3] of 255.
-      opacity: [t] in [0, 1].
-      side: -1 or 1 for half a shape, 0 for the whole.
-      behind_wall: hidden by the wall where there is one.
+        box: [t, 4] centre x, bottom y, width, height in pixels of the 16x16 picture.
+        shape: [t] index into `SHAPES`.
+        colour: [t, 3] of 255.
+        opacity: [t] in [0, 1].
+        side: -1 or 1 for half a shape, 0 for the whole.
+        behind_wall: hidden by the wall where there is one.
     """
 
     box: Float[Array, "t 4"]
@@ -68,11 +68,11 @@ class Scene:
     """All that a clip shows; rendering adds no randomness of its own.
 
     Attributes:
-      furniture: a key of `rendering.FURNITURE`.
-      material: of the furniture, "" where the prompt names none.
-      sprites: drawn in this order.
-      blur: [t] width of a box filter in pixels, 0 for none.
-      noise: [t] standard deviation of pixel noise in [0, 1], drawn from `noise_seed`.
+        furniture: a key of `rendering.FURNITURE`.
+        material: of the furniture, "" where the prompt names none.
+        sprites: drawn in this order.
+        blur: [t] width of a box filter in pixels, 0 for none.
+        noise: [t] standard deviation of pixel noise in [0, 1], drawn from `noise_seed`.
     """
 
     furniture: str
@@ -135,7 +135,7 @@ def prompts(split: str) -> tuple[WorldPrompt, ...]:
     """The prompts of "train", "validation" or "test", in a fixed order.
 
     Raises:
-      ValueError: no such split.
+        ValueError: no such split.
     """
     if split not in SPLITS:
         raise ValueError(f"no split {split!r} of the mini world; there are {', '.join(SPLITS)}")
@@ -151,9 +151,9 @@ def scene(prompt: WorldPrompt, seed: int, *, progress: Float[Array, " t"] | None
     """The scene of a prompt: what it says, done right.
 
     Args:
-      prompt: of `PROMPTS`, or with a meaning of one's own.
-      seed: non-negative; prompt and seed decide every jitter.
-      progress: [t] how far the action is in every frame; the action's own timing if None.
+        prompt: of `PROMPTS`, or with a meaning of one's own.
+        seed: non-negative; prompt and seed decide every jitter.
+        progress: [t] how far the action is in every frame; the action's own timing if None.
     """
     jitter = scene_rng(prompt, seed).uniform(-1, 1, JITTER)
     action = ACTIONS[prompt.action]

@@ -86,11 +86,11 @@ class Verifier:
         """1 for every clip that passes all rules, 0 for the others.
 
         Args:
-          clips: [b, 8, 16, 16, 3], or larger by a whole factor (averaged down).
-          prompts: one sentence a clip.
+            clips: [b, 8, 16, 16, 3], or larger by a whole factor (averaged down).
+            prompts: one sentence a clip.
 
         Raises:
-          ValueError: a prompt is no sentence of the mini world, or clips of another size.
+            ValueError: a prompt is no sentence of the mini world, or clips of another size.
         """
         return {"accept": (self.verdicts(clips, prompts) == 0).astype(np.float32)}
 

@@ -128,8 +128,8 @@ def weigh(
     """The evidence against n clips of one action.
 
     Args:
-      contrast: distance in colour between the background and the object most like it.
-      residual: clip minus what the fitted pieces explain, of [0, 1].
+        contrast: distance in colour between the background and the object most like it.
+        residual: clip minus what the fitted pieces explain, of [0, 1].
     """
     wanted, mass = _nominals(action, shape)
     around = _neighbours(mass, axis=2)

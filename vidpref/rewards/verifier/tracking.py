@@ -12,6 +12,7 @@ import numpy as np
 
 from vidpref.datasets.miniworld.actions import (
     BOX_BOTTOM,
+    DEFORMATIONS,
     EXTENT,
     FLOOR,
     SIZE,
@@ -28,7 +29,6 @@ CENTROID = np.array([0.5, 0.5, 1 / 3], np.float32)
 _CENTRES = np.arange(SIZE, dtype=np.float32) + 0.5
 _STEPS = 256  # of the tables that are inverted by interpolation
 _GONE = 0.08  # an object of less than this share of its area is out of sight
-_PATH_STATES = {"squash": "height", "stretch": "height", "tear": "gap"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Tracked:
     """Measured pieces of n clips.
 
     Attributes:
-      box: of p pieces; a torn object has two.
-      shape, side: of every piece.
-      state: centre x, centre y and gap or height of the first object, then of the second.
-      mass: area of each object in sight, of its whole area.
+        box: of p pieces; a torn object has two.
+        shape, side: of every piece.
+        state: centre x, centre y and gap or height of the first object, then of the second.
+        mass: area of each object in sight, of its whole area.
     """
 
     box: Float[Array, "n p t 4"]
@@ -127,9 +127,9 @@ def track(action: str, share: Float[Array, "n o t h w"], shape: Int[Array, "n o"
     """The pieces of the objects of one action.
 
     Args:
-      action: a key of `ACTIONS`.
-      share: of every pixel, by object.
-      shape: what each object is said to be, index into `SHAPES`.
+        action: a key of `ACTIONS`.
+        share: of every pixel, by object.
+        shape: what each object is said to be, index into `SHAPES`.
     """
     mass, x, y = moments(share)
     width, height = np.broadcast_to(EXTENTS[shape][:, :, None], (*x.shape, 2)).transpose(3, 0, 1, 2)
@@ -144,8 +144,8 @@ def track(action: str, share: Float[Array, "n o t h w"], shape: Int[Array, "n o"
             v[:, None] for v in _leaving(x[:, 0], y[:, 0], mass[:, 0], shape[:, 0], upwards)
         )
         y = bottom - low * height
-    elif action in ("squash", "stretch"):
-        wide, high = (1.7, 0.55) if action == "squash" else (0.6, 1.85)
+    elif action in DEFORMATIONS:
+        wide, high = DEFORMATIONS[action]
         # The foot stays on the floor, so the centroid tells the height.
         third = np.clip((FLOOR - y) / low, 0.3 * height, 2.2 * height)
         progress = (third / height - 1) / (high - 1)

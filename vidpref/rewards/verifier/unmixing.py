@@ -50,10 +50,10 @@ def ignore_soft_furniture(
     table top counts as a good deal of yellow ball.
 
     Args:
-      difference: clip minus empty stage, of [0, 1].
-      directions: object colour minus empty stage.
-      furniture: a key of `FURNITURE`, the same for all clips.
-      materials: of the furniture, one a clip.
+        difference: clip minus empty stage, of [0, 1].
+        directions: object colour minus empty stage.
+        furniture: a key of `FURNITURE`, the same for all clips.
+        materials: of the furniture, one a clip.
     """
     if furniture == "none":
         return difference, directions
@@ -75,11 +75,11 @@ def unmix(
     """Shares of one or two colours.
 
     Args:
-      difference: clip minus empty stage.
-      directions: object colour minus empty stage, of each object.
+        difference: clip minus empty stage.
+        directions: object colour minus empty stage, of each object.
 
     Returns:
-      The share of each object in every pixel; 0 where the neighbourhood holds nothing of it.
+        The share of each object in every pixel; 0 where the neighbourhood holds nothing of it.
     """
     along = np.einsum("nthwc,nohwc->nothw", difference, directions)
     squared = np.sum(directions**2, -1)

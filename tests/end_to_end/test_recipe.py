@@ -1,0 +1,144 @@
+"""The whole way of a clip, at a tiny size: DPO over two rounds, the cascade, the report."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.end_to_end.tiny import TINY
+from vidpref.stages import label, recipe, report
+from vidpref.stages.configs import load_config
+from vidpref.stages.sample import read_clips
+
+
+class Fickle:
+    """Accepts by the clip's pixels, about half of all, whatever they show."""
+
+    dimensions = ("accept",)
+
+    def score(self, clips, prompts):
+        sums = clips.reshape(len(clips), -1).astype(np.int64).sum(axis=1)
+        return {"accept": (sums % 2).astype(np.float32)}
+
+    def explain(self, clip, prompt):
+        return "accepted" if clip.astype(np.int64).sum() % 2 else "even sum of pixels"
+
+
+@pytest.fixture
+def fickle(monkeypatch):
+    monkeypatch.setattr(label, "build_reward", lambda _: Fickle())
+    monkeypatch.setattr(report, "build_reward", lambda _: Fickle())
+
+
+def _run(name, workdir, *overrides):
+    config = load_config(name, [*TINY, *overrides])
+    done, evaluated = recipe.run(config, workdir)
+    path = report.write_run_report(done, evaluated, command="test")
+    return done, json.loads((workdir / "evaluation.json").read_text()), path.read_text()
+
+
+def _stages(done):
+    return {a.stage: a.reused for a in done.artifacts}
+
+
+def test_dpo_over_two_rounds_and_a_changed_field(tmp_path, fickle):
+    done, evaluation, page = _run("dpo_aif:mini", tmp_path, "rounds=2")
+    assert list(evaluation["policies"]) == ["pretrained", "dpo", "dpo_round2"]
+    assert list(evaluation["paired"]) == ["dpo", "dpo_round2"]
+    for splits in evaluation["policies"].values():
+        assert set(splits) == {"train", "test"}
+        for entry in splits.values():
+            assert entry["n"] == 20
+            assert entry["prompts"] == 5
+            low, high = entry["ci"]
+            assert 0 <= low <= entry["accept"] <= high <= 1
+            assert sum(c["n"] for c in entry["categories"].values()) == entry["n"]
+    for splits in evaluation["paired"].values():
+        for entry in splits.values():
+            low, high = entry["ci"]
+            assert low <= entry["diff"] <= high
+    assert "DPO, round 2" in page
+    assert not any(_stages(done).values())
+
+    done, again, _ = _run("dpo_aif:mini", tmp_path, "rounds=2")
+    assert all(_stages(done).values())
+    assert again == evaluation
+
+    done, _, _ = _run("dpo_aif:mini", tmp_path, "rounds=2", "align.beta=100")
+    reused = _stages(done)
+    assert reused["pretrain"]
+    assert reused["sample-train-pretrained"]
+    assert reused["label-evaluation-pretrained"]
+    for stage in ("align-dpo-round1", "sample-train-dpo", "align-dpo-round2"):
+        assert not reused[stage]
+
+
+def test_policies_are_sampled_from_the_same_noise(tmp_path, fickle):
+    done, _, _ = _run("sft_aif:mini", tmp_path, "align.train.optimizer.learning_rate=1e-12")
+    by_stage = {a.stage: a.path for a in done.artifacts}
+    before = read_clips(by_stage["sample-evaluation-pretrained"])
+    after = read_clips(by_stage["sample-evaluation-sft"])
+    for i in range(len(before)):  # a policy that has not moved draws the same clips
+        assert before[i]["clip_id"] == after[i]["clip_id"]
+        np.testing.assert_array_equal(before[i]["video"], after[i]["video"])
+    train = read_clips(by_stage["sample-train-pretrained"])
+    seen = {r["clip_id"]: r["video"] for r in (train[i] for i in range(len(train)))}
+    both = [r for r in (before[i] for i in range(len(before))) if r["clip_id"] in seen]
+    assert both
+    for r in both:  # evaluation never repeats the noise of the training samples
+        assert (r["video"] != seen[r["clip_id"]]).any()
+
+
+def test_the_cascade_puts_a_super_resolution_stage_behind_the_base(tmp_path, fickle):
+    done, _, page = _run(
+        "sft_aif:mini",
+        tmp_path,
+        "superres.enabled=True",
+        "superres.model.unet3d.features=(32,32)",
+        "superres.train.steps=2",
+        "superres.train.batch_size=8",
+        "superres.sampler_steps=2",
+    )
+    by_stage = {a.stage: a.path for a in done.artifacts}
+    assert "superres" in by_stage
+    clip = read_clips(by_stage["sample-evaluation-sft"])[0]
+    assert clip["video"].shape == (8, 16, 16, 3)
+    assert clip["video_high"].shape == (8, 32, 32, 3)
+    assert "superres" in page
+
+
+def test_the_dit_has_the_same_interface(tmp_path, fickle):
+    overrides = ("model.name=dit", "model.dit.width=32", "model.dit.layers=1", "align.gamma=0.5")
+    _, evaluation, _ = _run("rwr_aif:mini", tmp_path, *overrides)
+    assert set(evaluation["policies"]) == {"pretrained", "rwr"}
+
+
+def test_the_best_checkpoint_by_validation_acceptance_is_kept(tmp_path, fickle):
+    done, _, _ = _run("dpo_aif:mini", tmp_path, "align.train.best_metric=accept")
+    (folder,) = (a.path for a in done.artifacts if a.stage == "align-dpo-round1")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "accept" in line] == [2, 4, 6]
+
+
+def test_no_pairs_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+    class Strict(Fickle):
+        def score(self, clips, prompts):
+            return {"accept": np.zeros(len(clips), np.float32)}
+
+    monkeypatch.setattr(label, "build_reward", lambda _: Strict())
+    with pytest.raises(ValueError, match=r"no prompt gave a preference pair.*all_rejected=6"):
+        _run("dpo_aif:mini", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("align.beta=-1", "beta"),
+        ("reward.name=oracle", "known are remote_judge and verifier"),
+        ("data.name=imagenet", "known are"),
+    ],
+)
+def test_a_bad_config_is_refused_before_anything_is_computed(tmp_path, override, message):
+    with pytest.raises(ValueError, match=message):
+        _run("dpo_aif:mini", tmp_path, override)
+    assert not list(tmp_path.glob("pretrain-*"))

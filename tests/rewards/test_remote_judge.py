@@ -1,0 +1,263 @@
+"""The remote judge against a local server that speaks the chat API, errors included."""
+
+import base64
+import io
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vidpref.rewards.remote_judge import JudgeError, RemoteJudge, encode_png, parse_verdict
+from vidpref.rewards.reward import Reward
+
+TEMPLATE = Path(__file__).parents[2] / "data" / "judge_templates" / "accept_reject.txt"
+
+
+class Server:
+    """Answers by `reply(prompt text, how often that text was asked) -> (status, headers, body)`."""
+
+    def __init__(self):
+        self.requests = []
+        self.active = self.most_active = 0
+        self.lock = threading.Lock()
+        self.barrier = None
+        self.reply = lambda text, times: verdict("Accept")
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                text = body["messages"][0]["content"][0]["text"]
+                with outer.lock:
+                    outer.active += 1
+                    outer.most_active = max(outer.most_active, outer.active)
+                    outer.requests.append((self.path, dict(self.headers), body))
+                    times = sum(
+                        r["messages"][0]["content"][0]["text"] == text for *_, r in outer.requests
+                    )
+                if outer.barrier is not None:
+                    outer.barrier.wait(timeout=20)
+                status, headers, answer = outer.reply(text, times)
+                with outer.lock:
+                    outer.active -= 1
+                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+
+    def close(self):
+        self._http.shutdown()
+        self._http.server_close()
+
+
+def verdict(text):
+    message = {"role": "assistant", "content": text}
+    return 200, {}, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+def judge(server, **options):
+    fields = {"template": "Is this {prompt}? ({frames})", "pause": 0.01, "min_size": 1}
+    return RemoteJudge(server.url, "judge-1", **(fields | options))
+
+
+def clips(count=1, frames=8):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, frames, 6, 5, 3), np.uint8)
+
+
+def test_it_is_a_reward(server):
+    assert isinstance(judge(server), Reward)
+
+
+def test_scores_follow_the_answers_in_order(server):
+    server.reply = lambda text, times: verdict("Accept" if "good" in text else "Reject.")
+    prompts = ["good a", "bad b", "bad c", "good d", "bad e"]
+    scorer = judge(server, concurrency=3)
+    scores = scorer.score(clips(5), prompts)
+    assert scores.keys() == {"accept"}
+    assert scores["accept"].dtype == np.float32
+    assert scores["accept"].tolist() == [1, 0, 0, 1, 0]
+    assert scorer.last_rationales == ["Accept", "Reject.", "Reject.", "Accept", "Reject."]
+    assert scorer.explain(clips()[0], "bad") == "Reject."
+
+
+def test_the_request_holds_prompt_frames_and_key(server, monkeypatch):
+    monkeypatch.setenv("JUDGE_TEST_KEY", "abc")
+    clip = clips(frames=15)[0]
+    judge(server, api_key_env="JUDGE_TEST_KEY").score(clip[None], ["a {b} c"])
+    path, headers, body = server.requests[0]
+    assert path == "/v1/chat/completions"
+    assert headers["Authorization"] == "Bearer abc"
+    assert body["model"] == "judge-1"
+    assert body["temperature"] == 0
+    text, *images = body["messages"][0]["content"]
+    assert text == {"type": "text", "text": "Is this a {b} c? (8)"}
+    assert [image["type"] for image in images] == ["image_url"] * 8
+    for image, number in zip(images, range(0, 15, 2), strict=True):
+        kind, data = image["image_url"]["url"].split(",")
+        assert kind == "data:image/png;base64"
+        with av.open(io.BytesIO(base64.b64decode(data)), format="png_pipe") as file:
+            decoded = next(file.decode(video=0)).to_ndarray(format="rgb24")
+        np.testing.assert_array_equal(decoded, clip[number])
+
+
+def test_no_key_sends_no_key_and_short_clips_send_all_frames(server):
+    judge(server, api_key_env="JUDGE_TEST_UNSET").score(clips(frames=3), ["x"])
+    _, headers, body = server.requests[0]
+    assert "Authorization" not in headers
+    assert len(body["messages"][0]["content"]) == 1 + 3
+
+
+def test_small_frames_are_enlarged(server):
+    judge(server, min_size=20, frames=1).score(clips(), ["x"])
+    data = server.requests[0][2]["messages"][0]["content"][1]["image_url"]["url"].split(",")[1]
+    with av.open(io.BytesIO(base64.b64decode(data)), format="png_pipe") as file:
+        decoded = next(file.decode(video=0)).to_ndarray(format="rgb24")
+    assert decoded.shape == (24, 20, 3)
+    np.testing.assert_array_equal(decoded[::4, ::4], clips()[0, 0])
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_busy_servers_are_asked_again(server, status):
+    server.reply = lambda text, times: (
+        (status, {"Retry-After": "0.05"}, b"busy") if times < 3 else verdict("accept")
+    )
+    assert judge(server).score(clips(), ["x"])["accept"].tolist() == [1]
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"no json", {"choices": []}, {"choices": [{"message": {"content": None}}]}, {"error": "x"}],
+)
+def test_malformed_answers_are_asked_again(server, answer):
+    server.reply = lambda text, times: (200, {}, answer) if times == 1 else verdict("Reject")
+    assert judge(server).score(clips(), ["x"])["accept"].tolist() == [0]
+
+
+def test_unclear_answers_are_retried_then_named(server):
+    def reply(text, times):
+        if "never" in text:
+            return verdict("It depends.")
+        return verdict("Hm." if times < 3 else "Accept")
+
+    server.reply = reply
+    scorer = judge(server, retries=2)
+    assert scorer.score(clips(), ["later"])["accept"].tolist() == [1]
+    with pytest.raises(JudgeError) as caught:
+        scorer.score(clips(3), ["never one", "later two", "never three"])
+    message = str(caught.value)
+    assert "2 of 3 clips got no verdict from judge-1" in message
+    assert "clip 0, 'never one': neither Accept nor Reject: 'It depends.'" in message
+    assert "clip 2, 'never three'" in message
+    assert "later two" not in message
+    asked = [r[2] for r in server.requests if "never one" in str(r[2]["messages"])]
+    # greedy first; asked greedily again, the model would only repeat itself
+    assert [r["temperature"] for r in asked] == [0.0, 0.7, 0.7]
+
+
+def test_a_wrong_key_is_not_retried(server):
+    server.reply = lambda text, times: (401, {}, {"error": {"message": "invalid key"}})
+    with pytest.raises(JudgeError, match=r"HTTP 401: .*invalid key"):
+        judge(server).score(clips(), ["x"])
+    assert len(server.requests) == 1
+
+
+def test_no_server_and_slow_servers_end_with_an_error(server):
+    release = threading.Event()
+
+    def reply(text, times):
+        release.wait(10)
+        return verdict("Accept")
+
+    server.reply = reply
+    try:
+        with pytest.raises(JudgeError, match=r"1 of 1 clips(.|\n)*timed out"):
+            judge(server, timeout=0.2, retries=1).score(clips(), ["x"])
+    finally:
+        release.set()
+    url = server.url
+    server.close()
+    nobody = RemoteJudge(url, "m", template="{prompt}", retries=1, pause=0.01)
+    with pytest.raises(JudgeError, match="refused"):
+        nobody.score(clips(), ["x"])
+
+
+def test_requests_run_side_by_side_up_to_the_limit(server):
+    server.barrier = threading.Barrier(4)  # nobody is answered before four have asked
+    judge(server, concurrency=4).score(clips(8), [f"p{i}" for i in range(8)])
+    assert server.most_active == 4
+
+
+def test_settings_are_checked():
+    for fields, message in (
+        ({"base_url": ""}, "remote_judge.base_url"),
+        ({"model": ""}, "remote_judge.model"),
+        ({"base_url": "localhost:8000"}, "must start with http"),
+        ({"template": "no place"}, r"no \{prompt\}"),
+        ({"frames": 0}, "frames=0"),
+    ):
+        good = {"base_url": "http://x/v1", "model": "m", "template": "{prompt}"}
+        with pytest.raises(ValueError, match=message):
+            RemoteJudge(**(good | fields))
+
+
+def test_as_many_prompts_as_clips(server):
+    with pytest.raises(ValueError, match="2 clips and 1 prompts"):
+        judge(server).score(clips(2), ["x"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Accept", 1.0),
+        ("**REJECT**", 0.0),
+        ("accepted.\n", 1.0),
+        ("Verdict: Reject", 0.0),
+        ("Unacceptable", None),
+        ("Accept or reject?", None),
+        ("", None),
+        ("yes", None),
+        ("I do not accept it", None),
+        ("I can't accept it", None),
+    ],
+)
+def test_verdicts(answer, expected):
+    assert parse_verdict(answer) == expected
+
+
+def test_the_template_asks_for_one_word():
+    text = TEMPLATE.read_text()
+    assert "{prompt}" in text
+    assert "{frames}" in text
+    assert text.strip().endswith("Answer with one word, Accept or Reject.")
+    for word in ("coherence", "physics", "task", "consistency"):
+        assert word in text.lower()
+
+
+def test_png_is_lossless():
+    image = clips()[0, 0]
+    with av.open(io.BytesIO(encode_png(image)), format="png_pipe") as file:
+        decoded = next(file.decode(video=0)).to_ndarray(format="rgb24")
+    np.testing.assert_array_equal(decoded, image)
