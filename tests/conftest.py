@@ -9,6 +9,6 @@ from jaxtyping import install_import_hook
 
 install_import_hook("vidpref", "beartype.beartype")
 
-import jax
+import jax  # noqa: E402 - after the hook, which must see every module of vidpref
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

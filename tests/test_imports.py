@@ -22,7 +22,7 @@ MAY_IMPORT = {
 }
 PROGRAMS = {
     "data": {"datasets"},
-    "configs": set(),
+    "configs": {"models"},
     "launch": {*MAY_IMPORT},
     "benchmarks": {*MAY_IMPORT},
 }

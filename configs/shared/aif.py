@@ -74,6 +74,7 @@ def _paper() -> ConfigDict:
         {"base_url": "", "model": "", "api_key_env": "OPENAI_API_KEY", "concurrency": 16}
     )
 
+    c.search = ()  # what launch/compare.py tries: each a string of overrides
     c.align = ConfigDict({"reduction": "mean"})
     c.align.train = _training(
         learning_rate=1e-4, warmup_steps=10_000, steps=10_000, best_metric="accept"
@@ -115,7 +116,7 @@ def _mini() -> ConfigDict:
 
     c.pretrain.condition_dropout = 0.0
     c.pretrain.train = _training(
-        learning_rate=0.02, warmup_steps=20, steps=700, batch_size=32, ema_decay=0.993
+        learning_rate=0.02, warmup_steps=20, steps=500, batch_size=32, ema_decay=0.99
     )
     c.pretrain.train.optimizer.name = "muon"
     c.superres.update({"enabled": False, "sampler_steps": 4})

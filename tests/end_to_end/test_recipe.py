@@ -6,28 +6,9 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.tiny import TINY
-from vidpref.stages import label, recipe, report
+from vidpref.stages import recipe, report
 from vidpref.stages.configs import load_config
 from vidpref.stages.sample import read_clips
-
-
-class Fickle:
-    """Accepts by the clip's pixels, about half of all, whatever they show."""
-
-    dimensions = ("accept",)
-
-    def score(self, clips, prompts):
-        sums = clips.reshape(len(clips), -1).astype(np.int64).sum(axis=1)
-        return {"accept": (sums % 2).astype(np.float32)}
-
-    def explain(self, clip, prompt):
-        return "accepted" if clip.astype(np.int64).sum() % 2 else "even sum of pixels"
-
-
-@pytest.fixture
-def fickle(monkeypatch):
-    monkeypatch.setattr(label, "build_reward", lambda _: Fickle())
-    monkeypatch.setattr(report, "build_reward", lambda _: Fickle())
 
 
 def _run(name, workdir, *overrides):
@@ -120,12 +101,7 @@ def test_the_best_checkpoint_by_validation_acceptance_is_kept(tmp_path, fickle):
     assert [line["step"] for line in lines if "accept" in line] == [2, 4, 6]
 
 
-def test_no_pairs_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
-    class Strict(Fickle):
-        def score(self, clips, prompts):
-            return {"accept": np.zeros(len(clips), np.float32)}
-
-    monkeypatch.setattr(label, "build_reward", lambda _: Strict())
+def test_no_pairs_is_an_error_that_says_what_to_do(tmp_path, strict):
     with pytest.raises(ValueError, match=r"no prompt gave a preference pair.*all_rejected=6"):
         _run("dpo_aif:mini", tmp_path)
 

@@ -11,8 +11,9 @@ from vidpref.models.condition import Condition
 from vidpref.models.convolution import SpatialConv, channels_to_space, space_to_channels
 from vidpref.models.embeddings import ConditionEmbedding
 from vidpref.models.inputs import network_inputs
+from vidpref.models.norm import GroupNorm
 from vidpref.models.unet3d import UNet3D
-from vidpref.models.unet3d_block import UNetBlock, group_norm
+from vidpref.models.unet3d_block import UNetBlock
 
 
 def _loop(params, x, tau, condition):
@@ -48,7 +49,7 @@ def _loop(params, x, tau, condition):
     h, _ = blocks("middle", 1, h)
     h = channels_to_space(affine("upsample0", h), (1, 2, 2))
     h, _ = blocks("up0", 0, h, skips)
-    h = jax.nn.silu(layer(group_norm(UNET["groups"], f32, "norm"), "norm", h))
+    h = jax.nn.silu(layer(GroupNorm(UNET["groups"]), "norm", h))
     return channels_to_space(layer(SpatialConv(12), "head", h), UNET["patch"])
 
 

@@ -48,7 +48,7 @@ class Network:
         self.calls = []
 
     def __call__(self, params, x_tau, tau, condition):
-        self.calls.append((np.asarray(x_tau, np.float64), np.asarray(tau), condition))
+        self.calls.append((x_tau, tau, condition))
         text = words_of(condition).reshape(-1, 1, 1, 1, 1)
         return params["scale"] * x_tau + params["text"] * text
 
@@ -74,6 +74,7 @@ def make(network, objective, hyper, **kwargs):
 def errors_and_slopes(call, params, batch):
     """Errors [b, k] of the network and their derivative by each parameter, in float64."""
     x, _, condition = call
+    x = np.asarray(x, np.float64)
     k = batch["clips"].shape[1]
     x0 = (batch["clips"].astype(np.float64) / 127.5 - 1).reshape(B * k, *CLIP)
     text = np.asarray(words_of(condition), np.float64).reshape(-1, 1, 1, 1, 1)
@@ -83,17 +84,26 @@ def errors_and_slopes(call, params, batch):
     return mean(difference**2), slopes
 
 
-def value_and_gradient(loss_fn, batch, frozen, seed=0):
-    (loss, metrics), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
-        POLICY, frozen, batch, jax.random.key(seed)
-    )
-    return loss, metrics, gradient
+def run(objective, hyper, batch, frozen=None, seed=0, **settings):
+    """Returns loss, metrics, gradient and the network's calls, all from one compiled step."""
+
+    def step(params, frozen, batch, rng):
+        network = Network()
+        loss_fn = make(network, objective, hyper, **settings)
+
+        def with_calls(params):
+            loss, metrics = loss_fn(params, frozen, batch, rng)
+            return loss, (metrics, network.calls)
+
+        (loss, (metrics, calls)), gradient = jax.value_and_grad(with_calls, has_aux=True)(params)
+        return loss, metrics, gradient, calls
+
+    return jax.jit(step)(POLICY, frozen or {}, batch, jax.random.key(seed))
 
 
 def test_sft_equals_the_closed_form():
-    network, batch = Network(), draw_batch(1)
-    loss, _, gradient = value_and_gradient(make(network, "sft", {}), batch, {})
-    (call,) = network.calls
+    batch = draw_batch(1)
+    loss, _, gradient, (call,) = run("sft", {}, batch)
     errors, slopes = errors_and_slopes(call, POLICY, batch)
     np.testing.assert_allclose(loss, errors.mean(), rtol=1e-5)
     for name in POLICY:
@@ -102,10 +112,8 @@ def test_sft_equals_the_closed_form():
 
 def test_rwr_equals_the_closed_form_and_skips_padding():
     weight = np.float32([1, 0, 1, 1])
-    network, batch = Network(), draw_batch(1, weight=weight)
-    loss_fn = make(network, "rwr", {"eta": 2, "gamma": 0.5})
-    loss, metrics, gradient = value_and_gradient(loss_fn, batch, {})
-    (call,) = network.calls
+    batch = draw_batch(1, weight=weight)
+    loss, metrics, gradient, (call,) = run("rwr", {"eta": 2, "gamma": 0.5}, batch)
     errors, slopes = errors_and_slopes(call, POLICY, batch)
     factor = (2 * batch["reward"] + 0.5)[:, 0] * weight / 3
     np.testing.assert_allclose(loss, factor @ errors[:, 0], rtol=1e-5)
@@ -118,16 +126,16 @@ def test_rwr_equals_the_closed_form_and_skips_padding():
 @pytest.mark.parametrize("error_in", ["x0", "v"])
 def test_dpo_equals_the_closed_form(error_in, reduction):
     beta, nll_weight = 4.0, 0.25
-    network, batch = Network(), draw_batch(2)
+    batch = draw_batch(2)
     hyper = {"beta": beta, "nll_weight": nll_weight}
-    loss_fn = make(network, "dpo", hyper, error_in=error_in, reduction=reduction)
     frozen = {"reference": REFERENCE}
-    loss, metrics, gradient = value_and_gradient(loss_fn, batch, frozen)
+    loss, metrics, gradient, (of_reference, of_policy) = run(
+        "dpo", hyper, batch, frozen, error_in=error_in, reduction=reduction
+    )
 
-    of_reference, of_policy = network.calls
     reference, _ = errors_and_slopes(of_reference, REFERENCE, batch)
     policy, slopes = errors_and_slopes(of_policy, POLICY, batch)
-    _, sigma = PROCESS.alpha_sigma(of_policy[1].astype(np.float64).reshape(B, 2))
+    _, sigma = PROCESS.alpha_sigma(np.asarray(of_policy[1], np.float64).reshape(B, 2))
     factor = np.prod(CLIP) if reduction == "sum" else 1.0
     factor = factor / sigma**2 if error_in == "v" else np.full((B, 2), factor)
     d = factor * (policy - reference)
@@ -144,25 +152,22 @@ def test_dpo_equals_the_closed_form(error_in, reduction):
 
 
 def test_dpo_of_the_reference_is_log_two():
-    network, batch = Network(), draw_batch(2)
-    loss_fn = make(network, "dpo", {"beta": 40.0})
-    loss, _, gradient = value_and_gradient(loss_fn, batch, {"reference": POLICY})
-    assert loss == np.float32(np.log(2))
-    _, slopes = errors_and_slopes(network.calls[-1], POLICY, batch)
+    batch = draw_batch(2)
+    loss, _, gradient, calls = run("dpo", {"beta": 40.0}, batch, {"reference": POLICY})
+    np.testing.assert_allclose(loss, np.log(2), rtol=1e-5)  # compiled: the two sums may round apart
+    _, slopes = errors_and_slopes(calls[-1], POLICY, batch)
     for name, slope in slopes.items():
         expected = 40.0 / 4 * (slope[:, 0] - slope[:, 1]).mean()
         np.testing.assert_allclose(gradient[name], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_policy_and_reference_see_the_same_clips_time_noise_and_text():
-    network, batch = Network(), draw_batch(2)
-    loss_fn = make(network, "dpo", {"beta": 1.0}, condition_dropout=0.5)
-    loss_fn(POLICY, {"reference": REFERENCE}, batch, jax.random.key(3))
-    first, second = network.calls
+    batch, frozen = draw_batch(2), {"reference": REFERENCE}
+    *_, (first, second) = run("dpo", {"beta": 1.0}, batch, frozen, condition_dropout=0.5)
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
     x_tau, tau, condition = first
-    x_tau, tau = x_tau.reshape(B, 2, *CLIP), tau.reshape(B, 2)
+    x_tau, tau = np.reshape(x_tau, (B, 2, *CLIP)), np.reshape(tau, (B, 2))
     np.testing.assert_array_equal(tau[:, 0], tau[:, 1])
     alpha, sigma = (w.reshape(B, 1, 1, 1, 1, 1) for w in PROCESS.alpha_sigma(tau[:, 0]))
     eps = (x_tau - alpha * (batch["clips"] / 127.5 - 1)) / sigma
@@ -181,9 +186,7 @@ def test_gradient_does_not_flow_into_the_reference():
 def test_dropout_takes_the_text_from_the_stated_share_of_rows():
     batch = draw_batch(1)
     batch = {name: np.repeat(value, 500, axis=0) for name, value in batch.items()}
-    network = Network()
-    make(network, "sft", {}, condition_dropout=0.25)(POLICY, {}, batch, jax.random.key(0))
-    ((_, _, condition),) = network.calls
+    *_, ((_, _, condition),) = run("sft", {}, batch, condition_dropout=0.25)
     kept = (np.asarray(condition.text_mask) == batch["text_mask"]).all(axis=1)
     assert not np.asarray(condition.text_mask)[~kept].any()
     # 2000 rows: a standard deviation is 0.0097. Rows without any word count as kept.
@@ -198,9 +201,7 @@ def test_low_res_input_is_corrupted_up_to_the_stated_time():
     batch = draw_batch(1)
     batch = {name: np.repeat(value, b // B, axis=0) for name, value in batch.items()}
     batch["low_res"] = low_res
-    network = Network()
-    make(network, "sft", {}, low_res_augmentation=0.4)(POLICY, {}, batch, jax.random.key(0))
-    ((_, _, condition),) = network.calls
+    *_, ((_, _, condition),) = run("sft", {}, batch, low_res_augmentation=0.4)
     tau = np.asarray(condition.low_res_tau)
     assert tau.min() >= 0
     assert 0.38 < tau.max() <= 0.4
@@ -213,9 +214,7 @@ def test_low_res_input_is_corrupted_up_to_the_stated_time():
 def test_without_augmentation_the_low_res_input_is_clean():
     low_res = np.random.default_rng(1).integers(0, 256, (B, 2, 4, 4, 1), np.uint8)
     batch = draw_batch(1, low_res=low_res)
-    network = Network()
-    make(network, "sft", {})(POLICY, {}, batch, jax.random.key(0))
-    ((_, _, condition),) = network.calls
+    *_, ((_, _, condition),) = run("sft", {}, batch)
     np.testing.assert_array_equal(condition.low_res_tau, np.zeros(B))
     np.testing.assert_allclose(condition.low_res, low_res / 127.5 - 1, atol=1e-6)
 

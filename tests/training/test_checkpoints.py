@@ -45,10 +45,9 @@ def test_restores_on_another_mesh(eight, tmp_path):
         with Checkpoints(tmp_path, keep_last=1) as checkpoints:
             restored = checkpoints.restore(abstract, fresh)
         same(restored, state)
-        jax.tree.map(
-            lambda x, wanted: x.sharding.is_equivalent_to(wanted.sharding, x.ndim) or pytest.fail(),
-            restored,
-            abstract,
+        assert all(
+            x.sharding.is_equivalent_to(wanted.sharding, x.ndim)
+            for x, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(abstract), strict=True)
         )
         for expected in following:
             np.testing.assert_array_equal(next(fresh)["x"], expected)
@@ -95,7 +94,7 @@ def test_a_best_metric_that_is_not_there(tmp_path):
     _, state = build(make_mesh({}, jax.devices()[:1]))
     with (
         Checkpoints(tmp_path, keep_last=2, best_metric="acept") as checkpoints,
-        pytest.raises(ValueError, match="best_metric='acept': the metrics .* are accept, loss"),
+        pytest.raises(ValueError, match=r"best_metric='acept': the metrics .* are accept, loss"),
     ):
         checkpoints.save(state, 1, tiny.batches(), {"loss": 1.0, "accept": 0.5})
 

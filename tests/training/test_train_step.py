@@ -130,8 +130,9 @@ def test_the_state_is_donated_and_keeps_its_place(mesh):
     assert all(x.is_deleted() for x in jax.tree.leaves((state.params, state.opt_state, state.ema)))
     wanted = param_shardings(jax.eval_shape(tiny.init, jax.random.key(0)), mesh)
     for tree in (new.params, new.ema):
-        jax.tree.map(
-            lambda x, s: x.sharding.is_equivalent_to(s, x.ndim) or pytest.fail(), tree, wanted
+        assert all(
+            x.sharding.is_equivalent_to(s, x.ndim)
+            for x, s in zip(jax.tree.leaves(tree), jax.tree.leaves(wanted), strict=True)
         )
     kernel = new.params["blocks"]["Dense_0"]["kernel"]
     assert kernel.addressable_shards[0].data.shape == (3, tiny.WIDTH // 2, 2 * tiny.WIDTH)

@@ -1,13 +1,14 @@
 """Training rows: k clips of one condition with their rewards, from any indexed clip records."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from vidpref.datasets.text import TextCache
 
 
+@runtime_checkable
 class Records(Protocol):
     """Random access to records with at least `prompt` and `video` uint8 [t, h, w, c]."""
 

@@ -12,8 +12,9 @@ from vidpref.models.convolution import SpatialConv, channels_to_space, space_to_
 from vidpref.models.dense import dense
 from vidpref.models.embeddings import ConditionEmbedding
 from vidpref.models.inputs import check_inputs, network_inputs
+from vidpref.models.norm import GroupNorm
 from vidpref.models.scan import scan_blocks
-from vidpref.models.unet3d_block import UNetBlock, group_norm
+from vidpref.models.unet3d_block import UNetBlock
 from vidpref.typing import Array, Float
 
 
@@ -94,7 +95,7 @@ class UNet3D(nn.Module):
             h = dense(4 * self.features[i], dtype=dtype, name=f"upsample{i}")(h)
             h = channels_to_space(h, (1, 2, 2))
             h, _ = self._level(f"up{i}", i, skips=True)(h, skips[i][::-1], *conditioning)
-        h = jax.nn.silu(group_norm(self.groups, dtype, "norm")(h))
+        h = jax.nn.silu(GroupNorm(self.groups, dtype=dtype, name="norm")(h))
         outputs = self.channels * math.prod(self.patch)
         out = SpatialConv(outputs, self.conv, zero=True, dtype=dtype, name="head")(h)
         out = channels_to_space(out, self.patch).astype(jnp.float32)

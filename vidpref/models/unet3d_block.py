@@ -8,19 +8,8 @@ from jax.typing import DTypeLike
 from vidpref.models.attention import CrossAttention, SelfAttention
 from vidpref.models.convolution import SpatialConv
 from vidpref.models.dense import dense
+from vidpref.models.norm import GroupNorm
 from vidpref.typing import Array, Bool, Float
-
-
-def group_norm(groups: int, dtype: DTypeLike, name: str) -> nn.GroupNorm:
-    """Returns a group norm over all positions of a clip; its parameters carry axis names."""
-    return nn.GroupNorm(
-        num_groups=groups,
-        epsilon=1e-5,
-        dtype=dtype,
-        scale_init=nn.with_logical_partitioning(nn.initializers.ones, (None,)),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, (None,)),
-        name=name,
-    )
 
 
 class ResidualBlock(nn.Module):
@@ -38,13 +27,13 @@ class ResidualBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "b t h w c"], embedding: Float[Array, "b d"]
     ) -> Float[Array, "b t h w f"]:
-        h = jax.nn.silu(group_norm(self.groups, self.dtype, "norm_in")(x))
+        h = jax.nn.silu(GroupNorm(self.groups, dtype=self.dtype, name="norm_in")(x))
         h = SpatialConv(self.features, self.conv, dtype=self.dtype, name="conv_in")(h)
         modulation = dense(2 * self.features, zero=True, dtype=self.dtype, name="modulation")(
             jax.nn.silu(embedding)
         )
         scale, shift = jnp.split(modulation[:, None, None, None], 2, axis=-1)
-        h = group_norm(self.groups, self.dtype, "norm_out")(h) * (1 + scale) + shift
+        h = GroupNorm(self.groups, dtype=self.dtype, name="norm_out")(h) * (1 + scale) + shift
         h = jax.nn.silu(h)
         h = SpatialConv(self.features, self.conv, zero=True, dtype=self.dtype, name="conv_out")(h)
         if x.shape[-1] != self.features:
@@ -92,17 +81,21 @@ class UNetBlock(nn.Module):
             inputs, embedding
         )
         options = {"implementation": self.attention, "dtype": self.dtype}
+
+        def norm(name: str) -> GroupNorm:
+            return GroupNorm(self.groups, dtype=self.dtype, name=name)
+
         if self.spatial:
-            y = group_norm(self.groups, self.dtype, "spatial_norm")(x).reshape(b * t, h * w, c)
+            y = norm("spatial_norm")(x).reshape(b * t, h * w, c)
             y = SelfAttention(self.head_dim, name="spatial", **options)(y)
             x = x + y.reshape(x.shape)
         if self.temporal:
-            y = group_norm(self.groups, self.dtype, "temporal_norm")(x)
+            y = norm("temporal_norm")(x)
             y = jnp.moveaxis(y, 1, 3).reshape(b * h * w, t, c)
             y = SelfAttention(self.head_dim, positions=True, name="temporal", **options)(y)
             x = x + jnp.moveaxis(y.reshape(b, h, w, t, c), 3, 1)
         if self.cross:
-            y = group_norm(self.groups, self.dtype, "cross_norm")(x).reshape(b, t * h * w, c)
+            y = norm("cross_norm")(x).reshape(b, t * h * w, c)
             y = CrossAttention(self.head_dim, name="cross", **options)(y, text, text_mask)
             x = x + y.reshape(x.shape)
         return x, x if self.emit else None

@@ -1,7 +1,6 @@
 """Methods side by side: shared pre-training and labels, chosen hyper-parameters, several seeds."""
 
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,8 +61,9 @@ def load_configs(names: Sequence[str], scale: str, overrides: Sequence[str]) -> 
 def compare(configs: Sequence[ConfigDict], workdir: Path, *, seeds: int, rounds: int) -> Comparison:
     """Runs every method with every seed; all stages are re-entrant.
 
-    For the first seed, each method tries the candidates of its config's `search` section and keeps
-    the one with the highest acceptance on validation prompts, which neither train nor test it.
+    For the first seed, each method tries the candidates of its config's `search` (overrides
+    separated by spaces) and keeps the one with the highest acceptance on validation prompts, which
+    neither train nor test it.
     The methods of a seed share its pre-trained generator and its labelled clips.
 
     Args:
@@ -101,10 +101,9 @@ def _rounds(recipe: Recipe, rounds: int) -> dict[str, Labelled]:
 
 def _search(config: ConfigDict, workdir: Path) -> list[Candidate]:
     method = config.align.method
-    grid = {field: list(values) for field, values in config.search.items()}
     tried = []
-    for values in itertools.product(*grid.values()):
-        overrides = tuple(f"{f}={v}" for f, v in zip(grid, values, strict=True))
+    for candidate in config.search or ("",):
+        overrides = tuple(candidate.split())
         recipe = Recipe(apply_overrides(config, overrides), workdir)
         labelled = recipe.label_samples(recipe.pretrained, PRETRAINED)
         policy = recipe.align(recipe.pretrained, labelled, 1)

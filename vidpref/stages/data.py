@@ -94,7 +94,11 @@ def open_data(config: ConfigDict, folder: Path) -> Data:
         for record in builder.as_data_source(split=split)
         if record.get("scene_seed", 0) < config.data.get("scenes_per_prompt", 1)
     ]
-    texts = [scene.text for scene in scenes] + [clip["prompt"].decode() for clip in clips]
+    # Builders whose clips have other prompts than their scenes list them: reading every clip for
+    # its prompt would take an hour at the size of Something-Something-V2.
+    texts = [scene.text for scene in scenes] + list(
+        (builder.info.metadata or {}).get("prompts", [])
+    )
     return Data(clips, tuple(scenes), tuple(dict.fromkeys(texts)))
 
 

@@ -114,7 +114,9 @@ def build_superres(config: ConfigDict) -> Generator:
 
 
 def _build(config, model, clip_shape, low_res_shape, sampler_steps) -> Generator:
-    fields = ConfigDict(model.to_dict())  # unlocked: the compute dtype is set for all models at once
+    fields = ConfigDict(
+        model.to_dict()
+    )  # unlocked: the compute dtype is set for all models at once
     fields[fields.name].dtype = config.compute_dtype
     return Generator(
         module=build_generator(fields, channels=3, text_dim=config.text.dim),

@@ -1,0 +1,28 @@
+"""One of two processes that train together: `python two_process_worker.py RANK PORT WORKDIR`."""
+
+import sys
+from pathlib import Path
+
+import jax
+import tiny_training as tiny
+
+from vidpref.training.checkpoints import save_params
+from vidpref.training.loop import fit
+from vidpref.training.sharding import make_mesh
+
+
+def main(rank: int, port: int, workdir: Path) -> None:
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=rank)
+    mesh = make_mesh({"data": -1, "fsdp": 2})
+    assert (jax.process_count(), mesh.size, jax.local_device_count()) == (2, 8, 4)
+    settings = tiny.config(steps=12, checkpoint_every=6)
+    batches = tiny.batches(shard=rank, shards=2)
+    state = fit(tiny.plain_loss, tiny.init, batches, settings, workdir, mesh=mesh)
+    again = fit(tiny.plain_loss, tiny.init, batches, settings, workdir, mesh=mesh)
+    assert int(again.step) == 12  # the second call found everything done
+    save_params(workdir / "params", state.params)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
