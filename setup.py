@@ -1,4 +1,4 @@
-"""Installation: `pip install -e .`; extras: `[test]` runs the tests, `[plan]` compiles TPU programs."""
+"""Installation: `pip install -e .`; extras `[test]` and `[plan]` (compile TPU programs)."""
 
 from setuptools import find_packages, setup
 

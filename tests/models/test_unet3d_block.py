@@ -42,7 +42,7 @@ def test_residual_block_equals_torch(features):
     embedding = rng.normal(size=(2, 5)).astype(np.float32)
     probe = rng.normal(size=(2, 3, 4, 6, features)).astype(np.float32)
     module = ResidualBlock(features, groups=4)
-    params = randomize(module.init(jax.random.key(0), x, embedding)["params"])
+    params = randomize(jax.eval_shape(module.init, jax.random.key(0), x, embedding)["params"])
 
     def loss(params, x):
         out = module.apply({"params": params}, x, embedding)
@@ -75,7 +75,7 @@ def test_attention_reaches_only_its_own_axis(attention, reach):
     x = jax.random.normal(jax.random.key(0), (1, 3, 4, 4, 8))
     rest = (None, jnp.ones((1, 6)), jnp.ones((1, 2, 6)), jnp.ones((1, 2), bool))
     module = _block(**{attention: True})
-    params = randomize(module.init(jax.random.key(1), x, *rest)["params"])
+    params = randomize(jax.eval_shape(module.init, jax.random.key(1), x, *rest)["params"])
     # the residual branch is switched off: what is left is x plus attention
     params["residual"]["conv_out"] = jax.tree.map(jnp.zeros_like, params["residual"]["conv_out"])
     # swapping channels inside a group at one position keeps the group norm's statistics
@@ -97,7 +97,9 @@ def test_temporal_attention_knows_the_order_of_frames():
     x = jax.random.normal(jax.random.key(0), (1, 3, 2, 2, 8))
     rest = (None, jnp.ones((1, 6)), jnp.ones((1, 2, 6)), jnp.ones((1, 2), bool))
     module = _block(temporal=True)
-    params = {"params": randomize(module.init(jax.random.key(1), x, *rest)["params"])}
+    params = {
+        "params": randomize(jax.eval_shape(module.init, jax.random.key(1), x, *rest)["params"])
+    }
     out = module.apply(params, x, *rest)[0]
     reversed_out = module.apply(params, x[:, ::-1], *rest)[0]
     assert jnp.abs(out - reversed_out[:, ::-1]).max() > 1e-4

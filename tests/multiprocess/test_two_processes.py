@@ -24,13 +24,28 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("two")
+    compiled = tmp_path_factory.mktemp("compiled")
+    for _ in range(3):
+        workdir = tmp_path_factory.mktemp("two")
+        codes, outputs = run_two(workdir, compiled)
+        # Gloo gives up after 30 s where a busy machine lets one process compile much longer than
+        # the other; what is compiled by then serves the next attempt.
+        if "Gloo context initialization failed" not in "".join(outputs):
+            break
+    for code, output in zip(codes, outputs, strict=True):
+        assert code == 0, output[-5000:]
+    return workdir
+
+
+def run_two(workdir, compiled):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_COMPILATION_CACHE_DIR": str(compiled),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS / "training")]),
     }
     worker = str(Path(__file__).with_name("two_process_worker.py"))
@@ -45,13 +60,11 @@ def two_processes(tmp_path_factory):
         for rank in range(2)
     ]
     try:
-        outputs = [process.communicate(timeout=600)[0] for process in processes]
+        outputs = [process.communicate(timeout=900)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output[-5000:]
-    return workdir
+    return [process.returncode for process in processes], outputs
 
 
 @pytest.fixture(scope="module")

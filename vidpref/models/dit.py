@@ -12,7 +12,7 @@ from vidpref.models.condition import Condition
 from vidpref.models.convolution import channels_to_space
 from vidpref.models.dense import dense
 from vidpref.models.embeddings import ConditionEmbedding, sinusoidal
-from vidpref.models.inputs import check_inputs, network_inputs
+from vidpref.models.inputs import check_inputs, network_inputs, spread_batch
 from vidpref.models.scan import scan_blocks
 from vidpref.typing import Array, Bool, Float
 
@@ -100,6 +100,7 @@ class DiT(nn.Module):
             low_res=self.low_res,
             residual=self.residual,
         )
+        x, tau, condition = spread_batch((x, tau, condition))
         dtype = jnp.dtype(self.dtype)
         inputs, base = network_inputs(
             x, condition, patch=self.patch, residual=self.residual, dtype=dtype

@@ -11,7 +11,7 @@ from vidpref.models.condition import Condition
 from vidpref.models.convolution import SpatialConv, channels_to_space, space_to_channels
 from vidpref.models.dense import dense
 from vidpref.models.embeddings import ConditionEmbedding
-from vidpref.models.inputs import check_inputs, network_inputs
+from vidpref.models.inputs import check_inputs, network_inputs, spread_batch
 from vidpref.models.norm import GroupNorm
 from vidpref.models.scan import scan_blocks
 from vidpref.models.unet3d_block import UNetBlock
@@ -73,6 +73,7 @@ class UNet3D(nn.Module):
         self, x: Float[Array, "b t h w c"], tau: Float[Array, " b"], condition: Condition
     ) -> Float[Array, "b t h w c"]:
         self._check(x, condition)
+        x, tau, condition = spread_batch((x, tau, condition))
         dtype = jnp.dtype(self.dtype)
         inputs, base = network_inputs(
             x, condition, patch=self.patch, residual=self.residual, dtype=dtype

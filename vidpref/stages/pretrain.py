@@ -18,6 +18,7 @@ from vidpref.stages.generator import Generator, make_condition
 from vidpref.training.alignment import make_alignment_loss
 from vidpref.training.checkpoints import save_params
 from vidpref.training.loop import fit
+from vidpref.training.step import LossFn
 from vidpref.typing import PyTree
 
 
@@ -89,17 +90,7 @@ def train(
         params: start here instead of at fresh parameters; also the reference policy.
         validate: metrics of a policy at every checkpoint.
     """
-    loss_fn = make_alignment_loss(
-        generator.apply,
-        generator.process,
-        objective,
-        dict(hyper),
-        make_condition=make_condition,
-        error_in=error_in,
-        reduction=config.get("reduction", "mean"),
-        condition_dropout=config.get("condition_dropout", 0.0),
-        low_res_augmentation=config.get("low_res_augmentation", 0.0),
-    )
+    loss_fn = generator_loss(generator, objective, hyper, config, error_in)
     settings = config.train.copy_and_resolve_references()
     with settings.unlocked():
         settings.seed = seed
@@ -123,3 +114,24 @@ def train(
         name=folder.name.rsplit("-", 1)[0],
     )
     save_params(folder / "params", state.ema if settings.ema_decay else state.params)
+
+
+def generator_loss(
+    generator: Generator,
+    objective: str,
+    hyper: Mapping[str, Any],
+    config: ConfigDict,
+    error_in: str,
+) -> LossFn:
+    """Returns the loss that `train` minimises; arguments as there."""
+    return make_alignment_loss(
+        generator.apply,
+        generator.process,
+        objective,
+        dict(hyper),
+        make_condition=make_condition,
+        error_in=error_in,
+        reduction=config.get("reduction", "mean"),
+        condition_dropout=config.get("condition_dropout", 0.0),
+        low_res_augmentation=config.get("low_res_augmentation", 0.0),
+    )
