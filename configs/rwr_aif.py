@@ -14,4 +14,7 @@ def get_config(scale: str = "paper"):
     c = aif.base(scale)
     c.align.method = "rwr"
     c.align.eta, c.align.gamma = 1.0, 0.0  # r_lin = eta r + gamma, section 3.2
+    if scale == "mini":
+        rate = "align.train.optimizer.learning_rate"
+        c.search = (f"{rate}=1e-3", f"{rate}=2e-3")
     return c

@@ -13,4 +13,7 @@ SCALES = ("mini", "paper")
 def get_config(scale: str = "paper"):
     c = aif.base(scale)
     c.align.method = "sft"
+    if scale == "mini":
+        rate = "align.train.optimizer.learning_rate"
+        c.search = (f"{rate}=1e-3", f"{rate}=3e-4")
     return c

@@ -1,9 +1,32 @@
-"""A judge that likes about half of whatever it sees, so that tiny policies give both labels."""
+"""What the whole-recipe tests share: a small world, built once, and judges without a verifier."""
 
+import jax
 import numpy as np
 import pytest
 
-from vidpref.stages import label, report
+from vidpref.stages import data, label, report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_world(tmp_path_factory):
+    """Builds the mini world with few clips, and compiles every program once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        builder = data.import_from_checkout(
+            data.PROJECT_ROOT / "data" / "miniworld" / "miniworld_dataset_builder.py"
+        )
+        patch.setattr(
+            builder.Miniworld,
+            "BUILDER_CONFIGS",
+            [
+                builder.MiniworldConfig(name=c.name, pretrain_clips=64, scenes_per_prompt=1,
+                                        high_resolution=c.high_resolution)
+                for c in builder.Miniworld.BUILDER_CONFIGS
+            ],
+        )  # fmt: skip
+        cache = str(tmp_path_factory.mktemp("compiled"))
+        jax.config.update("jax_compilation_cache_dir", cache)
+        yield
+        jax.config.update("jax_compilation_cache_dir", None)
 
 
 class Fickle:

@@ -1,4 +1,4 @@
-"""The judge's error rates on the mini world. Its limits were chosen on seeds below 10^6."""
+"""The judge's error rates on the mini world. Its limits were chosen on other seeds."""
 
 import dataclasses
 import itertools

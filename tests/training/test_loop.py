@@ -37,6 +37,9 @@ class Interrupted:
         self._inner, self.left = tiny.batches(), left
         self._do = do or self._stop
 
+    def __iter__(self):
+        return self
+
     def __next__(self):
         self.left -= 1
         if self.left < 0:

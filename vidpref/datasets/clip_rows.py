@@ -1,11 +1,11 @@
 """Training rows: k clips of one condition with their rewards, from any indexed clip records."""
 
-from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from vidpref.datasets.text import TextCache
+from vidpref.typing import Array, Float, Int
 
 
 @runtime_checkable
@@ -32,18 +32,14 @@ class ClipRows:
     def __init__(
         self,
         records: Records,
-        rows: Sequence[Sequence[int]],
-        rewards: Sequence[Sequence[float]],
+        rows: Int[Array, "n k"],
+        rewards: Float[Array, "n k"],
         texts: TextCache,
         *,
         high: bool = False,
     ):
         self._records, self._texts, self._high = records, texts, high
         self._rows, self._rewards = np.asarray(rows), np.asarray(rewards, np.float32)
-        if self._rows.shape != self._rewards.shape or self._rows.ndim != 2:
-            raise ValueError(
-                f"rows {self._rows.shape} and rewards {self._rewards.shape} must both be [n, k]"
-            )
 
     def __len__(self) -> int:
         return len(self._rows)

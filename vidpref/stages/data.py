@@ -110,7 +110,9 @@ def _builder(config: ConfigDict, folder: Path):
     module = import_from_checkout(PROJECT_ROOT / "data" / name / f"{name}_dataset_builder.py")
     class_name = "".join(part.capitalize() for part in name.split("_"))
     options = getattr(module, f"{class_name}Config").from_section(
-        config.data, cascade=config.superres.enabled, prompt_sets=PROJECT_ROOT / "data" / "prompts"
+        config.data.to_dict(),
+        cascade=config.superres.enabled,
+        prompt_sets=PROJECT_ROOT / "data" / "prompts",
     )
     builder = getattr(module, class_name)
     return builder(config=options, data_dir=folder, file_format="array_record")

@@ -53,7 +53,7 @@ class Recipe:
     def __init__(self, config: ConfigDict, workdir: Path, total: int = 0):
         self.config = config
         self.workdir = workdir
-        self.mesh = make_mesh(config.mesh)
+        self.mesh = make_mesh(config.mesh.to_dict())
         self.artifacts: list[Artifact] = []
         self._total = total
 

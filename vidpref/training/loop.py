@@ -255,7 +255,7 @@ def _on_mesh(tree: PyTree, mesh: Mesh) -> PyTree:
     """Keeps arrays that lie on the mesh; puts every other leaf on all of its devices."""
     devices = set(mesh.devices.flat)
 
-    def place(x: Array) -> Array:
+    def place(x: PyTree) -> Array:
         if isinstance(x, jax.Array) and x.sharding.device_set == devices:
             return x
         return jax.device_put(x, replicated(mesh))

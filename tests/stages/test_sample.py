@@ -1,0 +1,69 @@
+"""A clip's noise depends on seed, scene and number alone; chunks are kept and not drawn again."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidpref.datasets.text import TextCache, WordTable
+from vidpref.diffusion.ddpm import DDPM
+from vidpref.stages.data import Scene
+from vidpref.stages.generator import Generator
+from vidpref.stages.sample import Sampler, chunked, read_clips, sample_clips
+from vidpref.training.sharding import make_mesh
+
+
+class Silent(nn.Module):
+    """Predicts no noise at all, so that what is drawn shows the noise it started from."""
+
+    @nn.compact
+    def __call__(self, x, tau, condition):
+        return jnp.zeros_like(x)
+
+
+@pytest.fixture
+def sampler(tmp_path):
+    generator = Generator(
+        module=Silent(),
+        process=DDPM(prediction="v"),
+        clip_shape=(2, 4, 4, 3),
+        text_shape=(4, 8),
+        low_res_shape=None,
+        sampler=(("name", "ddim"), ("steps", 2), ("eta", 1.0), ("guidance_scale", 1.0)),
+    )
+    texts = TextCache.build(tmp_path / "text", WordTable(4, 8), ["a ball", "a cone"])
+    return Sampler([generator], texts, batch_size=8, mesh=make_mesh({"data": -1}))
+
+
+def _scene(name, text="a ball"):
+    return Scene(name, text, "DM", "train", np.zeros((4, 4, 3), np.uint8))
+
+
+def test_a_clip_does_not_depend_on_its_neighbours(sampler):
+    rows = [(_scene("x"), 0), (_scene("y", "a cone"), 0), (_scene("x"), 1)]
+    _, (together,) = sampler([{}], rows, 0)
+    assert len({clip.tobytes() for clip in together}) == 3
+    for i, row in enumerate(rows):
+        _, (alone,) = sampler([{}], [row], 0)
+        np.testing.assert_array_equal(alone[0], together[i])
+
+
+def test_another_seed_draws_other_clips(sampler):
+    rows = [(_scene("x"), i) for i in range(4)]
+    _, (one,) = sampler([{}], rows, 0)
+    _, (other,) = sampler([{}], rows, 10_000)
+    assert all((a != b).any() for a, b in zip(one, other, strict=True))
+
+
+def test_chunks_that_are_there_are_kept(sampler, tmp_path):
+    chunks = chunked([_scene("x"), _scene("y"), _scene("z")], 4, 8)
+    assert [len(chunk) for chunk in chunks] == [8, 4]
+    sample_clips(tmp_path, sampler, [{}], chunks, seed=0, name="sample")
+    clips = read_clips(tmp_path)
+    assert [clips[i]["clip_id"] for i in (0, 4, 11)] == ["x/0", "y/0", "z/3"]
+    first, second = sorted(tmp_path.glob("clips-*"))
+    kept, expected = first.stat().st_mtime_ns, second.read_bytes()
+    second.unlink()
+    sample_clips(tmp_path, sampler, [{}], chunks, seed=0, name="sample")
+    assert first.stat().st_mtime_ns == kept
+    assert second.read_bytes() == expected
