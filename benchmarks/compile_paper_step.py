@@ -1,121 +1,122 @@
-"""Compiles the paper's Diffusion-DPO training step for 128 TPU v3 cores, on a machine without TPU.
+"""Compiles the real alignment step of a paper config with the TPU compiler, without a TPU.
 
-Command:  pip install -e .[plan] && python benchmarks/compile_paper_step.py
+    pip install -e ".[plan]"
+    python benchmarks/compile_paper_step.py                  # dpo_aif:paper on 128 cores of v3
+    python benchmarks/compile_paper_step.py --effort=0       # exactly as a training run compiles it
 
-It is the real step of `--config=dpo_aif:paper`: 64 pairs of 16x24x40 clips, policy and frozen
-reference, Adam. The TPU compiler refuses a program that does not fit the memory of a core (15.48
-GiB on v3), so a compile that ends is a verdict that it fits. Nothing runs, no TPU is needed.
+The compiler enforces the memory of a core (15.48 GiB on v3): a compile that succeeds says that the
+step fits. Prints peak memory a core, compile time, and the host memory it took.
 """
 
-import json
 import os
-import re
-import resource
-import sys
-import time
-from pathlib import Path
 
-# before jax is imported: libtpu must not look for the metadata server of a TPU machine
+# Before jax is imported: libtpu must not look for the metadata server of a TPU machine.
 os.environ.update(
     JAX_PLATFORMS="cpu",
     TPU_SKIP_MDS_QUERY="1",
     TPU_ACCELERATOR_TYPE="v3-128",
     ALLOW_MULTIPLE_LIBTPU_LOAD="1",
 )
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import math
+import re
+import resource
+import time
+from collections import Counter
+from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
-from absl import app, flags
+import numpy as np
+from absl import flags
 from jax.experimental import topologies
 from ml_collections import ConfigDict
 
-from configs import dpo_aif
-from vidpref.stages import generator as generators
-from vidpref.stages.align import hyper_parameters
-from vidpref.training.alignment import make_alignment_loss
+from vidpref.objectives.alignment import OBJECTIVES
+from vidpref.stages import align, program
+from vidpref.stages.configs import load_config
+from vidpref.stages.generator import Generator, build_base
+from vidpref.stages.pretrain import generator_loss
 from vidpref.training.optimizer import learning_rate_schedule, make_optimizer
-from vidpref.training.sharding import batch_sharding, make_mesh
+from vidpref.training.sharding import abstract_params, batch_sharding, make_mesh
 from vidpref.training.state import state_shardings
 from vidpref.training.step import make_train_step
 
-TOPOLOGY = flags.DEFINE_string("topology", "v3:8x8", "TPU topology; v3:8x8 is 128 cores.")
-HLO = flags.DEFINE_string("hlo", "", "Where to write the compiled program as text.")
+_CONFIG = flags.DEFINE_string("config", "dpo_aif:paper", "NAME:SCALE; its `align` is compiled.")
+_TOPOLOGY = flags.DEFINE_string("topology", "v3:8x8", "As libtpu names it; v3:8x8 is 128 cores.")
+_EFFORT = flags.DEFINE_float(
+    "effort", -1.0, "The compiler's effort for speed, -1 to 1; a training run has 0."
+)
+_COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+_GIB = 2**30
 
-COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+
+def main(overrides: Sequence[str]) -> None:
+    config = load_config(_CONFIG.value, overrides)
+    started = time.monotonic()
+    lowered = lower_step(config, _TOPOLOGY.value)
+    print(f"traced and lowered in {time.monotonic() - started:.0f} s", flush=True)
+    options = {"exec_time_optimization_effort": _EFFORT.value} if _EFFORT.value else None
+    wall, cpu = time.monotonic(), time.process_time()
+    compiled = lowered.compile(compiler_options=options)
+    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _GIB
+    peak = compiled.memory_analysis().peak_memory_in_bytes / _GIB
+    found = re.findall(rf" ({'|'.join(_COLLECTIVES)})(?:-start)?\(", compiled.as_text())
+    print(f"peak memory: {peak:.2f} GiB a core (the compiler refuses what does not fit)")
+    print(f"compile: {wall:.0f} s wall, {cpu:.0f} CPU-seconds, {host:.1f} GiB peak on the host")
+    print("collectives: " + ", ".join(f"{n} {kind}" for kind, n in Counter(found).most_common()))
 
 
 def lower_step(config: ConfigDict, topology: str) -> jax.stages.Lowered:
-    """Returns the training step of a config, lowered for a topology."""
+    """Returns the training step of a config's `align` section, lowered for a TPU topology."""
     devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-    mesh = make_mesh(config.mesh, devices)
-    generator = generators.build(config)
-    training = config.align.train
+    mesh = make_mesh(config.mesh.to_dict(), devices)
+    generator = build_base(config)
     boxed = jax.eval_shape(generator.init, jax.random.key(0))
-    schedule = learning_rate_schedule(training.optimizer, training.steps)
-    optimizer = make_optimizer(training.optimizer, schedule, boxed)
-    state, shardings = state_shardings(
-        generator.init, optimizer, mesh, with_ema=training.ema_decay > 0
+    train, spec = config.align.train, OBJECTIVES[config.align.method]
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(boxed))
+    sizes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1)
+    print(
+        f"{config.name}: {count / 1e9:.3f}B parameters, {train.batch_size} rows of {spec.k} clips "
+        f"{generator.clip_shape}, {config.compute_dtype}, {topology} ({sizes})",
+        flush=True,
     )
-    loss_fn = make_alignment_loss(
-        generator.apply,
-        generator.process,
-        config.align.method,
-        hyper_parameters(config.align),
-        make_condition=generators.make_condition,
-        error_in=config.diffusion.error_in,
-        reduction=config.align.reduction,
-    )
+    schedule = learning_rate_schedule(train.optimizer, train.steps)
+    optimizer = make_optimizer(train.optimizer, schedule, boxed)
+    with_ema = train.ema_decay > 0
+    state, shardings = state_shardings(generator.init, optimizer, mesh, with_ema=with_ema)
+    hyper = align.hyper_parameters(config.align)
     step = make_train_step(
-        loss_fn, optimizer, schedule, shardings, mesh, accumulate=training.accumulate
+        generator_loss(
+            generator, config.align.method, hyper, config.align, config.diffusion.error_in
+        ),
+        optimizer,
+        schedule,
+        shardings,
+        mesh,
+        accumulate=train.accumulate,
+        ema_decay=train.ema_decay,
     )
-    return step.lower(state, {"reference": state.params}, _batch(config, generator, mesh))
+    frozen = {"reference": abstract_params(boxed, mesh)} if spec.needs_reference else {}
+    return step.lower(state, frozen, _batch(train.batch_size, spec.k, generator, mesh))
 
 
-def _batch(config: ConfigDict, generator: generators.Generator, mesh) -> dict:
-    b, (t, h, w, c), (l, d) = (
-        config.align.train.batch_size,
-        generator.clip_shape,
-        generator.text_shape,
-    )
+def _batch(rows: int, k: int, generator: Generator, mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    t, h, w, c = generator.clip_shape
+    length, dim = generator.text_shape
 
-    def array(dtype, *shape):
-        return jax.ShapeDtypeStruct((b, *shape), dtype, sharding=batch_sharding(mesh))
+    def struct(*shape: int, dtype) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=batch_sharding(mesh))
 
     return {
-        "clips": array(jnp.uint8, 2, t, h, w, c),
-        "text": array(jnp.float32, l, d),
-        "text_mask": array(jnp.bool_, l),
-        "first_frame": array(jnp.uint8, h, w, c),
-        "reward": array(jnp.float32, 2),
+        "clips": struct(k, t, h, w, c, dtype=np.uint8),
+        "text": struct(length, dim, dtype=np.float32),
+        "text_mask": struct(length, dtype=np.bool_),
+        "first_frame": struct(h, w, c, dtype=np.uint8),
+        "reward": struct(k, dtype=np.float32),
     }
-
-
-def main(argv: list[str]) -> None:
-    del argv
-    config = dpo_aif.get_config("paper")
-    start = time.perf_counter()
-    lowered = lower_step(config, TOPOLOGY.value)
-    lowering = time.perf_counter() - start
-    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    compiled = lowered.compile()
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
-    text = compiled.as_text()
-    if HLO.value:
-        Path(HLO.value).write_text(text)
-    report = {
-        "topology": TOPOLOGY.value,
-        "peak_gib_per_core": compiled.memory_analysis().peak_memory_in_bytes / 2**30,
-        "compile_wall_s": wall,
-        "compile_cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "lowering_s": lowering,
-        "host_peak_gib": after.ru_maxrss / 2**20,
-        "collectives": {
-            name: len(re.findall(rf" {name}(?:-start)?\(", text)) for name in COLLECTIVES
-        },
-    }
-    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.launch(main)

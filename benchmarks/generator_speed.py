@@ -1,142 +1,112 @@
-"""Clips a second of the mini world's generators, training and sampling, in interleaved rounds.
+"""Clips per second of the generators: a training step and sampling, in one interleaved run.
 
-Command:  JAX_PLATFORMS=cpu python benchmarks/generator_speed.py
+    python benchmarks/generator_speed.py [--rounds=5] [--config=dpo_aif:mini]
 
-A training step is forward, backward and Adam on 32 clips of 8x16x16; a sampling step one forward
-pass. The rate per CPU-second is all clips over the processor time of the process, so it holds on a
-machine that others use too; the rate per second of wall time is that of the best round.
+Every round times each model once, so that whatever else the machine does falls on all of them;
+the table shows the median over rounds and, of training, clips a CPU-second.
 """
 
-import dataclasses
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from absl import app, flags
-from flax.core import meta
+from absl import flags
 
-from vidpref.models import unet3d_sizes
-from vidpref.models.condition import Condition
-from vidpref.models.dit import DiT
-from vidpref.models.unet3d import UNet3D
+from vidpref.stages import program
+from vidpref.stages.configs import load_config
+from vidpref.stages.generator import build_base
+from vidpref.stages.pretrain import generator_loss
+from vidpref.training.optimizer import learning_rate_schedule, make_optimizer
+from vidpref.training.sharding import make_mesh
+from vidpref.training.state import create_state, state_shardings
+from vidpref.training.step import make_train_step, put_batch
 
-BATCH = flags.DEFINE_integer("batch", 32, "Clips in one step.")
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds; every round runs every program.")
-STEPS = flags.DEFINE_integer("steps", 10, "Steps of one program in one round.")
-
-CLIP = (8, 16, 16, 3)
-TEXT = (12, 32)
-
-
-@dataclasses.dataclass
-class Program:
-    """A compiled step with its running totals."""
-
-    run: Callable[[], jax.Array]
-    compile_seconds: float
-    cpu_seconds: float = 0.0
-    best_seconds: float = float("inf")
-
-    def measure(self, steps: int) -> None:
-        cpu, wall = time.process_time(), time.perf_counter()
-        for _ in range(steps):
-            result = self.run()
-        jax.block_until_ready(result)
-        self.cpu_seconds += time.process_time() - cpu
-        self.best_seconds = min(self.best_seconds, time.perf_counter() - wall)
+_CONFIG = flags.DEFINE_string("config", "dpo_aif:mini", "NAME:SCALE; its `pretrain` is timed.")
+_MODELS = flags.DEFINE_list("models", ["unet3d", "dit"], "Models of the config.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 10, "Training steps a round.", lower_bound=1)
+_DRAWN = 200  # clips a sampling call, as in the mini config
 
 
-def _batch(b: int) -> tuple[jax.Array, jax.Array, Condition]:
-    rng = np.random.default_rng(0)
-    t, h, w, c = CLIP
-    x = jnp.asarray(rng.uniform(-1, 1, (b, t, h, w, c)), jnp.float32)
-    condition = Condition(
-        text=jnp.asarray(rng.normal(size=(b, *TEXT)), jnp.float32),
-        text_mask=jnp.ones((b, TEXT[0]), bool),
-        first_frame=x[:, 0],
-    )
-    return x, jnp.linspace(0.05, 0.95, b), condition
-
-
-def _compile(fn: Callable, *args, donate: tuple[int, ...] = ()) -> tuple[Callable, float]:
-    start = time.process_time()
-    compiled = jax.jit(fn, donate_argnums=donate).lower(*args).compile()
-    return compiled, time.process_time() - start
-
-
-def build_programs(module, b: int) -> tuple[Program, Program, int]:
-    """Returns the training step, the sampling step and the number of parameters of a generator."""
-    x, tau, condition = _batch(b)
-    variables = jax.jit(module.init)(
-        jax.random.key(0),
-        x[:1],
-        tau[:1],
-        Condition(
-            text=condition.text[:1],
-            text_mask=condition.text_mask[:1],
-            first_frame=condition.first_frame[:1],
-        ),
-    )
-    params = meta.unbox(variables["params"])
-    optimizer = optax.adam(1e-4)
-
-    def forward(params, x, tau, condition):
-        return module.apply({"params": params}, x, tau, condition)
-
-    def train(params, opt_state, x, tau, condition):
-        def loss(params):
-            return jnp.mean((forward(params, x, tau, condition) - x) ** 2)
-
-        grads = jax.grad(loss)(params)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
-
-    sampling, sampling_compile = _compile(forward, params, x, tau, condition)
-    frozen = jax.tree.map(jnp.copy, params)
-    state = [params, optimizer.init(params)]
-    training, training_compile = _compile(train, *state, x, tau, condition, donate=(0, 1))
-
-    def train_once():
-        state[:] = training(*state, x, tau, condition)
-        return state[0]
-
-    size = sum(leaf.size for leaf in jax.tree.leaves(frozen))
-    return (
-        Program(train_once, training_compile),
-        Program(lambda: sampling(frozen, x, tau, condition), sampling_compile),
-        size,
-    )
-
-
-def main(argv: list[str]) -> None:
-    del argv
-    b = BATCH.value
-    generators = {
-        "unet3d": UNet3D(channels=3, text_dim=TEXT[1], **unet3d_sizes.MINI),
-        "dit": DiT(channels=3, text_dim=TEXT[1], residual="first_frame"),
-    }
-    programs, sizes = {}, {}
-    for name, module in generators.items():
-        training, sampling, sizes[name] = build_programs(module, b)
-        programs[name, "training"], programs[name, "sampling"] = training, sampling
-    for program in programs.values():
-        program.run()  # the first step allocates
-    for _ in range(ROUNDS.value):
-        for program in programs.values():
-            program.measure(STEPS.value)
-    print("| model | parameters | step | clips/CPU-s | clips/s | compile CPU-s |")
+def main(overrides: Sequence[str]) -> None:
+    contenders = {name: _contender(name, overrides) for name in _MODELS.value}
+    results = {name: [] for name in contenders}
+    for _ in range(_ROUNDS.value):
+        for name, (_, _, train, draw) in contenders.items():
+            results[name].append((*_timed(train), *_timed(draw)))
+    print("| model | parameters | compile s | training clips/s | a CPU-second | sampled clips/s |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for (name, step), program in programs.items():
-        clips = b * STEPS.value
+    for name, rows in results.items():
+        count, compile_seconds, *_ = contenders[name]
+        train, cpu, draw, _ = (statistics.median(column) for column in zip(*rows, strict=True))
+        clips = _STEPS.value * load_config(_CONFIG.value, overrides).pretrain.train.batch_size
         print(
-            f"| {name} | {sizes[name] / 1e6:.2f}M | {step} "
-            f"| {clips * ROUNDS.value / program.cpu_seconds:.0f} "
-            f"| {clips / program.best_seconds:.0f} | {program.compile_seconds:.1f} |"
+            f"| {name} | {count / 1e6:.2f}M | {compile_seconds:.1f} | {clips / train:.0f} "
+            f"| {clips / cpu:.0f} | {_DRAWN / draw:.0f} |"
         )
 
 
+def _timed(work: Callable[[], None]) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def _contender(
+    name: str, overrides: Sequence[str]
+) -> tuple[int, float, Callable[[], None], Callable[[], None]]:
+    """Parameters, seconds to compile the training step, and the two things to time."""
+    config = load_config(_CONFIG.value, [*overrides, f"model.name={name}"])
+    train = config.pretrain.train
+    mesh = make_mesh(config.mesh.to_dict())
+    generator = build_base(config)
+    boxed = jax.eval_shape(generator.init, jax.random.key(0))
+    schedule = learning_rate_schedule(train.optimizer, train.steps)
+    optimizer = make_optimizer(train.optimizer, schedule, boxed)
+    abstract, shardings = state_shardings(
+        generator.init, optimizer, mesh, with_ema=train.ema_decay > 0
+    )
+    loss_fn = generator_loss(generator, "sft", {}, config.pretrain, config.diffusion.error_in)
+    step = make_train_step(loss_fn, optimizer, schedule, shardings, mesh, ema_decay=train.ema_decay)
+    batch = put_batch(_batch(generator, train.batch_size), mesh)
+    started = time.perf_counter()
+    compiled = step.lower(abstract, {}, batch).compile()
+    compile_seconds = time.perf_counter() - started
+    state = create_state(generator.init, optimizer, shardings, seed=0)
+    held = [compiled(state, {}, batch)[0]]
+
+    def train_steps() -> None:
+        for _ in range(_STEPS.value):
+            held[0], _ = compiled(held[0], {}, batch)
+        jax.block_until_ready(held[0])
+
+    sample = jax.jit(generator.sample)
+    conditions = {
+        k: v for k, v in _batch(generator, _DRAWN).items() if k not in ("clips", "reward")
+    }
+    keys = jax.random.split(jax.random.key(0), _DRAWN)
+
+    def draw() -> None:
+        sample(held[0].params, keys, conditions).block_until_ready()
+
+    draw()
+    count = sum(leaf.size for leaf in jax.tree.leaves(held[0].params))
+    return count, compile_seconds, train_steps, draw
+
+
+def _batch(generator, rows: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    clips = rng.integers(0, 256, (rows, 1, *generator.clip_shape), np.uint8)
+    return {
+        "clips": clips,
+        "text": rng.normal(size=(rows, *generator.text_shape)).astype(np.float32),
+        "text_mask": np.ones((rows, generator.text_shape[0]), bool),
+        "first_frame": clips[:, 0, 0],
+        "reward": np.ones((rows, 1), np.float32),
+    }
+
+
 if __name__ == "__main__":
-    app.run(main)
+    program.launch(main)

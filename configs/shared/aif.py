@@ -44,7 +44,8 @@ def _paper() -> ConfigDict:
     c.seed = 0
     c.rounds = 1
     c.compute_dtype = "bfloat16"
-    c.mesh = ConfigDict({"data": -1, "fsdp": 8, "context": 1, "tensor": 1})
+    # 128 cores: 64 rows over data 8 x fsdp 8, and every layer over 2 cores.
+    c.mesh = ConfigDict({"data": -1, "fsdp": 8, "context": 1, "tensor": 2})
 
     c.data = ConfigDict({"name": "something_something_v2"})
     c.data.path = ""  # the data set's folder; README, "Your own videos"
@@ -89,13 +90,14 @@ def _paper() -> ConfigDict:
 def _mini() -> ConfigDict:
     c = _paper()
     c.compute_dtype = "float32"
-    c.mesh.fsdp = 1
+    c.mesh.update({"fsdp": 1, "tensor": 1})
     c.data = ConfigDict({"name": "miniworld", "scenes_per_prompt": 1})
     c.data.frames, c.data.height, c.data.width = 8, 16, 16
     c.data.high_height, c.data.high_width = 32, 32
     c.text = ConfigDict({"name": "words", "length": 12, "dim": 32})
     c.model.unet3d = ConfigDict(unet3d_sizes.MINI)
-    c.model.dit = ConfigDict({"residual": "first_frame"})
+    c.model.dit = ConfigDict({"patch": (4, 4, 4), "width": 128, "layers": 4, "head_dim": 32})
+    c.model.dit.update({"cond_dim": 128, "residual": "first_frame"})
     # A network that predicts x0 as the first frame plus a residual, with its error measured there:
     # equal weight for all times puts the most into high noise, where the motion is decided.
     c.diffusion.update({"prediction": "x0", "error_in": "x0"})

@@ -30,16 +30,15 @@ def small_world(tmp_path_factory):
 
 
 class Fickle:
-    """Accepts by the sum of the clip's pixels: repeatable, and blind to what they show."""
+    """Accepts every second clip it is shown: clips of an untrained policy all look the same."""
 
     dimensions = ("accept",)
 
     def score(self, clips, prompts):
-        sums = clips.reshape(len(clips), -1).astype(np.int64).sum(axis=1)
-        return {"accept": (sums % 2).astype(np.float32)}
+        return {"accept": (np.arange(len(clips)) % 2).astype(np.float32)}
 
     def explain(self, clip, prompt):
-        return "accepted" if clip.astype(np.int64).sum() % 2 else "even sum of pixels"
+        return "every second clip"
 
 
 class Strict(Fickle):

@@ -1,9 +1,11 @@
-"""A config small enough to run the whole recipe in a test, through its true code path."""
+"""A config small enough to run the whole recipe in a test (Adam compiles faster than Muon)."""
 
 TINY = (
     "model.unet3d.features=(32,32)",
     "text.dim=8",
     "pretrain.train.steps=6",
+    "pretrain.train.optimizer.name=adam",
+    "pretrain.train.optimizer.learning_rate=1e-3",
     "pretrain.train.batch_size=8",
     "pretrain.train.checkpoint_every=2",
     "pretrain.train.log_every=1",

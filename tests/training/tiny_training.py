@@ -110,7 +110,7 @@ def main(workdir, steps):
     from vidpref.training.sharding import make_mesh
 
     mesh = make_mesh({"data": -1, "fsdp": 2})
-    settings = config(steps=int(steps), checkpoint_every=10)
+    settings = config(steps=int(steps), checkpoint_every=20)
     return fit(loss_fn, init, batches(), settings, workdir, mesh=mesh)
 
 

@@ -79,7 +79,7 @@ def compare(configs: Sequence[ConfigDict], workdir: Path, *, seeds: int, rounds:
         evaluated = {}
         for config in configs:
             settled = apply_overrides(config, [*chosen[config.align.method], f"seed={seed}"])
-            recipe = Recipe(settled, workdir)
+            recipe = Recipe(settled, workdir, f"{config.align.method}, seed {seed}")
             evaluated |= _rounds(recipe, rounds)
             recipes.append(recipe)
         frame = evaluation_frame({name: e.labels.path for name, e in evaluated.items()})
@@ -104,7 +104,7 @@ def _search(config: ConfigDict, workdir: Path) -> list[Candidate]:
     tried = []
     for candidate in config.search or ("",):
         overrides = tuple(candidate.split())
-        recipe = Recipe(apply_overrides(config, overrides), workdir)
+        recipe = Recipe(apply_overrides(config, overrides), workdir, f"{method}, search")
         labelled = recipe.label_samples(recipe.pretrained, PRETRAINED)
         policy = recipe.align(recipe.pretrained, labelled, 1)
         validation = recipe.validation_samples(policy, method)

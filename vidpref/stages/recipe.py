@@ -47,15 +47,15 @@ class Recipe:
     Args:
         config: a config with the fields of `configs/shared/aif.py`.
         workdir: where the artifacts lie.
-        total: number of stages, for the headings.
+        heading: of the n-th stage's line, e.g. "{n}/10".
     """
 
-    def __init__(self, config: ConfigDict, workdir: Path, total: int = 0):
+    def __init__(self, config: ConfigDict, workdir: Path, heading: str = "{n}"):
         self.config = config
         self.workdir = workdir
         self.mesh = make_mesh(config.mesh.to_dict())
         self.artifacts: list[Artifact] = []
-        self._total = total
+        self._heading = heading
 
     # What the other stages stand on.
 
@@ -225,8 +225,7 @@ class Recipe:
         settings: Mapping[str, Any] | None = None,
     ) -> Artifact:
         depends = {field: self.config[field] for field in fields} | dict(settings or {})
-        number = len(self.artifacts) + 1
-        heading = f"[{number}/{max(self._total, number)}] {name}"
+        heading = f"[{self._heading.format(n=len(self.artifacts) + 1)}] {name}"
         artifact = run_stage(
             self.workdir,
             name,
@@ -253,7 +252,7 @@ def run(config: ConfigDict, workdir: Path) -> tuple[Recipe, dict[str, Labelled]]
     align.hyper_parameters(config.align)  # refuse a bad config before anything is computed
     label.build_reward(config.reward)
     stages = 3 + config.superres.enabled + 3 * config.rounds + 2 * (config.rounds + 1)
-    recipe = Recipe(config, workdir, total=stages)
+    recipe = Recipe(config, workdir, heading=f"{{n}}/{stages}")
     policy = recipe.pretrained
     policies = {PRETRAINED: policy}
     for round_ in range(1, config.rounds + 1):

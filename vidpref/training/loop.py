@@ -202,7 +202,8 @@ class _Recorder:
         *,
         always: bool = False,
     ) -> dict[str, float]:
-        values = {key: float(value) for key, value in jax.device_get(metrics).items()}
+        read = jax.device_get(metrics)
+        values = {key: float(read[key]) for key in sorted(read, key=lambda key: key != "loss")}
         for key, value in (more or {}).items():
             if key in values:
                 raise ValueError(f"{self._name}: evaluate returns {key!r}, a name of the step's")
