@@ -1,7 +1,15 @@
-"""A config small enough to run the whole recipe in a test (Adam compiles faster than Muon)."""
+"""A config small enough to run the whole recipe in a test.
+
+One level and Adam, because compiling takes most of the time; the networks and Muon have tests of
+their own.
+"""
 
 TINY = (
-    "model.unet3d.features=(32,32)",
+    "model.unet3d.features=(32,)",
+    "model.unet3d.blocks=(1,)",
+    "model.unet3d.spatial=(False,)",
+    "model.unet3d.temporal=(True,)",
+    "model.unet3d.cross=(True,)",
     "text.dim=8",
     "pretrain.train.steps=6",
     "pretrain.train.optimizer.name=adam",
