@@ -41,6 +41,7 @@ def _training(*, learning_rate: float, warmup_steps: int, **fields) -> ConfigDic
 def _paper() -> ConfigDict:
     c = ConfigDict()
     c.paper = PAPER
+    c.expected_time = ""  # printed at the start
     c.seed = 0
     c.rounds = 1
     c.compute_dtype = "bfloat16"
@@ -89,6 +90,7 @@ def _paper() -> ConfigDict:
 
 def _mini() -> ConfigDict:
     c = _paper()
+    c.expected_time = "about EXPECTED_MINUTES minutes on 2 CPU cores"
     c.compute_dtype = "float32"
     c.mesh.update({"fsdp": 1, "tensor": 1})
     c.data = ConfigDict({"name": "miniworld", "scenes_per_prompt": 1})

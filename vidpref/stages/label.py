@@ -39,7 +39,8 @@ def build_reward(reward: ConfigDict) -> Reward:
 def label_clips(folder: Path, clips_folder: Path, reward: ConfigDict, *, name: str) -> None:
     """Scores the clips of a sample stage and writes `folder/labels.parquet`.
 
-    One row a clip: clip_id, scene_id, prompt, category, split, sample, score, dimension, who.
+    One row a clip: clip_id, scene_id, prompt, category, split, sample, score, dimension, who and
+    rationale (the words of a judge that gives some).
     A cascade's clips are judged at their final resolution. In a pod the first process labels.
 
     Args:
@@ -120,4 +121,5 @@ def _label(clips: RecordFile, rows: range, judge: Reward, reward: ConfigDict) ->
     frame["score"] = scores[reward.dimension]
     frame["dimension"] = reward.dimension
     frame["who"] = reward.name
+    frame["rationale"] = getattr(judge, "last_rationales", "")
     return frame

@@ -212,6 +212,15 @@ class Recipe:
             (self._sampler(cascade, chunk, seed) for chunk in chunks), self.config.reward
         )
 
+    def _chosen(self, field: str) -> Any:
+        """A section of the config; of models and rewards only the one that is named."""
+        value = self.config[field]
+        if field in ("model", "reward"):
+            return {
+                k: v for k, v in value.items() if not isinstance(v, ConfigDict) or k == value.name
+            }
+        return value
+
     @property
     def _sources(self) -> dict[str, Artifact]:
         return {"data": self.data_artifact, "text": self.text_artifact}
@@ -224,7 +233,7 @@ class Recipe:
         inputs: Mapping[str, Artifact] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Artifact:
-        depends = {field: self.config[field] for field in fields} | dict(settings or {})
+        depends = {field: self._chosen(field) for field in fields} | dict(settings or {})
         heading = f"[{self._heading.format(n=len(self.artifacts) + 1)}] {name}"
         artifact = run_stage(
             self.workdir,
@@ -251,6 +260,7 @@ def run(config: ConfigDict, workdir: Path) -> tuple[Recipe, dict[str, Labelled]]
     """
     align.hyper_parameters(config.align)  # refuse a bad config before anything is computed
     label.build_reward(config.reward)
+    _say(_header(config))
     stages = 3 + config.superres.enabled + 3 * config.rounds + 2 * (config.rounds + 1)
     recipe = Recipe(config, workdir, heading=f"{{n}}/{stages}")
     policy = recipe.pretrained
@@ -266,6 +276,18 @@ def run(config: ConfigDict, workdir: Path) -> tuple[Recipe, dict[str, Labelled]]
 def _load(owner: Generator, artifact: Artifact, mesh: Mesh) -> PyTree:
     abstract = jax.eval_shape(owner.init, jax.random.key(0))
     return load_params(artifact.path / "params", abstract_params(abstract, mesh))
+
+
+def _header(config: ConfigDict) -> str:
+    """What runs, where, and the scale of beta, which means nothing without its reduction."""
+    hyper = {**align.hyper_parameters(config.align), "reduction": config.align.reduction}
+    settings = ", ".join(f"{name}={value}" for name, value in hyper.items())
+    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    expected = f"; {config.expected_time}" if config.expected_time else ""
+    return (
+        f"{config.name}:{config.scale}: {config.align.method} with {settings}, "
+        f"{config.rounds} round(s), on {devices}{expected}"
+    )
 
 
 def _say(line: str) -> None:
