@@ -23,8 +23,8 @@ SMALL = (
     "text.length=16",
     "text.dim=8",
     *(f"{model}.unet3d.{field}" for model in ("model", "superres.model") for field in (
-        "features=(8,16)", "blocks=(1,1)", "spatial=(False,True)", "temporal=(False,True)",
-        "cross=(False,True)", "head_dim=8", "cond_dim=16", "groups=4",
+        "features=(16,)", "blocks=(1,)", "spatial=(True,)", "temporal=(True,)", "cross=(True,)",
+        "head_dim=8", "cond_dim=16", "groups=4",
     )),
     "data.frames=4",
     "data.height=8",
