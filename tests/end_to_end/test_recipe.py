@@ -117,3 +117,10 @@ def test_a_bad_config_is_refused_before_anything_is_computed(tmp_path, override,
     with pytest.raises(ValueError, match=message):
         _run("dpo_aif:mini", tmp_path, override)
     assert not list(tmp_path.glob("pretrain-*"))
+
+
+def test_fields_that_are_not_used_redo_nothing(tmp_path, fickle):
+    _run("sft_aif:mini", tmp_path)
+    unused = ("superres.train.steps=99", "model.dit.width=64", "align.validation.prompts=3")
+    done, _, _ = _run("sft_aif:mini", tmp_path, *unused, "pretrain.train.log_every=3")
+    assert all(_stages(done).values())

@@ -109,7 +109,7 @@ def _count(size, text, clip, low_res=None):
         ("PAPER_BASE", (64, 4096), (16, 24, 40, 3), None, 1600, 100),
         ("PAPER_SUPERRES", (64, 4096), (16, 192, 320, 3), (24, 40), 1400, 100),
         ("MINI", (12, 32), (8, 16, 16, 3), None, 2.06, 0.01),
-        ("MINI_SUPERRES", (12, 32), (8, 32, 32, 3), (16, 16), 2.03, 0.01),
+        ("MINI_SUPERRES", (12, 32), (8, 32, 32, 3), (16, 16), 3.19, 0.01),
     ],
 )
 def test_sizes(size, text, clip, low_res, millions, tolerance):

@@ -7,14 +7,27 @@ import tiny_training as tiny
 from vidpref.training.checkpoints import Checkpoints, load_params, save_params
 from vidpref.training.optimizer import make_optimizer
 from vidpref.training.sharding import abstract_params, make_mesh
-from vidpref.training.state import create_state, state_shardings
+from vidpref.training.state import TrainState, create_state, state_shardings
 
 
-def build(mesh, name="adam", **options):
+def plan(mesh, name="adam"):
+    """The abstract state of `tiny`, its shardings and its optimizer."""
     boxed = jax.eval_shape(tiny.init, jax.random.key(0))
     optimizer = make_optimizer(tiny.config({"name": name}).optimizer, lambda _: 0.1, boxed)
-    abstract, shardings = state_shardings(tiny.init, optimizer, mesh, with_ema=True)
-    return abstract, create_state(tiny.init, optimizer, shardings, seed=3, **options)
+    return *state_shardings(tiny.init, optimizer, mesh, with_ema=True), optimizer
+
+
+def build(mesh):
+    abstract, shardings, optimizer = plan(mesh)
+    return abstract, create_state(tiny.init, optimizer, shardings, seed=3)
+
+
+def small_state():
+    """A state of one parameter, for tests that look at files alone."""
+    state = TrainState(
+        step=jnp.int32(1), params={"w": jnp.arange(3.0)}, opt_state=(), ema=None, key=None
+    )
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state), state
 
 
 def same(a, b):
@@ -40,7 +53,7 @@ def test_restores_on_another_mesh(eight, tmp_path):
     following = [next(batches)["x"] for _ in range(2)]
     assert not np.array_equal(consumed[0]["x"], following[0])
     for other in (make_mesh({"fsdp": 4}, jax.devices()[:4]), make_mesh({}, jax.devices()[:1])):
-        abstract, _ = build(other)
+        abstract, _, _ = plan(other)
         fresh = tiny.batches()
         with Checkpoints(tmp_path, keep_last=1) as checkpoints:
             restored = checkpoints.restore(abstract, fresh)
@@ -78,7 +91,7 @@ def test_what_was_saved_is_not_what_came_after(eight, tmp_path):
     ("best_metric", "kept"), [("", [5, 6]), ("accept", [2, 5, 6]), ("-accept", [3, 5, 6])]
 )
 def test_keeps_the_last_and_the_best(best_metric, kept, tmp_path):
-    _, state = build(make_mesh({}, jax.devices()[:1]))
+    _, state = small_state()
     scores = {1: 0.4, 2: 0.9, 3: 0.1, 4: 0.5, 5: 0.6}
     with Checkpoints(tmp_path, keep_last=2, best_metric=best_metric) as checkpoints:
         for step, score in scores.items():
@@ -91,7 +104,7 @@ def test_keeps_the_last_and_the_best(best_metric, kept, tmp_path):
 
 
 def test_a_best_metric_that_is_not_there(tmp_path):
-    _, state = build(make_mesh({}, jax.devices()[:1]))
+    _, state = small_state()
     with (
         Checkpoints(tmp_path, keep_last=2, best_metric="acept") as checkpoints,
         pytest.raises(ValueError, match=r"best_metric='acept': the metrics .* are accept, loss"),
@@ -100,14 +113,14 @@ def test_a_best_metric_that_is_not_there(tmp_path):
 
 
 def test_nothing_there(tmp_path):
+    abstract, _ = small_state()
     with Checkpoints(tmp_path, keep_last=1) as checkpoints:
         assert checkpoints.latest_step is None
-        assert checkpoints.restore(None, tiny.batches()) is None
+        assert checkpoints.restore(abstract, tiny.batches()) is None
 
 
 def test_half_a_checkpoint_is_ignored(tmp_path):
-    mesh = make_mesh({}, jax.devices()[:1])
-    abstract, state = build(mesh)
+    abstract, state = small_state()
     with Checkpoints(tmp_path, keep_last=2) as checkpoints:
         checkpoints.save(state, 1, tiny.batches(), {"loss": 1.0})
     (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
@@ -121,7 +134,7 @@ def test_half_a_checkpoint_is_ignored(tmp_path):
 def test_a_checkpoint_of_another_optimizer(tmp_path):
     mesh = make_mesh({}, jax.devices()[:1])
     _, state = build(mesh)
-    abstract, _ = build(mesh, "muon")
+    abstract, _, _ = plan(mesh, "muon")
     with Checkpoints(tmp_path, keep_last=2) as checkpoints:
         checkpoints.save(state, 1, tiny.batches(), {"loss": 1.0})
         checkpoints.wait()

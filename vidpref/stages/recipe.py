@@ -87,31 +87,11 @@ class Recipe:
 
     @functools.cached_property
     def pretrained(self) -> Artifact:
-        body = functools.partial(
-            pretrain.pretrain,
-            generator=self.generator,
-            data=self.data,
-            texts=self.texts,
-            config=self.config.pretrain,
-            error_in=self.config.diffusion.error_in,
-            seed=self.config.seed,
-            mesh=self.mesh,
-        )
-        return self._stage("pretrain", body, (*_NETWORK, "pretrain", "seed"), self._sources)
+        return self._pretrained("pretrain", self.generator)
 
     @functools.cached_property
     def _superres_artifact(self) -> Artifact:
-        body = functools.partial(
-            pretrain.pretrain,
-            generator=build_superres(self.config),
-            data=self.data,
-            texts=self.texts,
-            config=self.config.superres,
-            error_in=self.config.diffusion.error_in,
-            seed=self.config.seed,
-            mesh=self.mesh,
-        )
-        return self._stage("superres", body, (*_NETWORK, "superres", "seed"), self._sources)
+        return self._pretrained("superres", build_superres(self.config))
 
     @functools.cached_property
     def superres(self) -> tuple[Generator, PyTree] | None:
@@ -121,24 +101,43 @@ class Recipe:
         upsampler = build_superres(self.config)
         return upsampler, _load(upsampler, self._superres_artifact, self.mesh)
 
+    def _pretrained(self, section: str, generator: Generator) -> Artifact:
+        body = functools.partial(
+            pretrain.pretrain,
+            generator=generator,
+            data=self.data,
+            texts=self.texts,
+            config=self.config[section],
+            error_in=self.config.diffusion.error_in,
+            seed=self.config.seed,
+            mesh=self.mesh,
+        )
+        return self._stage(section, body, (*_NETWORK, section, "seed"), self._sources)
+
     def align(self, policy: Artifact, labelled: Labelled, round_: int) -> Artifact:
         """Trains `policy` on labelled clips by `config.align`; `policy` is also the reference."""
-        body = functools.partial(
-            align.align,
-            generator=self.generator,
-            params=self.load(policy),
-            clips_folder=labelled.samples.path,
-            labels_folder=labelled.labels.path,
-            texts=self.texts,
-            config=self.config.align,
-            error_in=self.config.diffusion.error_in,
-            seed=self.config.seed + round_,
-            mesh=self.mesh,
-            validate=self._validation_acceptance,
-        )
+
+        def body(folder: Path) -> None:
+            align.align(
+                folder,
+                generator=self.generator,
+                params=self.load(policy),
+                clips_folder=labelled.samples.path,
+                labels_folder=labelled.labels.path,
+                texts=self.texts,
+                config=self.config.align,
+                error_in=self.config.diffusion.error_in,
+                seed=self.config.seed + round_,
+                mesh=self.mesh,
+                validate=self._validation_acceptance,
+            )
+
+        fields = [*_NETWORK, "align", "seed"]
+        if self.config.align.train.best_metric:  # clips are drawn and judged on the way
+            fields += [*_DRAWING, "reward"]
         inputs = {"policy": policy, "samples": labelled.samples, "labels": labelled.labels}
         name = f"align-{self.config.align.method}-round{round_}"
-        return self._stage(name, body, (*_NETWORK, *_DRAWING, "align", "seed", "reward"), inputs)
+        return self._stage(name, body, fields, inputs)
 
     def load(self, policy: Artifact) -> PyTree:
         """Returns a policy's parameters, sharded over the mesh."""
@@ -213,13 +212,19 @@ class Recipe:
         )
 
     def _chosen(self, field: str) -> Any:
-        """A section of the config; of models and rewards only the one that is named."""
-        value = self.config[field]
-        if field in ("model", "reward"):
+        """A section of the config without what it holds but does not use."""
+        section = self.config[field]
+        if field in ("model", "reward"):  # one sub-section for each name that could be chosen
             return {
-                k: v for k, v in value.items() if not isinstance(v, ConfigDict) or k == value.name
+                name: value
+                for name, value in section.items()
+                if name == section.name or not isinstance(value, ConfigDict)
             }
-        return value
+        if field == "superres" and not section.enabled:
+            return {"enabled": False}
+        if field == "align" and not section.train.best_metric:
+            return {name: value for name, value in section.items() if name != "validation"}
+        return section
 
     @property
     def _sources(self) -> dict[str, Artifact]:
