@@ -90,7 +90,7 @@ def _paper() -> ConfigDict:
 
 def _mini() -> ConfigDict:
     c = _paper()
-    c.expected_time = "5 to 10 minutes on 2 CPU cores"
+    c.expected_time = "about 6 minutes on 2 CPU cores"
     c.compute_dtype = "float32"
     c.mesh.update({"fsdp": 1, "tensor": 1})
     c.data = ConfigDict({"name": "miniworld", "scenes_per_prompt": 1})
