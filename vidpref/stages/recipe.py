@@ -61,7 +61,9 @@ class Recipe:
 
     @functools.cached_property
     def data_artifact(self) -> Artifact:
-        return self._stage("data", functools.partial(build_data, self.config), ("data",))
+        body = functools.partial(build_data, self.config)
+        cascade = {"cascade": self.config.superres.enabled}  # needs its clips at two sizes
+        return self._stage("data", body, ("data",), settings=cascade)
 
     @functools.cached_property
     def data(self) -> Data:
