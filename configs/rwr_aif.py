@@ -16,5 +16,5 @@ def get_config(scale: str = "paper"):
     c.align.eta, c.align.gamma = 1.0, 0.0  # r_lin = eta r + gamma, section 3.2
     if scale == "mini":
         rate = "align.train.optimizer.learning_rate"
-        c.search = (f"{rate}=1e-3", f"{rate}=2e-3")
+        c.search = (f"{rate}=1e-3", f"{rate}=5e-4")
     return c

@@ -50,6 +50,16 @@ def test_training_times_are_uniform_over_the_steps():
     np.testing.assert_allclose(counts, 4000, atol=283)
 
 
+@pytest.mark.parametrize(
+    ("time_range", "steps"),
+    [((0.0, 1.0), [1, 2, 3, 4, 5]), ((0.2, 0.6), [1, 2, 3]), ((0.5, 0.99), [3, 4])],
+)
+def test_training_times_keep_to_their_range(time_range, steps):
+    process = DDPM(steps=5, time_range=time_range)
+    tau = np.asarray(process.sample_time(jax.random.key(0), 500))
+    np.testing.assert_array_equal(np.unique(np.rint(tau * 5)), steps)
+
+
 @pytest.mark.parametrize("reference", [DDIMScheduler, DDPMScheduler])
 @pytest.mark.parametrize("steps", [1, 7, 16, 50, 1000])
 @pytest.mark.parametrize("spacing", ["trailing", "leading"])
@@ -77,6 +87,11 @@ def test_is_a_hashable_static_argument():
         ({"prediction": "epsilon"}, "prediction='epsilon': known predictions are x0, eps, v"),
         ({"spacing": "linspace"}, "spacing='linspace': known are trailing, leading"),
         ({"steps": 0}, "steps=0"),
+        ({"steps": 1, "zero_terminal_snr": True}, "steps=1: zero_terminal_snr"),
+        ({"snr_shift": 0.0}, "snr_shift=0.0"),
+        ({"time_range": (0.6, 0.4)}, "want 0 <= low < high <= 1"),
+        ({"time_range": (0.0, 1.5)}, "want 0 <= low < high <= 1"),
+        ({"time_range": (0.21, 0.39), "steps": 5}, "no multiple of 1/5 in it"),
     ],
 )
 def test_wrong_fields_are_named(fields, message):

@@ -7,60 +7,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from chains import SHAPE, assert_same, denoise, our_states, their_states
 from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.schedulers import scheduling_ddpm
 
 from vidpref.diffusion.ddpm import DDPM
+from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.diffusion.samplers import sample, step_noise
 
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 PREDICTIONS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
-SHAPE = (2, 2, 4, 4, 3)
 STEPS = 10
 # Of the state's largest element. diffusers keeps beta in float32; at the cosine schedule's cap of
 # 0.999 that costs abar 5e-5. Measured: at most 3.8e-5 (cosine) and 3.2e-6 (linear).
 TOLERANCE = {"linear": 1e-5, "cosine": 1e-4}
 
 
-def network(np_like, x, tau):
-    """Any smooth function of both arguments; the same in JAX and torch."""
-    return np_like.tanh(0.7 * x) + 0.3 * tau
-
-
 @pytest.fixture(scope="module")
 def start():
     noise = jax.random.normal(jax.random.key(0), SHAPE)
     return noise, jax.random.split(jax.random.key(1), SHAPE[0])
-
-
-def our_states(process, noise, **kwargs):
-    """The chain's states before every network call and at the end."""
-    states = []
-
-    def denoise(x, tau):
-        states.append(np.asarray(x))
-        return network(jnp, x, tau.reshape(-1, 1, 1, 1, 1))
-
-    with jax.disable_jit():
-        states.append(np.asarray(sample(process, denoise, noise, **kwargs)))
-    return states
-
-
-def their_states(scheduler, step, noise, steps):
-    scheduler.set_timesteps(steps)
-    x, states = torch.tensor(np.asarray(noise)), []
-    for index, timestep in enumerate(scheduler.timesteps):
-        states.append(x.numpy())
-        output = network(torch, x, (timestep.item() + 1) / 1000)
-        x = step(output, timestep, x, index=index).prev_sample
-    return [*states, x.numpy()]
-
-
-def assert_same(ours, theirs, tolerance):
-    assert len(ours) == len(theirs)
-    for step, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-        scale = np.abs(b).max()
-        np.testing.assert_allclose(a / scale, b / scale, atol=tolerance, err_msg=f"step {step}")
 
 
 @pytest.mark.parametrize(("spacing", "clip"), [("trailing", None), ("leading", 1.0)])
@@ -80,7 +46,7 @@ def test_ddim_equals_diffusers(start, schedule, prediction, eta, spacing, clip):
         added = torch.tensor(np.asarray(step_noise(keys, index, SHAPE[1:])))
         return scheduler.step(
             output, timestep, x, eta=eta, variance_noise=added, use_clipped_model_output=True
-        )
+        ).prev_sample
 
     ours = our_states(
         DDPM(schedule, prediction=prediction, spacing=spacing),
@@ -91,7 +57,8 @@ def test_ddim_equals_diffusers(start, schedule, prediction, eta, spacing, clip):
         rng=keys,
         clip_x0=clip,
     )
-    assert_same(ours, their_states(scheduler, step, noise, STEPS), TOLERANCE[schedule])
+    scheduler.set_timesteps(STEPS)
+    assert_same(ours, their_states(scheduler, step, noise), TOLERANCE[schedule])
 
 
 @pytest.mark.parametrize(
@@ -111,7 +78,7 @@ def test_ddpm_equals_diffusers(start, monkeypatch, schedule, prediction, steps, 
     def step(output, timestep, x, index):
         added = torch.tensor(np.asarray(step_noise(keys, index, SHAPE[1:])))
         monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *a, **k: added)
-        return scheduler.step(output, timestep, x)
+        return scheduler.step(output, timestep, x).prev_sample
 
     ours = our_states(
         DDPM(schedule, prediction=prediction, spacing=spacing),
@@ -121,13 +88,11 @@ def test_ddpm_equals_diffusers(start, monkeypatch, schedule, prediction, steps, 
         rng=keys,
         clip_x0=clip,
     )
-    assert_same(ours, their_states(scheduler, step, noise, steps), TOLERANCE[schedule])
+    scheduler.set_timesteps(steps)
+    assert_same(ours, their_states(scheduler, step, noise), TOLERANCE[schedule])
 
 
 def jitted(sampler, **kwargs):
-    def denoise(x, tau):
-        return network(jnp, x, tau.reshape(-1, 1, 1, 1, 1))
-
     process = DDPM("cosine", prediction="x0")
     return jax.jit(functools.partial(sample, process, denoise, sampler=sampler, **kwargs))
 
@@ -139,7 +104,7 @@ def test_jitted_equals_eager(start):
     np.testing.assert_allclose(jitted("ddpm", steps=12)(noise, rng=keys), eager, atol=1e-5)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "cogvideox_dpm"])
 def test_a_clip_does_not_depend_on_its_neighbours(start, sampler):
     noise, keys = start
     draw = jitted(sampler, steps=6, eta=1.0)
@@ -155,7 +120,7 @@ def test_perfect_network_returns_its_clip(start):
     noise, keys = start
     clip = jnp.tanh(jax.random.normal(jax.random.key(3), SHAPE))
     process = DDPM("cosine", prediction="x0")
-    for sampler in ("ddim", "ddpm"):
+    for sampler in ("ddim", "ddpm", "cogvideox_ddim", "cogvideox_dpm", "unipc"):
         got = sample(process, lambda x, tau: clip, noise, sampler=sampler, steps=5, rng=keys)
         np.testing.assert_array_equal(got, clip)
 
@@ -184,9 +149,27 @@ def test_ancestral_chain_has_the_marginals_of_the_process():
         ({"sampler": "ddim", "eta": 1.0, "rng": None}, "pass rng"),
         ({"sampler": "ddpm", "rng": None}, "pass rng"),
         ({"sampler": "ddpm", "eta": 0.5}, "ddpm has no eta"),
+        ({"sampler": "unipc", "eta": 1.0}, "unipc adds no noise"),
+        ({"sampler": "cogvideox_ddim", "eta": 1.0}, "cogvideox_ddim adds no noise"),
+        ({"sampler": "cogvideox_dpm", "eta": 0.5}, "cogvideox_dpm has no eta"),
+        ({"sampler": "cogvideox_dpm", "rng": None}, "pass rng"),
+        ({"sampler": "euler"}, "not of a DDPM: use 'ddim' or 'unipc'"),
     ],
 )
 def test_wrong_arguments_are_named(start, kwargs, message):
     noise, keys = start
     with pytest.raises(ValueError, match=message):
         sample(DDPM(), lambda x, tau: x, noise, **{"steps": 2, "rng": keys, **kwargs})
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        RectifiedFlow("eps"),
+        RectifiedFlow("eps", spacing="unipc"),
+        DDPM("scaled_linear", prediction="eps", zero_terminal_snr=True),
+    ],
+)
+def test_predicted_noise_is_refused_where_nothing_is_left_of_the_clip(start, process):
+    with pytest.raises(ValueError, match="predict v, velocity or x0"):
+        sample(process, lambda x, tau: x, start[0], sampler="ddim", steps=2)

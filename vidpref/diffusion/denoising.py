@@ -1,11 +1,12 @@
 """The one loss of every method: how far a network is from denoising each clip."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vidpref.diffusion.conversions import check_kind, error_factor
 from vidpref.diffusion.process import Process
@@ -72,20 +73,63 @@ def denoising_error(
     Raises:
         ValueError: an unknown reduction or prediction.
     """
+    groups = [(corrupted, condition)]
+    return denoising_errors(denoise, process, groups, error_in=error_in, reduction=reduction)[0]
+
+
+def denoising_errors(
+    denoise: Callable[[Array, Array, Any], Array],
+    process: Process,
+    groups: Sequence[tuple[Corrupted, Any]],
+    *,
+    error_in: str | None = None,
+    reduction: str = "mean",
+) -> list[Float[Array, "b _"]]:
+    """Returns the error of each clip of several groups, all of them through the network at once.
+
+    Args:
+        denoise: as for `denoising_error`.
+        process: as for `denoising_error`.
+        groups: clips with the condition of their b prompts; b is the same for all groups, and row
+            i of each group stays with row i of the others, on one device.
+        error_in, reduction: as for `denoising_error`.
+    """
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction={reduction!r}: known are {', '.join(REDUCTIONS)}")
     error_in = error_in or process.prediction
     check_kind(error_in, "error_in")
-    b, k, *clip_shape = corrupted.clips.shape
-    tau = jnp.repeat(corrupted.tau, k)
-    eps = jnp.repeat(corrupted.eps, k, axis=0)
-    clips = corrupted.clips.reshape(b * k, *clip_shape)
-    x_tau = corrupted.x_tau.reshape(b * k, *clip_shape)
+    flat = [_flatten(corrupted, condition) for corrupted, condition in groups]
+    sizes = [corrupted.clips.shape[1] for corrupted, _ in groups]
+    b = groups[0][0].clips.shape[0]
+    clips, eps, x_tau, tau, condition = jax.tree.map(
+        lambda *leaves: _side_by_side(leaves, sizes, b), *flat
+    )
 
-    output = denoise(x_tau, tau, condition.repeat(k)).astype(jnp.float32)
+    output = denoise(x_tau, tau, condition).astype(jnp.float32)
     difference = output - process.target(clips, eps, tau)
     reduce = jnp.mean if reduction == "mean" else jnp.sum
     error = reduce(jnp.square(difference), axis=(1, 2, 3, 4))
 
     factor = error_factor(process.prediction, error_in, *process.alpha_sigma(tau))
-    return (error * factor).reshape(b, k)
+    error = (error * factor).reshape(b, sum(sizes))
+    return jnp.split(error, np.cumsum(sizes)[:-1].tolist(), axis=1)
+
+
+def _flatten(corrupted: Corrupted, condition: Any) -> tuple[Array, Array, Array, Array, Any]:
+    """Clips, noise, corrupted clips, times and conditions of b k clips."""
+    b, k, *clip_shape = corrupted.clips.shape
+    return (
+        corrupted.clips.reshape(b * k, *clip_shape),
+        jnp.repeat(corrupted.eps, k, axis=0),
+        corrupted.x_tau.reshape(b * k, *clip_shape),
+        jnp.repeat(corrupted.tau, k),
+        condition.repeat(k),
+    )
+
+
+def _side_by_side(leaves: Sequence[Array], sizes: Sequence[int], b: int) -> Array:
+    """Joins [b k_i, ...] to [b (k_1 + k_2 + ...), ...], the clips of a row next to each other."""
+    if len(leaves) == 1:
+        return leaves[0]
+    rows = [x.reshape(b, k, *x.shape[1:]) for x, k in zip(leaves, sizes, strict=True)]
+    return jnp.concatenate(rows, axis=1).reshape(b * sum(sizes), *leaves[0].shape[1:])

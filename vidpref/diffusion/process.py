@@ -83,3 +83,10 @@ class Process(Protocol):
     ) -> Float[Array, " b *clip"]:
         """Returns the noise that a network's output implies."""
         return self.convert(output, x_tau, tau, to="eps")
+
+
+def check_time_range(time_range: tuple[float, float]) -> None:
+    """Raises ValueError unless `time_range` is an interval of [0, 1]."""
+    low, high = time_range
+    if not 0.0 <= low < high <= 1.0:
+        raise ValueError(f"time_range={time_range}: want 0 <= low < high <= 1 (0 clean, 1 noise)")

@@ -1,0 +1,93 @@
+"""UniPC, a multistep predictor-corrector for the deterministic equation of any process."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vidpref.diffusion.process import Process
+from vidpref.diffusion.samplers.steps import Denoise, half_log_snr, predict
+from vidpref.typing import Array, Float, Key
+
+
+def unipc(
+    process: Process,
+    denoise: Denoise,
+    noise: Float[Array, "b t h w c"],
+    *,
+    steps: int,
+    eta: float,
+    rng: Key[Array, " b"] | None,
+    clip_x0: float | None,
+) -> Float[Array, "b t h w c"]:
+    """UniPC-2 with B2(h) on predicted clips (Zhao et al. 2023), as Wan ships it.
+
+    Second order, the last step first order, equal to UniPCMultistepScheduler of diffusers with
+    `lower_order_final`: for a DDPM with its "trailing" spacing, for a RectifiedFlow with spacing
+    "unipc" (there diffusers hands the network the time rounded down to a multiple of 1/1000).
+    Each network call serves twice: to correct the step that led to it, and to predict the next.
+    """
+    if eta != 0.0:
+        raise ValueError(f"eta={eta}: unipc adds no noise")
+    tau = process.sampling_times(steps)
+    corrector, predictor = _weights(*process.alpha_sigma(tau))
+    weights = [w.astype(np.float32) for w in (tau[:-1], corrector, predictor)]
+
+    def step(
+        carry: tuple[Array, Array, Array, Array], weights: list[Array]
+    ) -> tuple[tuple[Array, Array, Array, Array], None]:
+        x, corrected, before, before2 = carry
+        tau, c, p = weights
+        x0, _ = predict(process, denoise, x, tau, clip_x0)
+        corrected = c[0] * x + c[1] * corrected + c[2] * x0 + c[3] * before + c[4] * before2
+        x = p[0] * corrected + p[1] * x0 + p[2] * before
+        return (x, corrected, x0, before), None
+
+    nothing = jnp.zeros_like(noise)
+    (clips, *_), _ = jax.lax.scan(step, (noise, nothing, nothing, nothing), weights)
+    return clips
+
+
+def _weights(
+    alpha: Float[np.ndarray, " entries"], sigma: Float[np.ndarray, " entries"]
+) -> tuple[Float[np.ndarray, "steps 5"], Float[np.ndarray, "steps 3"]]:
+    """Returns the weights of both halves of each step; history that is not there weighs 0.
+
+    Corrector, after the network call at time i: of the predicted x_i, the corrected x_{i-1}, and
+    the clips m_i, m_{i-1}, m_{i-2}. Predictor of x_{i+1}: of the corrected x_i, m_i and m_{i-1}.
+
+    Both are `(sigma' / sigma) x + gain (m + a (m_before - m) + b (m_after - m))` for the step from
+    x to x'; the predictor knows no m_after.
+    """
+    steps = len(alpha) - 1
+    h = np.diff(half_log_snr(alpha, sigma))
+    corrector, predictor = np.zeros((steps, 5)), np.zeros((steps, 3))
+    corrector[0, 0] = 1.0  # the noise is where it should be
+    for i in range(steps):
+        keep = sigma[i + 1] / sigma[i]
+        gain = -alpha[i + 1] * np.expm1(-h[i])
+        if 0 < i < steps - 1:
+            # 1 / r of the paper. The first step is infinite if it leaves pure noise; then this is
+            # 0 and the step of first order.
+            inverse = -h[i] / h[i - 1]
+            a_predictor = 0.5 * inverse
+            a, b = _second_order_corrector(h[i], inverse)
+        else:
+            a_predictor, a, b = 0.0, 0.0, 0.5
+        predictor[i] = keep, gain * (1.0 - a_predictor), gain * a_predictor
+        if i + 1 < steps:
+            corrector[i + 1] = 0.0, keep, gain * b, gain * (1.0 - a - b), gain * a
+    return corrector, predictor
+
+
+def _second_order_corrector(h: float, inverse: float) -> tuple[float, float]:
+    """Returns the weights of the differences to the clip before and to the clip after.
+
+    They solve `rho_1 + rho_2 = g_1` and `r rho_1 + rho_2 = g_2` (Zhao et al. 2023, theorem 3.1).
+    """
+    grown = np.expm1(-h)
+    phi = -grown / h - 1.0
+    g_1 = phi / grown
+    g_2 = 2.0 * (-phi / h - 0.5) / grown
+    rho_1_over_r = (g_1 - g_2) * inverse**2 / (inverse - 1.0)
+    rho_1 = (g_1 - g_2) * inverse / (inverse - 1.0)
+    return rho_1_over_r, g_1 - rho_1
