@@ -3,6 +3,7 @@
     pip install -e ".[plan]"
     python benchmarks/compile_paper_step.py                  # dpo_aif:paper on 128 cores of v3
     python benchmarks/compile_paper_step.py --effort=0       # exactly as a training run compiles it
+    python benchmarks/compile_paper_step.py --section=superres
 
 The compiler enforces the memory of a core (15.48 GiB on v3): a compile that succeeds says that the
 step fits. Prints peak memory a core, compile time, and the host memory it took.
@@ -34,15 +35,18 @@ from ml_collections import ConfigDict
 from vidpref.objectives.alignment import OBJECTIVES
 from vidpref.stages import align, program
 from vidpref.stages.configs import load_config
-from vidpref.stages.generator import Generator, build_base
-from vidpref.stages.pretrain import generator_loss
+from vidpref.stages.generator import Generator, build_base, build_superres
+from vidpref.stages.train import generator_loss
 from vidpref.training.optimizer import learning_rate_schedule, make_optimizer
 from vidpref.training.sharding import abstract_params, batch_sharding, make_mesh
 from vidpref.training.state import state_shardings
 from vidpref.training.step import make_train_step
 
-_CONFIG = flags.DEFINE_string("config", "dpo_aif:paper", "NAME:SCALE; its `align` is compiled.")
+_CONFIG = flags.DEFINE_string("config", "dpo_aif:paper", "NAME:SCALE.")
 _TOPOLOGY = flags.DEFINE_string("topology", "v3:8x8", "As libtpu names it; v3:8x8 is 128 cores.")
+_SECTION = flags.DEFINE_enum(
+    "section", "align", ["align", "pretrain", "superres"], "Whose training step is compiled."
+)
 _EFFORT = flags.DEFINE_float(
     "effort", -1.0, "The compiler's effort for speed, -1 to 1; a training run has 0."
 )
@@ -53,7 +57,7 @@ _GIB = 2**30
 def main(overrides: Sequence[str]) -> None:
     config = load_config(_CONFIG.value, overrides)
     started = time.monotonic()
-    lowered = lower_step(config, _TOPOLOGY.value)
+    lowered = lower_step(config, _TOPOLOGY.value, _SECTION.value)
     print(f"traced and lowered in {time.monotonic() - started:.0f} s", flush=True)
     options = {"exec_time_optimization_effort": _EFFORT.value} if _EFFORT.value else None
     wall, cpu = time.monotonic(), time.process_time()
@@ -68,29 +72,29 @@ def main(overrides: Sequence[str]) -> None:
     print("collectives: " + ", ".join(f"{n} {kind}" for kind, n in Counter(found).most_common()))
 
 
-def lower_step(config: ConfigDict, topology: str) -> jax.stages.Lowered:
-    """Returns the training step of a config's `align` section, lowered for a TPU topology."""
+def lower_step(config: ConfigDict, topology: str, name: str) -> jax.stages.Lowered:
+    """Returns the training step of a config's section `name`, lowered for a TPU topology."""
     devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     mesh = make_mesh(config.mesh.to_dict(), devices)
-    generator = build_base(config)
+    generator = build_superres(config) if name == "superres" else build_base(config)
+    section = config[name]
+    objective = section.get("method", "sft")
+    hyper = align.hyper_parameters(section) if name == "align" else {}
     boxed = jax.eval_shape(generator.init, jax.random.key(0))
-    train, spec = config.align.train, OBJECTIVES[config.align.method]
+    train, spec = section.train, OBJECTIVES[objective]
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(boxed))
     sizes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1)
     print(
-        f"{config.name}: {count / 1e9:.3f}B parameters, {train.batch_size} rows of {spec.k} clips "
-        f"{generator.clip_shape}, {config.compute_dtype}, {topology} ({sizes})",
+        f"{config.name} {name}: {count / 1e9:.3f}B parameters, {train.batch_size} rows of {spec.k} "
+        f"clips {generator.clip_shape}, {config.compute_dtype}, {topology} ({sizes})",
         flush=True,
     )
     schedule = learning_rate_schedule(train.optimizer, train.steps)
     optimizer = make_optimizer(train.optimizer, schedule, boxed)
     with_ema = train.ema_decay > 0
     state, shardings = state_shardings(generator.init, optimizer, mesh, with_ema=with_ema)
-    hyper = align.hyper_parameters(config.align)
     step = make_train_step(
-        generator_loss(
-            generator, config.align.method, hyper, config.align, config.diffusion.error_in
-        ),
+        generator_loss(generator, objective, hyper, section, config.diffusion.error_in),
         optimizer,
         schedule,
         shardings,
@@ -113,8 +117,12 @@ def _batch(rows: int, k: int, generator: Generator, mesh) -> dict[str, jax.Shape
         "clips": struct(k, t, h, w, c, dtype=np.uint8),
         "text": struct(length, dim, dtype=np.float32),
         "text_mask": struct(length, dtype=np.bool_),
-        "first_frame": struct(h, w, c, dtype=np.uint8),
         "reward": struct(k, dtype=np.float32),
+        **(
+            {"low_res": struct(t, *generator.low_res_shape, c, dtype=np.uint8)}
+            if generator.low_res_shape
+            else {"first_frame": struct(h, w, c, dtype=np.uint8)}
+        ),
     }
 
 

@@ -17,7 +17,7 @@ from absl import flags
 from vidpref.stages import program
 from vidpref.stages.configs import load_config
 from vidpref.stages.generator import build_base
-from vidpref.stages.pretrain import generator_loss
+from vidpref.stages.train import generator_loss
 from vidpref.training.optimizer import learning_rate_schedule, make_optimizer
 from vidpref.training.sharding import make_mesh
 from vidpref.training.state import create_state, state_shardings

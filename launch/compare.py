@@ -3,6 +3,8 @@
     python launch/compare.py --configs=sft_aif,rwr_aif,dpo_aif --scale=mini --seeds=3 \\
         --workdir=runs/compare
 
+Configs can be compared that start from the same generator, and variants of one:
+--configs=flow_dpo,flow_dpo+align.time_power=2,mcdpo.
 One pre-training and one labelled set a seed are shared by the methods; hyper-parameters are
 chosen on validation prompts (the configs' `search` section). WORKDIR gets comparison.md (the
 paper's Table 2 and Figure 5 with intervals over seeds and prompts), *.csv, evaluation.json and

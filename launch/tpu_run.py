@@ -40,13 +40,13 @@ def main(overrides: Sequence[str]) -> None:
     if not _WORKDIR.value:
         raise app.UsageError("--workdir=FOLDER is missing.")
 
-    from vidpref.stages import recipe, report  # imported late: the answers above are instant
+    from vidpref.stages import report, rounds  # imported late: the answers above are instant
     from vidpref.stages.artifacts import locked
 
     workdir = Path(_WORKDIR.value)
     program.start_devices(workdir)
     with locked(workdir):
-        done, evaluated = recipe.run(config, workdir)
+        done, evaluated = rounds.run(config, workdir)
         command = shlex.join(["python", *sys.argv])
         path = report.write_run_report(done, evaluated, command=command)
     print(f"report: {path}")

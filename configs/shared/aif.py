@@ -45,8 +45,8 @@ def _paper() -> ConfigDict:
     c.seed = 0
     c.rounds = 1
     c.compute_dtype = "bfloat16"
-    # 128 cores: 64 rows over data 8 x fsdp 8, and every layer over 2 cores.
-    c.mesh = ConfigDict({"data": -1, "fsdp": 8, "context": 1, "tensor": 2})
+    # 128 cores: 64 rows over data 8 x fsdp 8; the two clips of a pair over context.
+    c.mesh = ConfigDict({"data": -1, "fsdp": 8, "context": 2, "tensor": 1})
 
     c.data = ConfigDict({"name": "something_something_v2"})
     c.data.path = ""  # the data set's folder; README, "Your own videos"
@@ -58,8 +58,8 @@ def _paper() -> ConfigDict:
 
     c.text = ConfigDict({"name": "t5", "length": 64, "dim": 4096})
     c.model = ConfigDict({"name": "unet3d", "unet3d": ConfigDict(unet3d_sizes.PAPER_BASE)})
-    c.diffusion = ConfigDict({"schedule": "cosine", "steps": 1000, "prediction": "eps"})
-    c.diffusion.error_in = "eps"
+    c.diffusion = ConfigDict({"name": "ddpm", "prediction": "eps", "error_in": "eps"})
+    c.diffusion.ddpm = ConfigDict({"schedule": "cosine", "steps": 1000})
     c.sampler = ConfigDict({"name": "ddim", "steps": 50, "eta": 0.0, "guidance_scale": 5.0})
     c.sampler.batch_size = 128
 
@@ -77,7 +77,7 @@ def _paper() -> ConfigDict:
     )
 
     c.search = ()  # what launch/compare.py tries: each a string of overrides
-    c.align = ConfigDict({"reduction": "mean"})
+    c.align = ConfigDict({"policy": "", "reduction": "mean"})  # policy "": named by its method
     c.align.train = _training(
         learning_rate=1e-4, warmup_steps=10_000, steps=10_000, best_metric="accept"
     )
@@ -92,8 +92,8 @@ def _mini() -> ConfigDict:
     c = _paper()
     c.expected_time = "about 6 minutes on 2 CPU cores"
     c.compute_dtype = "float32"
-    c.mesh.update({"fsdp": 1, "tensor": 1})
-    c.data = ConfigDict({"name": "miniworld", "scenes_per_prompt": 1})
+    c.mesh.update({"fsdp": 1, "context": 1})
+    c.data = ConfigDict({"name": "miniworld", "scenes_per_prompt": 1, "camera": False})
     c.data.frames, c.data.height, c.data.width = 8, 16, 16
     c.data.high_height, c.data.high_width = 32, 32
     c.text = ConfigDict({"name": "words", "length": 12, "dim": 32})

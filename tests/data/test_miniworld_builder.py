@@ -83,8 +83,35 @@ def test_high_resolution_averages_to_the_base(built):
 
 
 def test_configs_and_a_second_import():
-    assert [c.name for c in load().Miniworld.BUILDER_CONFIGS] == ["base", "cascade"]
+    assert [c.name for c in load().Miniworld.BUILDER_CONFIGS] == ["base", "cascade", "camera"]
     assert load().Miniworld is not load().Miniworld
+
+
+def test_a_config_section_chooses_the_world():
+    choose = load().MiniworldConfig.from_section
+    assert choose({}, cascade=False) == "base"
+    assert choose({"camera": False}, cascade=True) == "cascade"
+    assert choose({"camera": True}, cascade=False) == "camera"
+    with pytest.raises(ValueError, match=r"config.data.camera=True and .*superres"):
+        choose({"camera": True}, cascade=True)
+
+
+def test_the_world_with_a_moving_camera(tmp_path):
+    module = load()
+    config = module.MiniworldConfig(
+        name="small_camera", pretrain_clips=90, scenes_per_prompt=1, camera=True
+    )
+    builder = module.Miniworld(config=config, data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare()
+    source = builder.as_data_source()
+    assert "pan_left" in {record["action"].decode() for record in source["pretrain"]}
+    for split in ("train", "validation", "test"):
+        records = list(source[f"prompts_{split}"])
+        wanted = [p.text for p in prompts(split, camera=True)]
+        assert [record["prompt"].decode() for record in records] == wanted
+        clips = np.stack([record["video"] for record in records])
+        accepted = Verifier(("accept",)).score(clips, wanted)["accept"]
+        assert accepted.mean() >= 0.995
 
 
 def test_no_tensorflow_is_imported():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vidpref.datasets.miniworld import (
+    CAMERA_PROMPTS,
     CATEGORIES,
     PROMPTS,
     WORDS,
@@ -16,7 +17,7 @@ from vidpref.datasets.miniworld import (
     scene,
 )
 from vidpref.datasets.miniworld.actions import ACTIONS, EXTENT, FRAMES
-from vidpref.datasets.miniworld.rendering import BACKGROUND, backdrop, coverage
+from vidpref.datasets.miniworld.rendering import BACKGROUND, backdrop, coverage, panorama
 from vidpref.datasets.miniworld.vocabulary import COLOURS, SENTENCES, SHAPES, Meaning, parse
 
 
@@ -28,11 +29,26 @@ def test_prompt_counts_and_words():
     }
     assert len(WORDS) == 40
     assert set(SENTENCES) == set(ACTIONS)
-    assert len(ACTIONS) == 16
+    assert len({p.action for p in PROMPTS}) == 16
     assert {word for p in PROMPTS for word in p.text.split()} == set(WORDS)
     assert max(len(p.text.split()) for p in PROMPTS) == 9
     for field in ("id", "text"):
         assert len({getattr(p, field) for p in PROMPTS}) == len(PROMPTS)
+
+
+def test_prompts_do_not_change_between_releases():
+    lines = "\n".join("|".join((p.id, p.text, p.category, p.split)) for p in PROMPTS)
+    assert hashlib.sha256(lines.encode()).hexdigest()[:16] == "f299ea4a008a327e"
+
+
+def test_prompts_for_the_camera_come_on_request():
+    for split, extra in (("train", 72), ("validation", 12), ("test", 24)):
+        world = prompts(split, camera=True)
+        assert world[:-extra] == prompts(split)
+        assert {p.category for p in world[-extra:]} == {"CM"}
+        assert set(world[-extra:]) <= set(CAMERA_PROMPTS)
+    assert {p.action for p in CAMERA_PROMPTS} == {"pan_left", "pan_right"}
+    assert {word for p in CAMERA_PROMPTS for word in p.text.split()} - set(WORDS) == {"pan", "past"}
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -44,14 +60,14 @@ def test_every_category_has_its_share(split):
 
 def test_held_out_combinations_are_in_no_other_split():
     where = {}
-    for prompt in PROMPTS:
+    for prompt in (*PROMPTS, *CAMERA_PROMPTS):
         where.setdefault((prompt.action, prompt.objects), set()).add(prompt.split)
     assert all(len(splits) == 1 for splits in where.values())
 
 
 def test_no_colour_or_shape_of_an_action_is_held_out_as_a_whole():
     for action in ACTIONS:
-        seen = [p.objects[0] for p in prompts("train") if p.action == action]
+        seen = [p.objects[0] for p in prompts("train", camera=True) if p.action == action]
         assert {colour for colour, _ in seen} == set(COLOURS)
         assert {shape for _, shape in seen} == set(SHAPES)
 
@@ -62,7 +78,7 @@ def test_unknown_split():
 
 
 def test_parse_is_the_inverse_of_the_sentence():
-    for prompt in PROMPTS:
+    for prompt in (*PROMPTS, *CAMERA_PROMPTS):
         assert parse(prompt.text) == prompt.meaning
     assert parse("  Squash the red ball  on the white floor") == Meaning(
         "squash", (("red", "ball"),), "white"
@@ -88,7 +104,7 @@ def test_pixels_do_not_change_between_releases():
 
 
 def test_twice_the_size_averages_to_the_size():
-    scenes = [scene(p, 11) for p in PROMPTS[::17]]
+    scenes = [scene(p, 11) for p in (*PROMPTS[::17], *CAMERA_PROMPTS[::17])]
     small, large = render_batch(scenes), render_batch(scenes, scale=2)
     assert large.shape == (*small.shape[:2], 32, 32, 3)
     mean = large.reshape(*small.shape[:2], 16, 2, 16, 2, 3).mean((3, 5))
@@ -134,7 +150,7 @@ def test_coverage_is_antialiased_like_a_dense_sampling():
 
 
 def test_the_first_frame_shows_every_object():
-    for prompt in PROMPTS[::5]:
+    for prompt in (*PROMPTS, *CAMERA_PROMPTS)[::5]:
         first = render(scene(prompt, 2))[0].astype(float)
         empty = backdrop(ACTIONS[prompt.action].furniture, prompt.material)
         for colour, _ in prompt.objects:
@@ -153,3 +169,33 @@ def test_colours_are_far_apart():
     palette = np.array([*COLOURS.values(), BACKGROUND], float)
     distance = np.linalg.norm(palette[:, None] - palette[None], axis=-1)
     assert distance[np.triu_indices(len(palette), 1)].min() > 127
+
+
+def test_a_pan_moves_everything_and_nothing_in_the_first_frame():
+    """What the camera turns away from goes out of the picture on the other side."""
+    for prompt in CAMERA_PROMPTS[::7]:
+        stretched = panorama("hall", [prompt.material], np.float32([[0, 4, -4]]))[0]
+        np.testing.assert_array_equal(stretched[0], backdrop("hall", prompt.material))
+        np.testing.assert_array_equal(stretched[1, :, 4:], stretched[0, :, :-4])
+        np.testing.assert_array_equal(stretched[2, :, :-4], stretched[0, :, 4:])
+        right = scene(prompt, 3)
+        start, end = right.sprites[0].box[0, 0], right.sprites[0].box[-1, 0]
+        assert right.pan[0] == 0
+        assert end - start == pytest.approx(right.pan[-1], abs=1e-5)
+        assert np.sign(right.pan[-1]) == (1 if prompt.action == "pan_left" else -1)
+        assert abs(right.pan[-1]) > 3.9
+        # The direction is not in the first frame: it is that of the same scene at rest.
+        still = scene(prompt, 3, progress=np.zeros(FRAMES))
+        np.testing.assert_array_equal(render(right)[0], render(still)[0])
+
+
+def test_first_frames_of_both_pans_are_alike():
+    """The mean first frame over scenes is the same for both directions."""
+    means = []
+    for action in ("pan_left", "pan_right"):
+        pool = [p for p in CAMERA_PROMPTS if p.action == action]
+        clips = render_batch([scene(p, seed) for p in pool for seed in range(4)])
+        means.append(clips[:, 0].mean(0))
+    # The jitter of 216 scenes each: 0.23 pixels (one s.d.) of 200 levels, times sqrt(2 / 216),
+    # is 4.4; an object that began half a pixel aside would make 100.
+    assert np.abs(means[0] - means[1]).max() < 20

@@ -129,3 +129,52 @@ def test_mini_clips_are_read_quickly(tmp_path):
         batch = next(iterator)
     assert 3200 / (time.process_time() - start) > 2000
     np.testing.assert_array_equal(batch["video"], clips[batch["n"]])
+
+
+def _take_both(iterator, count):
+    batches = [next(iterator) for _ in range(count)]
+    return [(b["n"].tolist(), b["real"]["n"].tolist()) for b in batches]
+
+
+def test_rows_beside_come_in_an_order_and_epochs_of_their_own():
+    options = {"batch_size": 4, "seed": 3}
+    both = _take_both(training_batches(Numbers(12), beside=Numbers(8), **options), 6)
+    rows, beside = (np.concatenate(numbers) for numbers in zip(*both, strict=True))
+    alone = _take(training_batches(Numbers(12), **options), 6)
+    assert rows.tolist() == np.concatenate(alone).tolist()
+    for epoch in beside.reshape(3, 8):
+        assert sorted(epoch) == list(range(8))
+    assert len({tuple(epoch) for epoch in beside.reshape(3, 8)}) == 3
+    same_size = _take_both(training_batches(Numbers(12), beside=Numbers(12), **options), 3)
+    assert all(own != other for own, other in same_size)
+
+
+def test_rows_beside_resume_exactly():
+    def fresh():
+        return training_batches(Numbers(17), batch_size=5, seed=9, beside=Numbers(7))
+
+    iterator = fresh()
+    _take_both(iterator, 6)
+    state = json.loads(json.dumps(iterator.get_state()))
+    expected = _take_both(iterator, 8)
+    again = fresh()
+    again.set_state(state)
+    assert _take_both(again, 8) == expected
+
+
+def test_processes_share_the_rows_beside():
+    def take(shard):
+        batches = training_batches(
+            Numbers(30), batch_size=8, seed=5, beside=Numbers(11), shard=shard
+        )
+        return _take_both(batches, 5)
+
+    parts = [take((i, 2)) for i in range(2)]
+    for whole, *halves in zip(take((0, 1)), *parts, strict=True):
+        for side in (0, 1):
+            assert whole[side] == halves[0][side] + halves[1][side]
+
+
+def test_an_empty_source_beside_is_refused():
+    with pytest.raises(ValueError, match="the source of real clips has no rows"):
+        training_batches(Numbers(4), batch_size=4, seed=0, beside=Numbers(0))

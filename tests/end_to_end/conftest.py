@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs.shared.flow import DIMENSIONS
 from vidpref.stages import data, label, report
 
 
@@ -19,7 +20,7 @@ def small_world(tmp_path_factory):
             "BUILDER_CONFIGS",
             [
                 builder.MiniworldConfig(name=c.name, pretrain_clips=64, scenes_per_prompt=1,
-                                        high_resolution=c.high_resolution)
+                                        high_resolution=c.high_resolution, camera=c.camera)
                 for c in builder.Miniworld.BUILDER_CONFIGS
             ],
         )  # fmt: skip
@@ -39,6 +40,17 @@ class Fickle:
 
     def explain(self, clip, prompt):
         return "every second clip"
+
+
+class Graded(Fickle):
+    """Scores every dimension of the flow configs by chance, the same for the same clips."""
+
+    dimensions = DIMENSIONS
+
+    def score(self, clips, prompts):
+        rng = np.random.default_rng(len(clips))
+        scores = {name: rng.uniform(size=len(clips)).astype(np.float32) for name in DIMENSIONS}
+        return scores | super().score(clips, prompts)
 
 
 class Strict(Fickle):
@@ -61,3 +73,8 @@ def fickle(monkeypatch):
 @pytest.fixture
 def strict(monkeypatch):
     _use(monkeypatch, Strict())
+
+
+@pytest.fixture
+def graded(monkeypatch):
+    _use(monkeypatch, Graded())

@@ -11,7 +11,7 @@ import pytest
 
 from vidpref.datasets.miniworld import prompts, render, scene
 from vidpref.datasets.video_writing import encode_clip
-from vidpref.stages import recipe, report
+from vidpref.stages import report, rounds
 from vidpref.stages.configs import load_config
 
 # The paper config with a small network and short stages; everything else as it stands.
@@ -122,7 +122,7 @@ def test_the_paper_recipe_runs_on_encoded_clips(tmp_path, judge_url, data):
         "reward.remote_judge.model=test",
     ]
     before = _Judge.asked
-    done, evaluated = recipe.run(load_config("dpo_aif:paper", overrides), tmp_path / "run")
+    done, evaluated = rounds.run(load_config("dpo_aif:paper", overrides), tmp_path / "run")
     report.write_run_report(done, evaluated, command="test")
 
     stages = [a.stage for a in done.artifacts]
@@ -139,4 +139,4 @@ def test_the_paper_recipe_runs_on_encoded_clips(tmp_path, judge_url, data):
 
 def test_a_full_size_paper_config_names_what_it_lacks(tmp_path):
     with pytest.raises(ValueError, match=r"config\.reward\.remote_judge\.base_url"):
-        recipe.run(load_config("dpo_aif:paper"), tmp_path)
+        rounds.run(load_config("dpo_aif:paper"), tmp_path)

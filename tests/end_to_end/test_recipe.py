@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.tiny import TINY
-from vidpref.stages import recipe, report
+from vidpref.stages import recipe, report, rounds
 from vidpref.stages.configs import load_config
 from vidpref.stages.sample import read_clips
 
 
 def _run(name, workdir, *overrides):
     config = load_config(name, [*TINY, *overrides])
-    done, evaluated = recipe.run(config, workdir)
+    done, evaluated = rounds.run(config, workdir)
     path = report.write_run_report(done, evaluated, command="test")
     return done, json.loads((workdir / "evaluation.json").read_text()), path.read_text()
 

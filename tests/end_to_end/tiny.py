@@ -31,3 +31,12 @@ TINY = (
     "evaluate.test_prompts=5",
     "evaluate.per_prompt=4",
 )
+
+# The same for the configs whose generator is the transformer with rectified flow.
+TINY_FLOW = (
+    *(field for field in TINY if not field.startswith("model.")),
+    "model.dit.width=32",
+    "model.dit.layers=2",
+    "model.dit.head_dim=16",
+    "model.dit.cond_dim=16",
+)

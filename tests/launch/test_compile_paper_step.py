@@ -33,7 +33,7 @@ def test_the_dpo_step_compiles_for_a_tpu_slice():
     command += [f"--config.{override}" for override in SMALL]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "8 rows of 2 clips (4, 8, 16, 3), bfloat16, v5e:2x4 (data 2 x fsdp 2 x tensor 2)" in (
+    assert "8 rows of 2 clips (4, 8, 16, 3), bfloat16, v5e:2x4 (data 2 x fsdp 2 x context 2)" in (
         done.stdout
     )
     peak = float(re.search(r"peak memory: ([\d.]+) GiB", done.stdout)[1])

@@ -10,6 +10,7 @@ import pytest
 
 from vidpref.models.condition import Condition
 from vidpref.models.dit import DiT
+from vidpref.models.st_dit import STDiT
 from vidpref.models.unet3d import UNet3D
 
 CLIP = (4, 8, 8, 3)
@@ -27,6 +28,7 @@ UNET = {
     "patch": (1, 2, 2),
 }
 DIT = {"patch": (2, 4, 4), "width": 24, "layers": 2, "head_dim": 8, "cond_dim": 16}
+GENERATORS = {"unet3d": (UNet3D, UNET), "dit": (DiT, DIT), "st_dit": (STDiT, DIT)}
 
 
 def make_condition(seed: int, b: int, *, low_res: bool = False) -> Condition:
@@ -54,7 +56,7 @@ def randomize(shapes, seed: int = 0):
 
 
 def build(name: str, **fields):
-    module, base = {"unet3d": (UNet3D, UNET), "dit": (DiT, DIT)}[name]
+    module, base = GENERATORS[name]
     return module(channels=3, text_dim=TEXT[1], **{**base, **fields})
 
 

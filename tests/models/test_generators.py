@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.models.conftest import (
+    GENERATORS,
     build,
     compiled,
     init,
@@ -17,7 +18,7 @@ from tests.models.conftest import (
     random_params,
 )
 
-generators = pytest.mark.parametrize("name", ["unet3d", "dit"])
+generators = pytest.mark.parametrize("name", GENERATORS)
 
 
 @generators

@@ -5,16 +5,18 @@ from ml_collections import ConfigDict
 
 from vidpref.models.dit import DiT
 from vidpref.models.registry import build_generator
+from vidpref.models.st_dit import STDiT
 from vidpref.models.unet3d import UNet3D
 
 
-@pytest.mark.parametrize(("name", "module"), [("unet3d", UNet3D), ("dit", DiT)])
+@pytest.mark.parametrize(("name", "module"), [("unet3d", UNet3D), ("dit", DiT), ("st_dit", STDiT)])
 def test_builds_with_the_fields_of_its_own_section(name, module):
-    config = ConfigDict({"name": name, "unet3d": {"cond_dim": 5}, "dit": {"cond_dim": 6}})
+    sizes = {"unet3d": 5, "dit": 6, "st_dit": 7}
+    config = ConfigDict({"name": name, **{model: {"cond_dim": n} for model, n in sizes.items()}})
     built = build_generator(config, channels=4, text_dim=32)
     assert isinstance(built, module)
     assert (built.channels, built.text_dim) == (4, 32)
-    assert built.cond_dim == {"unet3d": 5, "dit": 6}[name]
+    assert built.cond_dim == sizes[name]
 
 
 def test_section_may_be_absent():

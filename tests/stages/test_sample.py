@@ -16,6 +16,8 @@ from vidpref.training.sharding import make_mesh
 class Silent(nn.Module):
     """Predicts no noise at all, so that what is drawn shows the noise it started from."""
 
+    first_frame: bool = False
+
     @nn.compact
     def __call__(self, x, tau, condition):
         return jnp.zeros_like(x)

@@ -43,18 +43,30 @@ class PairReport:
         return self.too_few + self.all_accepted + self.all_rejected + self.equal_scores
 
 
-def best_worst(labels: pd.DataFrame) -> tuple[pd.DataFrame, PairReport]:
+def best_worst(labels: pd.DataFrame, per_prompt: int = 1) -> tuple[pd.DataFrame, PairReport]:
     """Pairs the best clip of each prompt with its worst (best-of-N against worst-of-N).
 
     Among equally good (or bad) clips the one with the smallest id is taken.
 
+    Args:
+        labels: the scored clips.
+        per_prompt: at most so many pairs: the best with the worst, the second best with the second
+            worst, and so on while the first is better than the second.
+
     Raises:
-        ValueError: a missing column, a reward that is not finite, or a clip id that occurs twice.
+        ValueError: a missing column, a reward that is not finite, a clip id that occurs twice, or
+            `per_prompt` below 1.
     """
+    if per_prompt < 1:
+        raise ValueError(f"per_prompt={per_prompt} must be at least 1")
 
     def choose(prompt_id, clips: pd.DataFrame) -> Iterable[tuple[int, int]]:
         rewards = clips["reward"].to_numpy()
-        yield int(rewards.argmax()), int(rewards.argmin())
+        down = np.argsort(-rewards, kind="stable")
+        up = np.argsort(rewards, kind="stable")
+        for winner, loser in zip(down[:per_prompt], up[:per_prompt], strict=True):
+            if rewards[winner] > rewards[loser]:
+                yield int(winner), int(loser)
 
     return _pair(labels, choose)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import grain
+import grain.experimental
 import numpy as np
 
 # A clip at paper scale is megabytes, so few batches wait, rather than grain's 500.
@@ -27,6 +28,7 @@ def training_batches(
     batch_size: int,
     seed: int,
     transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    beside: Source | None = None,
     workers: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
@@ -42,15 +44,19 @@ def training_batches(
         batch_size: rows of the global batch.
         seed: of the order.
         transform: applied to every row.
+        beside: a second source of rows, in an order and an epoch of its own; every row of the batch
+            gets one of them, and the batch has them under "real".
         workers: processes that read ahead (absl flags must be parsed); 0 reads in threads.
         shard: (process index, process count) of this process.
 
     Raises:
-        ValueError: the source is empty, or the batch does not divide over the processes.
+        ValueError: a source is empty, or the batch does not divide over the processes.
     """
     process, processes = shard
     if len(source) == 0:
         raise ValueError("there is nothing to train on: the source has no rows")
+    if beside is not None and len(beside) == 0:
+        raise ValueError("there is nothing to mix in: the source of real clips has no rows")
     if batch_size < 1 or batch_size % processes:
         raise ValueError(
             f"batch_size={batch_size} must be positive and divide over {processes} processes"
@@ -59,16 +65,30 @@ def training_batches(
         raise ValueError(f"shard {shard}: the index must be below the count")
     # Order and batching act on row numbers, which cost nothing; rows are read after the split.
     share = batch_size // processes
-    numbers = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(_EPOCHS)
-    batches = numbers.batch(batch_size).map(
-        _Load(source, transform, slice(process * share, (process + 1) * share))
-    )
+    part = slice(process * share, (process + 1) * share)
+    load = _Load(source, transform, part)
+    batches = _numbers(source, batch_size, seed).map(load)
+    if beside is not None:
+        others = _numbers(beside, batch_size, seed + 1).map(_Load(beside, transform, part))
+        length = min(len(batches), len(others))  # both endless for all purposes
+        both = [part.slice(slice(0, length)) for part in (batches, others)]
+        batches = grain.experimental.ZipMapDataset(both).map(_join)
     dataset = batches.to_iter_dataset(_READ)
     if workers:
         dataset = dataset.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
         )
     return iter(dataset)
+
+
+def _numbers(source: Source, batch_size: int, seed: int) -> grain.MapDataset:
+    numbers = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(_EPOCHS)
+    return numbers.batch(batch_size)
+
+
+def _join(batches: tuple[dict, dict]) -> dict[str, Any]:
+    batch, real = batches
+    return {**batch, "real": real}
 
 
 class _Load:

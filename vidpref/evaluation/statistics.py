@@ -2,7 +2,8 @@
 
 A frame has one row a clip: `policy`, `split`, `category`, `prompt`, `sample` (the seed of the
 clip's noise, the same across policies) and `accept` (0 or 1). Two columns are optional: `scene_id`
-when a prompt is sampled from several first frames, and `training_seed` when runs are pooled.
+when a prompt is sampled from several first frames, and `training_seed` when runs are pooled. Every
+other column is a further dimension that the judge scored, within [0, 1].
 Every interval is the clustered one of `intervals.py`: over prompts, or over training seeds and
 prompts where the frame has several seeds.
 """
@@ -74,6 +75,44 @@ def over_seeds(frame: pd.DataFrame, policy: str, baseline: str) -> dict:
     return _difference(pairs) | {"over": over, "seeds": seeds}
 
 
+def dimension_scores(frame: pd.DataFrame) -> dict:
+    """Returns the mean score of one policy's clips in every further dimension.
+
+    Returns:
+        `{dimension: {"mean", "ci": [lo, hi]}}`; empty where the judge scored acceptance alone.
+    """
+    found = {}
+    for name in dimensions_of(frame):
+        _check(frame, name)
+        interval = _clustered(frame, frame[name])
+        found[name] = {"mean": interval.mean, "ci": _ci(interval)}
+    return found
+
+
+def paired_dimensions(frame: pd.DataFrame, policy: str, baseline: str) -> dict:
+    """Returns how a policy's clips differ from the baseline's in every further dimension.
+
+    Args:
+        frame, policy, baseline: as for `paired_difference`; over seeds too where the frame has
+            them.
+
+    Returns:
+        `{dimension: {"diff", "ci": [lo, hi], "win_rate"}}`; the win rate is the fraction of clips
+        with the higher score, ties counted as half (VideoAlign 5.2).
+    """
+    found = {}
+    for name in dimensions_of(frame):
+        pairs = _pairs(frame, policy, baseline, name)
+        wins = 0.5 + 0.5 * np.sign(pairs["difference"].to_numpy()).mean()
+        found[name] = _difference(pairs) | {"win_rate": float(wins)}
+    return found
+
+
+def dimensions_of(frame: pd.DataFrame) -> list[str]:
+    """The columns that are dimensions of the judge besides acceptance."""
+    return [c for c in frame if c not in (*_COLUMNS, "scene_id", _SEED)]
+
+
 def best_of_n(
     frame: pd.DataFrame,
     best: int = 8,
@@ -127,6 +166,8 @@ def evaluation_json(
         `{"baseline", "policies": {NAME: {SPLIT: acceptance}}, "paired": {NAME: {SPLIT:
         paired_difference}}, "best_of_n": {NAME: {SPLIT: best_of_n}}}`, policies in their order in
         the frame; differences carry the keys of `over_seeds` where it has a `training_seed` column.
+        Where the judge scored further dimensions there is also `"dimensions": {"policies": {NAME:
+        {SPLIT: dimension_scores}}, "paired": {NAME: {SPLIT: paired_dimensions}}}`.
 
     Raises:
         ValueError: as the functions above; no clips of the baseline.
@@ -138,9 +179,12 @@ def evaluation_json(
     names.sort(key=lambda name: name != baseline)
     compare = over_seeds if _SEED in frame else paired_difference
     result = {"baseline": baseline, "policies": {}, "paired": {}}
+    dimensions = {"policies": {}, "paired": {}}
     for name in names:
         splits = frame[frame["policy"] == name].groupby("split")
         result["policies"][name] = {split: acceptance(rows) for split, rows in splits}
+        scores = {split: dimension_scores(rows) for split, rows in splits}
+        dimensions["policies"][name] = scores
         if best_of is not None:
             top = {split: best_of_n(rows, *best_of) for split, rows in splits}
             result.setdefault("best_of_n", {})[name] = top
@@ -150,7 +194,11 @@ def evaluation_json(
                 split: compare(both[both["split"] == split], name, baseline)
                 for split in splits.groups
             }
-    return result
+            dimensions["paired"][name] = {
+                split: paired_dimensions(both[both["split"] == split], name, baseline)
+                for split in splits.groups
+            }
+    return result | ({"dimensions": dimensions} if dimensions_of(frame) else {})
 
 
 def _rate(frame: pd.DataFrame) -> dict:
@@ -176,8 +224,8 @@ def _clustered(
     return clustered_mean(values.to_numpy(np.float64), prompts, seeds, bounds=bounds)
 
 
-def _pairs(frame: pd.DataFrame, policy: str, baseline: str) -> pd.DataFrame:
-    _check(frame)
+def _pairs(frame: pd.DataFrame, policy: str, baseline: str, score: str = "accept") -> pd.DataFrame:
+    _check(frame, score)
     keys = _present(frame, _SEED, "split", "prompt", "scene_id", "sample")
     sides = []
     for name in (policy, baseline):
@@ -189,7 +237,7 @@ def _pairs(frame: pd.DataFrame, policy: str, baseline: str) -> pd.DataFrame:
         if twice.any():
             index = pd.MultiIndex.from_frame(rows.loc[twice, keys])
             raise ValueError(f"policy {name!r} has two clips of {_some(index)} ({', '.join(keys)})")
-        sides.append(rows.set_index(keys)["accept"].astype(np.float64))
+        sides.append(rows.set_index(keys)[score].astype(np.float64))
     ours, theirs = sides
     for name, missing in (
         (policy, theirs.index.difference(ours.index)),

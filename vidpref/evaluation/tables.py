@@ -220,6 +220,40 @@ def seeds_table(evaluation: Mapping[str, Any], split: str = "test") -> Table:
     return Table(heading, columns, rows, caption)
 
 
+def dimension_tables(evaluation: Mapping[str, Any]) -> list[Table]:
+    """Returns, for each split, policies against the judge's further dimensions; [] without any.
+
+    Args:
+        evaluation: of `statistics.evaluation_json`.
+    """
+    if "dimensions" not in evaluation:
+        return []
+    found = evaluation["dimensions"]
+    return [_dimension_table(evaluation, found, split) for split in splits_of(evaluation)]
+
+
+def _dimension_table(evaluation: Mapping[str, Any], found: Mapping[str, Any], split: str) -> Table:
+    baseline = baseline_of(evaluation)
+    entries = {n: s[split] for n, s in found["policies"].items() if split in s}
+    names = list(next(iter(entries.values())))
+    rows = []
+    for policy, scores in entries.items():
+        paired = found["paired"].get(policy, {}).get(split)
+        if paired is None:
+            cells = [Estimate(scores[n]["mean"], *scores[n]["ci"]) for n in names]
+            rows.append([title(policy), rate(evaluation["policies"][policy][split]), *cells])
+            continue
+        cells = [Estimate(paired[n]["diff"], *paired[n]["ci"], signed=True) for n in names]
+        rows.append([title(policy), difference(evaluation, policy, split), *cells])
+    return Table(
+        f"Dimensions, {SPLITS.get(split, split)} prompts",
+        ["Policy", "Accepted", *(name.replace("_", " ").capitalize() for name in names)],
+        rows,
+        f"{title(baseline)}: mean scores of 100. Others: points above it, 95 % intervals over "
+        f"{_over(evaluation)}.",
+    )
+
+
 def write_markdown(path: Path, tables: Sequence[Table], *, heading: str = "") -> None:
     """Writes tables below each other as one Markdown file."""
     parts = [f"# {heading}\n"] if heading else []

@@ -1,13 +1,12 @@
 """What goes into a generator's first layer: noisy clip, first frame, low-resolution clip."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from vidpref.models.condition import Condition
 from vidpref.models.convolution import space_to_channels
-from vidpref.typing import Array, Float, PyTree
+from vidpref.typing import Array, Float
 
 
 def network_inputs(
@@ -51,19 +50,6 @@ def network_inputs(
             base = large
         inputs.append(space_to_channels(large.astype(dtype), patch))
     return jnp.concatenate(inputs, axis=-1), base
-
-
-def spread_batch(tree: PyTree) -> PyTree:
-    """Asks the compiler to spread the first axis of every leaf over the axes of rule "batch".
-
-    Nothing happens outside `nn.logical_axis_rules`. It matters when the k clips of a prompt are
-    packed into one batch: rows of the loaded batch may be fewer than the devices.
-    """
-
-    def spread(leaf: Array) -> Array:
-        return nn.with_logical_constraint(leaf, ("batch", *[None] * (leaf.ndim - 1)))
-
-    return jax.tree.map(spread, tree)
 
 
 def check_inputs(

@@ -6,9 +6,10 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from vidpref.models.dit import DiT
+from vidpref.models.st_dit import STDiT
 from vidpref.models.unet3d import UNet3D
 
-GENERATORS: dict[str, type[nn.Module]] = {"unet3d": UNet3D, "dit": DiT}
+GENERATORS: dict[str, type[nn.Module]] = {"unet3d": UNet3D, "dit": DiT, "st_dit": STDiT}
 
 
 def build_generator(model_config: ConfigDict, *, channels: int, text_dim: int) -> nn.Module:

@@ -5,13 +5,16 @@ import difflib
 import flax.linen as nn
 import jax
 
+from vidpref.models.lora import COLLECTION
+
 
 def scan_blocks(
     block: type[nn.Module], *, length: int, in_axes: tuple, remat: str, unroll: bool
 ) -> type[nn.Module]:
     """Returns `block` repeated `length` times: (carry, *inputs) -> (carry, stacked outputs).
 
-    The parameters get a first axis "layers" of size `length`, which is never sharded.
+    The parameters get a first axis "layers" of size `length`, which is never sharded; so do the
+    adapters of `lora.py`, where there are any.
 
     Args:
         block: a module whose call returns (carry, output).
@@ -29,8 +32,8 @@ def scan_blocks(
         block = nn.remat(block, prevent_cse=False, policy=_policy(remat))
     return nn.scan(
         block,
-        variable_axes={"params": 0},
-        split_rngs={"params": True},
+        variable_axes={"params": 0, COLLECTION: 0},
+        split_rngs={"params": True, "dropout": True},
         in_axes=in_axes,
         length=length,
         unroll=length if unroll else 1,

@@ -11,9 +11,10 @@ from vidpref.models.condition import Condition
 from vidpref.models.convolution import SpatialConv, channels_to_space, space_to_channels
 from vidpref.models.dense import dense
 from vidpref.models.embeddings import ConditionEmbedding
-from vidpref.models.inputs import check_inputs, network_inputs, spread_batch
+from vidpref.models.inputs import check_inputs, network_inputs
 from vidpref.models.norm import GroupNorm
 from vidpref.models.scan import scan_blocks
+from vidpref.models.spread import spread_batch
 from vidpref.models.unet3d_block import UNetBlock
 from vidpref.typing import Array, Float
 

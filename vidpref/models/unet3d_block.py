@@ -9,6 +9,7 @@ from vidpref.models.attention import CrossAttention, SelfAttention
 from vidpref.models.convolution import SpatialConv
 from vidpref.models.dense import dense
 from vidpref.models.norm import GroupNorm
+from vidpref.models.spread import spread_batch
 from vidpref.typing import Array, Bool, Float
 
 
@@ -76,6 +77,7 @@ class UNetBlock(nn.Module):
         text_mask: Bool[Array, "b l"],
     ) -> tuple[Float[Array, "b t h w c"], Float[Array, "b t h w c"] | None]:
         b, t, h, w, c = x.shape
+        x, skip = spread_batch((x, skip))  # said again here: the backward pass starts from it
         inputs = x if skip is None else jnp.concatenate([x, skip], axis=-1)
         x = ResidualBlock(self.features, self.groups, self.conv, self.dtype, name="residual")(
             inputs, embedding
@@ -98,4 +100,5 @@ class UNetBlock(nn.Module):
             y = norm("cross_norm")(x).reshape(b, t * h * w, c)
             y = CrossAttention(self.head_dim, name="cross", **options)(y, text, text_mask)
             x = x + y.reshape(x.shape)
+        x = spread_batch(x)
         return x, x if self.emit else None

@@ -1,42 +1,83 @@
-"""The align stage: labelled clips into rows, an objective over them, a better policy."""
+"""The align stage: rows of clips, an objective over them, a better policy."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from absl import logging
+import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vidpref.datasets import pairs
-from vidpref.datasets.clip_rows import ClipRows
-from vidpref.datasets.text import TextCache
-from vidpref.objectives.alignment import OBJECTIVES, check_hyper
-from vidpref.stages.artifacts import write_atomic
+from vidpref.diffusion.conversions import check_kind
+from vidpref.diffusion.denoising import REDUCTIONS
+from vidpref.objectives.alignment import check_hyper, needs_real_clips
+from vidpref.stages.adapters import lora_spec
 from vidpref.stages.generator import Generator
-from vidpref.stages.label import read_labels
-from vidpref.stages.pretrain import train
-from vidpref.stages.sample import read_clips
+from vidpref.stages.rows import Material, check_rows, kind_of, real_rows
+from vidpref.stages.train import train
 from vidpref.typing import PyTree
 
+REFERENCES = ("previous", "pretrained")
 # Fields of `config.align` that are not hyper-parameters of the objective.
-_SETTINGS = ("method", "reduction", "train", "validation", "pairs", "max_pairs_per_prompt")
+_SETTINGS = (
+    *("method", "policy", "train", "validation", "reduction", "lora", "reference"),
+    *("time_range", "error_in"),
+    *("rows", "pairs", "max_pairs_per_prompt", "reward", "normalize_reward"),
+    *("real_clips", "losers"),
+)
 
 
-def hyper_parameters(config: ConfigDict) -> dict[str, float]:
-    """Returns the objective's hyper-parameters in `config.align`, checked.
+def hyper_parameters(config: ConfigDict) -> dict[str, float | str]:
+    """Returns the objective's hyper-parameters in `config.align`.
 
     Raises:
         ValueError: an unknown method, or a value out of its range.
     """
-    if config.method not in OBJECTIVES:
-        raise ValueError(f"config.align.method={config.method!r}: known are {sorted(OBJECTIVES)}")
     hyper = {k: v for k, v in config.items() if k not in _SETTINGS}
     check_hyper(config.method, hyper)
     return hyper
+
+
+def check(config: ConfigDict, generator: Generator) -> None:
+    """Refuses an `align` section that cannot work, before anything is computed.
+
+    Args:
+        config: the `align` section.
+        generator: the base generator.
+
+    Raises:
+        ValueError: a bad value; the message names the field.
+    """
+    hyper = hyper_parameters(config)
+    check_rows(config)
+    _in_time_range(generator, config)
+    if config.get("reduction", REDUCTIONS[0]) not in REDUCTIONS:
+        known = ", ".join(REDUCTIONS)
+        raise ValueError(f"config.align.reduction={config.reduction!r}: known are {known}")
+    if "error_in" in config:
+        check_kind(config.error_in, "config.align.error_in")
+    spec = lora_spec(config)
+    if spec is not None:  # its targets must match
+        key = jax.random.key(0)
+        jax.eval_shape(spec.init, key, jax.eval_shape(generator.init, key))
+    if config.get("reference", REFERENCES[0]) not in REFERENCES:
+        known = ", ".join(REFERENCES)
+        raise ValueError(f"config.align.reference={config.reference!r}: known are {known}")
+    if config.get("reference") == "pretrained" and config.train.get("reference_decay", 0.0):
+        raise ValueError(
+            "config.align.reference='pretrained': with config.align.train.reference_decay the "
+            "reference follows the policy from where that starts; use 'previous'"
+        )
+    if needs_real_clips(hyper) and "real_clips" not in config:
+        raise ValueError(
+            f"config.align.real_weight={config.real_weight} mixes real clips in, but "
+            "config.align.real_clips does not say how many (0: all)"
+        )
+
+
+def needs_data(config: ConfigDict) -> bool:
+    """Whether the stage reads clips of the data set, not only samples."""
+    return "real_clips" in config
 
 
 def align(
@@ -44,9 +85,8 @@ def align(
     *,
     generator: Generator,
     params: PyTree,
-    clips_folder: Path,
-    labels_folder: Path,
-    texts: TextCache,
+    reference: PyTree | None,
+    material: Material,
     config: ConfigDict,
     error_in: str,
     seed: int,
@@ -58,10 +98,9 @@ def align(
     Args:
         folder: the stage's folder.
         generator: the base generator.
-        params: where the policy starts, and the frozen reference.
-        clips_folder: of the sample stage.
-        labels_folder: of the label stage.
-        texts: embedding of every prompt.
+        params: where the policy starts.
+        reference: the reference policy, by default `params`.
+        material: the clips.
         config: the `align` section.
         error_in: space of the denoising error.
         seed: of batches and noise.
@@ -69,13 +108,10 @@ def align(
         validate: sampled acceptance of a policy, for the choice of the checkpoint.
     """
     hyper = hyper_parameters(config)
-    labels = read_labels(labels_folder)
-    clips = read_clips(clips_folder)
-    rows, rewards = _rows(labels, config, seed, folder)
     train(
         folder,
-        generator=generator,
-        rows=ClipRows(clips, rows, rewards, texts),
+        generator=_in_time_range(generator, config),
+        rows=kind_of(config).build(material, config, seed, folder),
         objective=config.method,
         hyper=hyper,
         config=config,
@@ -83,33 +119,15 @@ def align(
         seed=seed,
         mesh=mesh,
         params=params,
+        reference=reference,
+        beside=real_rows(material, config.real_clips) if needs_real_clips(hyper) else None,
         validate=validate if config.train.best_metric else None,
     )
 
 
-def _rows(
-    labels: pd.DataFrame, config: ConfigDict, seed: int, folder: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of clips [n, k] and their rewards [n, k]; says how many scenes gave no pair."""
-    if OBJECTIVES[config.method].k == 1:
-        return np.arange(len(labels))[:, None], labels["score"].to_numpy(np.float32)[:, None]
-    table = labels.rename(columns={"scene_id": "prompt_id", "score": "reward"})
-    if config.pairs == "best_worst":
-        chosen, report = pairs.best_worst(table)
-    elif config.pairs == "accepted_rejected":
-        chosen, report = pairs.accepted_rejected(table, config.max_pairs_per_prompt, seed)
-    else:
-        raise ValueError(
-            f"config.align.pairs={config.pairs!r}: known are accepted_rejected and best_worst"
-        )
-    write_atomic(folder / "pairs.json", json.dumps(dataclasses.asdict(report), indent=2))
-    logging.info("pairs: %d from %s", len(chosen), report)
-    if chosen.empty:
-        raise ValueError(
-            f"no prompt gave a preference pair ({report}). The judge found no difference: sample "
-            "more clips a prompt (config.label.per_prompt) or use another judge (config.reward)."
-        )
-    index = pd.Series(np.arange(len(labels)), index=labels["clip_id"])
-    rows = np.stack([index[chosen["winner"]], index[chosen["loser"]]], axis=1)
-    rewards = chosen[["reward_winner", "reward_loser"]].to_numpy(np.float32)
-    return rows, rewards
+def _in_time_range(generator: Generator, config: ConfigDict) -> Generator:
+    """The generator with its training times within `config.time_range`, where there is one."""
+    if "time_range" not in config:
+        return generator
+    process = dataclasses.replace(generator.process, time_range=tuple(config.time_range))
+    return dataclasses.replace(generator, process=process)

@@ -7,20 +7,28 @@ from pathlib import Path
 import pandas as pd
 from ml_collections import ConfigDict
 
-from vidpref.stages import align, label
-from vidpref.stages.artifacts import Artifact
 from vidpref.stages.configs import ConfigError, apply_overrides, load_config
 from vidpref.stages.label import evaluation_frame, read_labels
 from vidpref.stages.recipe import PRETRAINED, Labelled, Recipe, policy_name
+from vidpref.stages.rounds import check, run_rounds
+
+# What compared configs must have in common: all that the pre-trained policy's scores depend on.
+_SHARED = (
+    *("data", "text", "model", "diffusion", "compute_dtype", "pretrain"),
+    *("sampler", "superres", "reward", "evaluate"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """Hyper-parameters that were tried, and their acceptance on validation prompts."""
+    """Hyper-parameters that were tried, and their acceptance on validation prompts.
 
-    method: str
+    A config without a search has one candidate without overrides and acceptance.
+    """
+
+    policy: str
     overrides: tuple[str, ...]
-    validation: float
+    validation: float | None
     chosen: bool
 
 
@@ -44,18 +52,44 @@ class Comparison:
 def load_configs(names: Sequence[str], scale: str, overrides: Sequence[str]) -> list[ConfigDict]:
     """Returns one config a name, each with the overrides.
 
+    Args:
+        names: of configs, each alone or as a variant: `flow_dpo+align.time_power=2`. A variant's
+            policy is called `flow_dpo+time_power=2`.
+        scale: of all of them.
+        overrides: of all of them.
+
     Raises:
-        ConfigError: two configs of one method, or a bad name, scale or override.
+        ConfigError: two configs with one name of their policy, or that do not start from one
+            generator and draw and judge clips alike; a bad name, scale or override.
+        ValueError: a config that cannot work.
     """
-    configs = [load_config(f"{name}:{scale}", overrides) for name in names]
-    methods = [c.align.method for c in configs]
-    twice = {m for m in methods if methods.count(m) > 1}
+    configs = [_variant(name, scale, overrides) for name in names]
+    policies = [policy_name(c, 1) for c in configs]
+    twice = {name for name in policies if policies.count(name) > 1}
     if twice:
         raise ConfigError(f"--configs: {', '.join(sorted(twice))} is there twice")
     for config in configs:
-        align.hyper_parameters(config.align)
-        label.build_reward(config.reward)
+        differs = [field for field in _SHARED if config[field] != configs[0][field]]
+        if differs:
+            raise ConfigError(
+                f"--configs: {configs[0].name} and {config.name} differ in config.{differs[0]}: "
+                "their policies do not start from one pre-trained generator; compare them apart"
+            )
     return configs
+
+
+def _variant(spec: str, scale: str, overrides: Sequence[str]) -> ConfigDict:
+    name, *changes = spec.split("+")
+    config = load_config(f"{name}:{scale}", [*overrides, *changes])
+    if changes:
+        policy = "+".join([policy_name(config, 1), *map(_short, changes)]).replace("/", "_")
+        config = apply_overrides(config, [f"align.policy={policy}"])
+    return config
+
+
+def _short(change: str) -> str:
+    path, _, value = change.partition("=")
+    return f"{path.rsplit('.', 1)[-1]}={value}"
 
 
 def compare(configs: Sequence[ConfigDict], workdir: Path, *, seeds: int, rounds: int) -> Comparison:
@@ -72,15 +106,18 @@ def compare(configs: Sequence[ConfigDict], workdir: Path, *, seeds: int, rounds:
         seeds: number of training seeds.
         rounds: rounds of sampling, labelling and aligning for every method.
     """
+    for config in configs:
+        check(config, rounds)
     candidates = [c for config in configs for c in _search(config, workdir)]
-    chosen = {c.method: c.overrides for c in candidates if c.chosen}
+    chosen = {c.policy: c.overrides for c in candidates if c.chosen}
     frames, recipes, shown = [], [], {}
     for seed in range(seeds):
         evaluated = {}
         for config in configs:
-            settled = apply_overrides(config, [*chosen[config.align.method], f"seed={seed}"])
-            recipe = Recipe(settled, workdir, f"{config.align.method}, seed {seed}")
-            evaluated |= _rounds(recipe, rounds)
+            name = policy_name(config, 1)
+            settled = apply_overrides(config, [*chosen[name], f"seed={seed}"])
+            recipe = Recipe(settled, workdir, f"{name}, seed {seed}")
+            evaluated |= run_rounds(recipe, rounds)
             recipes.append(recipe)
         frame = evaluation_frame({name: e.labels.path for name, e in evaluated.items()})
         frames.append(frame.assign(training_seed=seed))
@@ -88,26 +125,16 @@ def compare(configs: Sequence[ConfigDict], workdir: Path, *, seeds: int, rounds:
     return Comparison(pd.concat(frames, ignore_index=True), candidates, recipes, shown)
 
 
-def _rounds(recipe: Recipe, rounds: int) -> dict[str, Labelled]:
-    policy: Artifact = recipe.pretrained
-    name = PRETRAINED
-    evaluated = {name: recipe.evaluation_samples(policy, name)}
-    for round_ in range(1, rounds + 1):
-        policy = recipe.align(policy, recipe.label_samples(policy, name), round_)
-        name = policy_name(recipe.config.align.method, round_)
-        evaluated[name] = recipe.evaluation_samples(policy, name)
-    return evaluated
-
-
 def _search(config: ConfigDict, workdir: Path) -> list[Candidate]:
-    method = config.align.method
+    name = policy_name(config, 1)
+    if not config.search:
+        return [Candidate(name, (), None, True)]
     tried = []
-    for candidate in config.search or ("",):
+    for candidate in config.search:
         overrides = tuple(candidate.split())
-        recipe = Recipe(apply_overrides(config, overrides), workdir, f"{method}, search")
-        labelled = recipe.label_samples(recipe.pretrained, PRETRAINED)
-        policy = recipe.align(recipe.pretrained, labelled, 1)
-        validation = recipe.validation_samples(policy, method)
+        recipe = Recipe(apply_overrides(config, overrides), workdir, f"{name}, search")
+        policy = recipe.align(recipe.pretrained, PRETRAINED, 1)
+        validation = recipe.validation_samples(policy, name)
         tried.append((overrides, float(read_labels(validation.labels.path)["score"].mean())))
     best = max(range(len(tried)), key=lambda i: tried[i][1])
-    return [Candidate(method, o, v, i == best) for i, (o, v) in enumerate(tried)]
+    return [Candidate(name, o, v, i == best) for i, (o, v) in enumerate(tried)]

@@ -64,7 +64,7 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """Returns `config` with `field.path=value` overrides, typed by ml_collections' flags."""
+    """Returns a copy with `field.path=value` overrides, typed by ml_collections' flags."""
     fields = field_paths(config)
     for override in overrides:
         path, equals, _ = override.partition("=")
@@ -75,7 +75,10 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     argv = [f"--config.{override}" for override in overrides]
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_dict(
-        "config", config, flag_values=values, sys_argv=["vidpref", *argv]
+        "config",
+        config.copy_and_resolve_references(),
+        flag_values=values,
+        sys_argv=["vidpref", *argv],
     )
     try:
         values(["vidpref", *argv])

@@ -66,6 +66,51 @@ class Data:
         chosen = {scene.id for scene in order[:count]}
         return [scene for scene in scenes if scene.id in chosen]
 
+    def real_clips(self, count: int) -> tuple[list[int], list[Scene]]:
+        """Returns `count` clean clips: their indices in `clips`, and the scene of each.
+
+        Clean are clips of train prompts without a deliberate defect; of data sets that know neither
+        defects nor splits, all. Taken evenly over the data set.
+
+        Args:
+            count: 0 for all.
+
+        Raises:
+            ValueError: fewer clean clips than asked for.
+        """
+        order = range(len(self.clips)) if not count else _spread(len(self.clips))
+        indices, scenes = [], []
+        for index in order:
+            record = self.clips[index]
+            if _text(record.get("defect", "")) or _text(record.get("split", "train")) != "train":
+                continue
+            indices.append(index)
+            scenes.append(
+                Scene(
+                    id=f"real-{index}",
+                    text=_text(record["prompt"]),
+                    category=_text(record.get("category", "")),
+                    split="train",
+                    first_frame=record.get("first_frame", record["video"][0]),
+                )
+            )
+            if len(indices) == count:
+                return indices, scenes
+        if count or not indices:
+            wanted = count or "all"
+            raise ValueError(
+                f"{wanted} real clips wanted, the data has {len(indices)} without a defect"
+            )
+        return indices, scenes
+
+
+def _spread(n: int) -> list[int]:
+    return np.random.default_rng(0).permutation(n).tolist()
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value  # TFDS gives bytes
+
 
 def build_data(config: ConfigDict, folder: Path) -> None:
     """Builds the data set `config.data.name` in `folder`; a finished build is left as it is.

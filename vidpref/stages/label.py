@@ -15,6 +15,7 @@ from vidpref.stages.configs import PROJECT_ROOT
 from vidpref.stages.sample import Row, read_clips
 from vidpref.training.metrics import Progress
 
+_LABEL = ("clip_id", "dimension", "who", "rationale")  # of a label, beside scene and scores
 _CHUNK = 512  # clips between two saves: what a kill of a slow judge can cost
 
 
@@ -22,12 +23,22 @@ def build_reward(reward: ConfigDict) -> Reward:
     """Returns the judge named by `reward.name`.
 
     Raises:
-        ValueError: unknown name, or a setting that the judge needs is missing.
+        ValueError: unknown name or dimension, or a setting that the judge needs is missing.
     """
+    judge = _build(reward)
+    if reward.dimension not in judge.dimensions:
+        raise ValueError(
+            f"config.reward.dimension={reward.dimension!r}: {reward.name} scores "
+            + ", ".join(judge.dimensions)
+        )
+    return judge
+
+
+def _build(reward: ConfigDict) -> Reward:
     if reward.name == "verifier":
         from vidpref.rewards.verifier import Verifier
 
-        return Verifier()
+        return Verifier(dimensions=tuple(reward.get("dimensions", (reward.dimension,))))
     if reward.name == "remote_judge":
         from vidpref.rewards.remote_judge import RemoteJudge
 
@@ -39,8 +50,9 @@ def build_reward(reward: ConfigDict) -> Reward:
 def label_clips(folder: Path, clips_folder: Path, reward: ConfigDict, *, name: str) -> None:
     """Scores the clips of a sample stage and writes `folder/labels.parquet`.
 
-    One row a clip: clip_id, scene_id, prompt, category, split, sample, score, dimension, who and
-    rationale (the words of a judge that gives some).
+    One row a clip: clip_id, scene_id, prompt, category, split, sample, score (in
+    `reward.dimension`), dimension, who, rationale (the words of a judge that gives some), and one
+    column a dimension of the judge.
     A cascade's clips are judged at their final resolution. In a pod the first process labels.
 
     Args:
@@ -52,11 +64,6 @@ def label_clips(folder: Path, clips_folder: Path, reward: ConfigDict, *, name: s
     if jax.process_index() != 0:
         return
     judge = build_reward(reward)
-    if reward.dimension not in judge.dimensions:
-        raise ValueError(
-            f"config.reward.dimension={reward.dimension!r}: {reward.name} scores "
-            + ", ".join(judge.dimensions)
-        )
     clips = read_clips(clips_folder)
     starts = range(0, len(clips), _CHUNK)
     with Progress(name, total=len(clips), enabled=jax.process_index() == 0) as progress:
@@ -101,14 +108,19 @@ def read_labels(folder: Path) -> pd.DataFrame:
 
 
 def evaluation_frame(labels: Mapping[str, Path]) -> pd.DataFrame:
-    """Returns one row a clip: policy, split, category, prompt, scene_id, sample, accept.
+    """Returns one row a clip: policy, split, category, prompt, scene_id, sample, accept, and the
+    other dimensions of the judge.
 
     Args:
         labels: policy name -> folder of the label stage of its evaluation clips.
     """
     frames = [read_labels(folder).assign(policy=policy) for policy, folder in labels.items()]
-    frame = pd.concat(frames, ignore_index=True).rename(columns={"score": "accept"})
-    return frame[["policy", "split", "category", "prompt", "scene_id", "sample", "accept"]]
+    frame = pd.concat(frames, ignore_index=True)
+    scores = frame.pop("score")
+    if "accept" not in frame:  # a judge of something else: its one score stands for acceptance
+        frame["accept"] = scores
+    known = ("policy", "split", "category", "prompt", "scene_id", "sample", "accept")
+    return frame[[*known, *(c for c in frame if c not in (*known, *_LABEL))]]
 
 
 def _label(clips: RecordFile, rows: range, judge: Reward, reward: ConfigDict) -> pd.DataFrame:
@@ -122,4 +134,6 @@ def _label(clips: RecordFile, rows: range, judge: Reward, reward: ConfigDict) ->
     frame["dimension"] = reward.dimension
     frame["who"] = reward.name
     frame["rationale"] = getattr(judge, "last_rationales", "")
+    for dimension in judge.dimensions:
+        frame[dimension] = scores[dimension]
     return frame

@@ -1,4 +1,4 @@
-"""The whole way of a clip: data -> pretrain -> (sample -> label -> align) x rounds -> evaluate."""
+"""The stages of one config in one work directory, from the data to a policy and its clips."""
 
 import dataclasses
 import functools
@@ -11,13 +11,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.datasets.text import TextCache, build_text_encoder
-from vidpref.stages import align, label, pretrain, sample
+from vidpref.stages import align, guidance, label, pretrain, rows, sample
 from vidpref.stages.artifacts import Artifact, run_stage
 from vidpref.stages.data import Data, Scene, build_data, open_data
 from vidpref.stages.generator import Generator, build_base, build_superres
 from vidpref.training.checkpoints import load_params
 from vidpref.training.sharding import abstract_params, make_mesh
-from vidpref.typing import PyTree
+from vidpref.typing import Array, PyTree
 
 PRETRAINED = "pretrained"
 
@@ -36,6 +36,14 @@ class Labelled:
 
     samples: Artifact
     labels: Artifact
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """What draws clips: a folder with `params/`, and perhaps that of a reward that guides it."""
+
+    params: Artifact
+    guidance: Artifact | None = None
 
 
 class Recipe:
@@ -88,8 +96,8 @@ class Recipe:
     # Policies: artifacts whose folder holds `params/`.
 
     @functools.cached_property
-    def pretrained(self) -> Artifact:
-        return self._pretrained("pretrain", self.generator)
+    def pretrained(self) -> Policy:
+        return Policy(self._pretrained("pretrain", self.generator))
 
     @functools.cached_property
     def _superres_artifact(self) -> Artifact:
@@ -101,7 +109,7 @@ class Recipe:
         if not self.config.superres.enabled:
             return None
         upsampler = build_superres(self.config)
-        return upsampler, _load(upsampler, self._superres_artifact, self.mesh)
+        return upsampler, _load(upsampler.init, self._superres_artifact, self.mesh)
 
     def _pretrained(self, section: str, generator: Generator) -> Artifact:
         body = functools.partial(
@@ -116,44 +124,97 @@ class Recipe:
         )
         return self._stage(section, body, (*_NETWORK, section, "seed"), self._sources)
 
-    def align(self, policy: Artifact, labelled: Labelled, round_: int) -> Artifact:
-        """Trains `policy` on labelled clips by `config.align`; `policy` is also the reference."""
+    def align(self, policy: Policy, name: str, round_: int) -> Policy:
+        """Makes a better policy of `policy` by `config.align`.
+
+        Args:
+            policy: where to start.
+            name: of that policy, for the names of its samples.
+            round_: number of this round, from 1.
+        """
+        if self.config.align.method == guidance.METHOD:
+            return self._guided(policy, self.label_samples(policy, name))
+        section = self.config.align
+        kind = rows.kind_of(section)
+        inputs = {"policy": policy.params}
+        reference = None
+        if round_ > 1 and section.get("reference") == "pretrained":
+            reference = self.pretrained.params
+            inputs["reference"] = reference
+        material = rows.Material(self.data, self.texts)
+        if kind.labels:
+            labelled = self.label_samples(policy, name)
+            inputs |= {"samples": labelled.samples, "labels": labelled.labels}
+            material = dataclasses.replace(
+                material, clips=labelled.samples.path, labels=labelled.labels.path
+            )
+        if kind.losers:
+            inputs["losers"] = self._loser_samples(policy, name)
+            material = dataclasses.replace(material, losers=inputs["losers"].path)
+        if align.needs_data(section):
+            inputs |= self._sources
 
         def body(folder: Path) -> None:
             align.align(
                 folder,
                 generator=self.generator,
                 params=self.load(policy),
-                clips_folder=labelled.samples.path,
-                labels_folder=labelled.labels.path,
-                texts=self.texts,
-                config=self.config.align,
-                error_in=self.config.diffusion.error_in,
+                reference=None if reference is None else self.load(Policy(reference)),
+                material=material,
+                config=section,
+                error_in=section.get("error_in", self.config.diffusion.error_in),
                 seed=self.config.seed + round_,
                 mesh=self.mesh,
                 validate=self._validation_acceptance,
             )
 
         fields = [*_NETWORK, "align", "seed"]
-        if self.config.align.train.best_metric:  # clips are drawn and judged on the way
+        if section.train.best_metric:  # clips are drawn and judged on the way
             fields += [*_DRAWING, "reward"]
-        inputs = {"policy": policy, "samples": labelled.samples, "labels": labelled.labels}
-        name = f"align-{self.config.align.method}-round{round_}"
-        return self._stage(name, body, fields, inputs)
+        stage = f"align-{policy_name(self.config, 1)}-round{round_}"
+        return Policy(self._stage(stage, body, fields, inputs))
 
-    def load(self, policy: Artifact) -> PyTree:
+    def _guided(self, policy: Policy, labelled: Labelled) -> Policy:
+        section = self.config.align
+        material = rows.Material(
+            self.data, self.texts, clips=labelled.samples.path, labels=labelled.labels.path
+        )
+
+        def body(folder: Path) -> None:
+            guidance.train_reward(
+                folder,
+                generator=self.generator,
+                params=self.load(policy),
+                material=material,
+                config=section,
+                seed=self.config.seed,
+                mesh=self.mesh,
+            )
+
+        learnt = {k: v for k, v in section.items() if k not in guidance.NOT_LEARNT}
+        inputs = {"policy": policy.params, "samples": labelled.samples, "labels": labelled.labels}
+        reward = self._stage(
+            "latent-reward", body, (*_NETWORK, "seed"), inputs, settings={"align": learnt}
+        )
+        return Policy(policy.params, reward)
+
+    def load(self, policy: Policy) -> PyTree:
         """Returns a policy's parameters, sharded over the mesh."""
-        return _load(self.generator, policy, self.mesh)
+        network = _load(self.generator.init, policy.params, self.mesh)
+        if policy.guidance is None:
+            return network
+        init = guidance.reward_init(self.generator, self.config.align)
+        return network, _load(init, policy.guidance, self.mesh)
 
     # Clips of a policy and what the judge says of them.
 
-    def label_samples(self, policy: Artifact, name: str) -> Labelled:
+    def label_samples(self, policy: Policy, name: str) -> Labelled:
         """Samples and labels the train prompts that the alignment learns from."""
         section = self.config.label
         scenes = self.data.scenes("train", section.prompts)
         return self._labelled(policy, scenes, section.per_prompt, self.config.seed, f"train-{name}")
 
-    def evaluation_samples(self, policy: Artifact, name: str) -> Labelled:
+    def evaluation_samples(self, policy: Policy, name: str) -> Labelled:
         """Samples and labels the train and test prompts that policies are compared on."""
         section = self.config.evaluate
         scenes = self.data.scenes("train", section.train_prompts)
@@ -161,32 +222,23 @@ class Recipe:
         seed = _EVALUATION_SEED + self.config.seed
         return self._labelled(policy, scenes, section.per_prompt, seed, f"evaluation-{name}")
 
-    def validation_samples(self, policy: Artifact, name: str) -> Labelled:
+    def validation_samples(self, policy: Policy, name: str) -> Labelled:
         """Samples and labels the validation prompts that hyper-parameters are chosen on."""
         section = self.config.align.validation
         scenes = self.data.scenes("validation", section.prompts)
         seed = _VALIDATION_SEED + self.config.seed
         return self._labelled(policy, scenes, section.per_prompt, seed, f"validation-{name}")
 
-    def _labelled(
-        self, policy: Artifact, scenes: list[Scene], per_scene: int, seed: int, name: str
-    ) -> Labelled:
-        def draw(folder: Path) -> None:
-            params = [self.load(policy)]
-            if self.superres:
-                params.append(self.superres[1])
-            chunks = sample.chunked(scenes, per_scene, self.config.sampler.batch_size)
-            sample.sample_clips(
-                folder, self._sampler, params, chunks, seed=seed, name=f"sample-{name}"
-            )
+    def _loser_samples(self, policy: Policy, name: str) -> Artifact:
+        """Samples clips for the scenes of the real clips (RealDPO: drawn once, before training)."""
+        section = self.config.align
+        _, scenes = self.data.real_clips(section.real_clips)
+        return self._sampled(policy, scenes, section.losers, self.config.seed, f"losers-{name}")
 
-        which = {"scenes": [scene.id for scene in scenes], "per_scene": per_scene, "seed": seed}
-        inputs = {**self._sources, "policy": policy}
-        if self.superres:
-            inputs["superres"] = self._superres_artifact
-        samples = self._stage(
-            f"sample-{name}", draw, (*_NETWORK, *_DRAWING), inputs, settings=which
-        )
+    def _labelled(
+        self, policy: Policy, scenes: list[Scene], per_scene: int, seed: int, name: str
+    ) -> Labelled:
+        samples = self._sampled(policy, scenes, per_scene, seed, name)
 
         def judge(folder: Path) -> None:
             label.label_clips(folder, samples.path, self.config.reward, name=f"label-{name}")
@@ -194,10 +246,37 @@ class Recipe:
         labels = self._stage(f"label-{name}", judge, ("reward",), {"samples": samples})
         return Labelled(samples, labels)
 
+    def _sampled(
+        self, policy: Policy, scenes: list[Scene], per_scene: int, seed: int, name: str
+    ) -> Artifact:
+        def draw(folder: Path) -> None:
+            params = [self.load(policy)]
+            if self.superres:
+                params.append(self.superres[1])
+            chunks = sample.chunked(scenes, per_scene, self.config.sampler.batch_size)
+            sampler = self._sampler if policy.guidance is None else self._guided_sampler
+            sample.sample_clips(folder, sampler, params, chunks, seed=seed, name=f"sample-{name}")
+
+        which = {"scenes": [scene.id for scene in scenes], "per_scene": per_scene, "seed": seed}
+        inputs = {**self._sources, "policy": policy.params}
+        if policy.guidance is not None:
+            inputs["guidance"] = policy.guidance
+            which |= {field: self.config.align[field] for field in guidance.GUIDING}
+        if self.superres:
+            inputs["superres"] = self._superres_artifact
+        return self._stage(f"sample-{name}", draw, (*_NETWORK, *_DRAWING), inputs, settings=which)
+
     @functools.cached_property
     def _sampler(self) -> sample.Sampler:
+        return self._make_sampler(self.generator)
+
+    @functools.cached_property
+    def _guided_sampler(self) -> sample.Sampler:
+        return self._make_sampler(guidance.build_guided(self.generator, self.config.align))
+
+    def _make_sampler(self, base: Generator | guidance.GuidedGenerator) -> sample.Sampler:
         return sample.Sampler(
-            [self.generator, *([self.superres[0]] if self.superres else [])],
+            [base, *([self.superres[0]] if self.superres else [])],
             self.texts,
             batch_size=self.config.sampler.batch_size,
             mesh=self.mesh,
@@ -216,7 +295,11 @@ class Recipe:
     def _chosen(self, field: str) -> Any:
         """A section of the config without what it holds but does not use."""
         section = self.config[field]
-        if field in ("model", "reward"):  # one sub-section for each name that could be chosen
+        if field in (
+            "model",
+            "reward",
+            "diffusion",
+        ):  # one sub-section for each name that could be chosen
             return {
                 name: value
                 for name, value in section.items()
@@ -224,8 +307,9 @@ class Recipe:
             }
         if field == "superres" and not section.enabled:
             return {"enabled": False}
-        if field == "align" and not section.train.best_metric:
-            return {name: value for name, value in section.items() if name != "validation"}
+        if field == "align":
+            without = {"policy"} if section.train.best_metric else {"policy", "validation"}
+            return {name: value for name, value in section.items() if name not in without}
         return section
 
     @property
@@ -248,55 +332,24 @@ class Recipe:
             body,
             settings=depends,
             inputs=inputs,
-            announce=lambda state: _say(f"{heading}: {state}"),
+            announce=lambda state: say(f"{heading}: {state}"),
         )
         self.artifacts.append(artifact)
         return artifact
 
 
-def policy_name(method: str, round_: int) -> str:
-    """The name of a policy in tables: "dpo", "dpo_round2"."""
-    return method if round_ == 1 else f"{method}_round{round_}"
+def policy_name(config: ConfigDict, round_: int) -> str:
+    """The name of a config's policy in tables: "dpo", "dpo_round2"."""
+    name = config.align.get("policy") or config.align.method
+    return name if round_ == 1 else f"{name}_round{round_}"
 
 
-def run(config: ConfigDict, workdir: Path) -> tuple[Recipe, dict[str, Labelled]]:
-    """Runs every stage of a config, from data to labelled evaluation clips.
-
-    Returns:
-        The recipe with its artifacts, and the evaluation clips of each policy by its name.
-    """
-    align.hyper_parameters(config.align)  # refuse a bad config before anything is computed
-    label.build_reward(config.reward)
-    _say(_header(config))
-    stages = 3 + config.superres.enabled + 3 * config.rounds + 2 * (config.rounds + 1)
-    recipe = Recipe(config, workdir, heading=f"{{n}}/{stages}")
-    policy = recipe.pretrained
-    policies = {PRETRAINED: policy}
-    for round_ in range(1, config.rounds + 1):
-        labelled = recipe.label_samples(policy, list(policies)[-1])
-        policy = recipe.align(policy, labelled, round_)
-        policies[policy_name(config.align.method, round_)] = policy
-    evaluated = {name: recipe.evaluation_samples(p, name) for name, p in policies.items()}
-    return recipe, evaluated
-
-
-def _load(owner: Generator, artifact: Artifact, mesh: Mesh) -> PyTree:
-    abstract = jax.eval_shape(owner.init, jax.random.key(0))
+def _load(init: Callable[[Array], PyTree], artifact: Artifact, mesh: Mesh) -> PyTree:
+    abstract = jax.eval_shape(init, jax.random.key(0))
     return load_params(artifact.path / "params", abstract_params(abstract, mesh))
 
 
-def _header(config: ConfigDict) -> str:
-    """What runs, where, and the scale of beta, which means nothing without its reduction."""
-    hyper = {**align.hyper_parameters(config.align), "reduction": config.align.reduction}
-    settings = ", ".join(f"{name}={value}" for name, value in hyper.items())
-    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    expected = f"; {config.expected_time}" if config.expected_time else ""
-    return (
-        f"{config.name}:{config.scale}: {config.align.method} with {settings}, "
-        f"{config.rounds} round(s), on {devices}{expected}"
-    )
-
-
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Prints a line of progress, in a pod once."""
     if jax.process_index() == 0:
         print(line, flush=True)

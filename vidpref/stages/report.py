@@ -13,10 +13,12 @@ from ml_collections import ConfigDict
 
 import vidpref
 from vidpref.evaluation.report import ClipRow, JudgedClip, ReportData, write_report
+from vidpref.evaluation.rounds import title
 from vidpref.evaluation.statistics import evaluation_json
 from vidpref.evaluation.tables import (
     Table,
     comparison_table,
+    dimension_tables,
     rounds_table,
     splits_of,
     write_csv,
@@ -25,7 +27,7 @@ from vidpref.evaluation.tables import (
 from vidpref.stages.artifacts import Artifact, write_atomic
 from vidpref.stages.compare import Candidate, Comparison
 from vidpref.stages.label import build_reward, evaluation_frame, read_labels
-from vidpref.stages.recipe import PRETRAINED, Labelled, Recipe
+from vidpref.stages.recipe import PRETRAINED, Labelled, Recipe, policy_name
 from vidpref.stages.sample import read_clips
 from vidpref.training.metrics import read_metrics
 
@@ -73,13 +75,13 @@ def write_comparison_report(
         The path of the report.
     """
     artifacts = {a.path: a for recipe in found.recipes for a in recipe.artifacts}
-    names = ", ".join(c.name for c in configs)
+    names = ", ".join(policy_name(c, 1) for c in configs)
     return _write(
         workdir,
         found.frame,
         found.evaluated,
         list(artifacts.values()),
-        {f"{c.name}.yaml": c.to_yaml() for c in configs},
+        {f"{policy_name(c, 1)}.yaml": c.to_yaml() for c in configs},
         configs[0],
         title=f"{names} at {configs[0].scale} scale",
         command=command,
@@ -104,11 +106,13 @@ def _write(
         return path
     evaluation = evaluation_json(frame, PRETRAINED, best_of=tuple(config.evaluate.best_of))
     write_atomic(workdir / "evaluation.json", json.dumps(evaluation, indent=2))
+    frame.to_parquet(workdir / "evaluation.parquet")  # one row a clip, for other statistics
     for name, text in yamls.items():
         write_atomic(workdir / name, text)
     if candidates:
         tables = [comparison_table(evaluation), search_table(candidates)]
         tables += [rounds_table(evaluation, split) for split in splits_of(evaluation)]
+        tables += dimension_tables(evaluation)
         write_markdown(workdir / "comparison.md", tables, heading=title)
         for table in tables:
             file = re.sub(r"\W+", "_", table.title.lower()).strip("_")
@@ -126,7 +130,10 @@ def _write(
             before_after=before_after(evaluated),
             before_after_note="The first held-out prompts of each category, whatever came out.",
             judged=judged_examples(evaluated[PRETRAINED], config.reward),
-            tables=[comparison_table(evaluation), search_table(candidates)] if candidates else [],
+            tables=[
+                *([comparison_table(evaluation), search_table(candidates)] if candidates else []),
+                *dimension_tables(evaluation),
+            ],
         ),
     )
     return path
@@ -136,9 +143,9 @@ def search_table(candidates: Sequence[Candidate]) -> Table:
     """Returns every hyper-parameter candidate with its acceptance on validation prompts."""
     rows = [
         [
-            c.method.upper(),
+            title(c.policy),
             ", ".join(o.removeprefix("align.") for o in c.overrides) or "as in the config",
-            round(100 * c.validation, 1),
+            None if c.validation is None else round(100 * c.validation, 1),
             "chosen" if c.chosen else "",
         ]
         for c in candidates

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,20 @@ from jax.sharding import Mesh, NamedSharding
 from vidpref.datasets.records import RecordFile, write_records
 from vidpref.datasets.text import TextCache
 from vidpref.stages.data import Scene
-from vidpref.stages.generator import Generator
 from vidpref.training.metrics import Progress
 from vidpref.training.sharding import batch_sharding
 from vidpref.typing import Array, PyTree
 
 Row = tuple[Scene, int]  # a clip to draw: its scene and its number
+
+
+@runtime_checkable
+class DrawsClips(Protocol):
+    """A stage of a cascade: a `Generator`, guided or not."""
+
+    def sample(self, params: PyTree, keys: Array, batch: dict) -> Array:
+        """Draws one clip [t, h, w, c] in [-1, 1] a row."""
+        ...
 
 
 class Sampler:
@@ -35,7 +44,7 @@ class Sampler:
     """
 
     def __init__(
-        self, cascade: Sequence[Generator], texts: TextCache, *, batch_size: int, mesh: Mesh
+        self, cascade: Sequence[DrawsClips], texts: TextCache, *, batch_size: int, mesh: Mesh
     ):
         self.batch_size = batch_size
         self._texts = texts
@@ -102,7 +111,7 @@ def read_clips(folder: Path) -> RecordFile:
     return RecordFile(sorted(folder.glob("clips-*.array_record")))
 
 
-def _draw(generator: Generator):
+def _draw(generator: DrawsClips):
     def draw(params: PyTree, keys: Array, batch: dict) -> Array:
         clips = generator.sample(params, jax.random.wrap_key_data(keys), batch)
         return jnp.round((clips + 1.0) * 127.5).astype(jnp.uint8)

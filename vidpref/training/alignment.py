@@ -1,35 +1,162 @@
 """The loss of pre-training and of every alignment method: corrupt, denoise, compare."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vidpref.diffusion.denoising import corrupt_clips, denoising_error
+from vidpref.diffusion.denoising import Corrupted, corrupt_clips, denoising_errors
 from vidpref.diffusion.process import Process
-from vidpref.objectives.alignment import OBJECTIVES, Errors, Labels, check_hyper
+from vidpref.objectives.alignment import (
+    OBJECTIVES,
+    Errors,
+    Labels,
+    ObjectiveSpec,
+    check_hyper,
+    needs_real_clips,
+)
 from vidpref.typing import Array, Key, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Policies:
+    """Where the parameters of the two policies are found; by default both are whole networks.
+
+    Attributes:
+        policy: `(trainable, frozen, rng) -> params` of the policy in training; what is not
+            trainable must not be given gradients.
+        reference: `frozen -> params` of the reference.
+    """
+
+    policy: Callable[[PyTree, PyTree, Array], PyTree] = lambda trainable, frozen, rng: trainable
+    reference: Callable[[PyTree], PyTree] = lambda frozen: frozen["reference"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # jit needs a hash, which the dict has not
+class AlignmentLoss:
+    """`loss_fn(trainable, frozen, batch, rng) -> (loss, metrics)`; see `make_alignment_loss`."""
+
+    apply: Callable[[PyTree, Array, Array, PyTree], Array]
+    process: Process
+    name: str
+    objective: ObjectiveSpec
+    hyper: Mapping[str, Any]
+    make_condition: Callable[[Mapping[str, Array]], PyTree]
+    error_in: str | None
+    reduction: str
+    policies: Policies
+    condition_dropout: float
+    low_res_augmentation: float
+
+    def __call__(
+        self, trainable: PyTree, frozen: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
+    ) -> tuple[Array, dict[str, Array]]:
+        errors, labels = self._errors(trainable, frozen, batch, rng)
+        if self.objective.statistics is None:
+            return self.objective.fn(errors, labels, **self.hyper)
+        return self.objective.fn(errors, labels, frozen.get("statistics"), **self.hyper)
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether the loss of a microbatch depends on the others, through `statistics`."""
+        return self.objective.statistics is not None
+
+    def statistics(
+        self, trainable: PyTree, frozen: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
+    ) -> dict[str, Array]:
+        """Returns what the loss must know of the whole batch; equal microbatches are averaged.
+
+        The training step puts the average into `frozen["statistics"]`.
+        """
+        errors, labels = self._errors(jax.lax.stop_gradient(trainable), frozen, batch, rng)
+        return self.objective.statistics(errors, labels, **self.hyper)
+
+    def _errors(
+        self, trainable: PyTree, frozen: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
+    ) -> tuple[Errors, Labels]:
+        self.objective.check_k(batch["clips"].shape[1], self.name)
+        noise_rng, condition_rng = jax.random.split(rng)
+        real_rng, policy_rng = jax.random.split(jax.random.fold_in(rng, 1))
+        rows = self._corrupted(batch, noise_rng), self._condition(batch, condition_rng)
+        groups = [rows]
+        if needs_real_clips(self.hyper):
+            real = batch["real"]
+            groups.append((self._corrupted(real, real_rng), self.make_condition(real)))
+
+        def errors_of(params: PyTree, groups: list[tuple[Corrupted, PyTree]]) -> list[Array]:
+            denoise = functools.partial(self.apply, params)
+            return denoising_errors(
+                denoise,
+                self.process,
+                groups,
+                error_in=self.error_in,
+                reduction=self.reduction,
+            )
+
+        policy = self.policies.policy(trainable, frozen, policy_rng)
+        own, *real = errors_of(policy, groups)
+        reference = mismatched = None
+        if self.objective.needs_reference:
+            other = jax.lax.stop_gradient(self.policies.reference(frozen))
+            (reference,) = errors_of(other, [rows])
+            if self.hyper.get("reference_point") == "mismatched":
+                if len(rows[0].tau) == 1:
+                    raise ValueError(
+                        f"{self.name}: reference_point='mismatched' takes the condition of another "
+                        "row, and a microbatch has one row: a larger batch, or less accumulate"
+                    )
+                wrong = [(rows[0], jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), rows[1]))]
+                moved = errors_of(other, wrong)[0] - errors_of(policy, wrong)[0]
+                mismatched = jax.lax.stop_gradient(moved)
+        errors = Errors(
+            policy=own,
+            reference=reference,
+            tau=rows[0].tau,
+            real=real[0] if real else None,
+            mismatched=mismatched,
+        )
+        motion = batch["motion"] if self.objective.needs_motion else None
+        return errors, Labels(reward=batch["reward"], weight=batch.get("weight"), motion=motion)
+
+    def _corrupted(self, batch: Mapping[str, Array], rng: Key[Array, ""]) -> Corrupted:
+        clips = batch["clips"].astype(jnp.float32) / 127.5 - 1.0
+        return corrupt_clips(self.process, rng, clips)
+
+    def _condition(self, batch: Mapping[str, Array], rng: Key[Array, ""]) -> PyTree:
+        condition = self.make_condition(batch)
+        drop_rng, low_res_rng = jax.random.split(rng)
+        if self.condition_dropout:
+            b = batch["clips"].shape[0]
+            condition = _drop_text(condition, self.condition_dropout, drop_rng, b)
+        if "low_res" in batch:
+            condition = _augment_low_res(
+                condition, self.process, self.low_res_augmentation, low_res_rng
+            )
+        return condition
 
 
 def make_alignment_loss(
     apply: Callable[[PyTree, Array, Array, PyTree], Array],
     process: Process,
     objective_name: str,
-    hyper: Mapping[str, float | int],
+    hyper: Mapping[str, Any],
     *,
     make_condition: Callable[[Mapping[str, Array]], PyTree],
     error_in: str | None,
     reduction: str,
+    policies: Policies | None = None,
     condition_dropout: float = 0.0,
     low_res_augmentation: float = 0.0,
-) -> Callable[[PyTree, PyTree, Mapping[str, Array], Array], tuple[Array, dict[str, Array]]]:
+) -> AlignmentLoss:
     """Returns `loss_fn(trainable, frozen, batch, rng) -> (loss, metrics)`.
 
     A batch holds `clips` uint8 [b, k, t, h, w, c], `reward` [b, k], what `make_condition` reads,
-    and optionally `weight` [b] (0 for a padding row). `frozen["reference"]` holds the reference
-    policy's parameters where the objective needs one. The k clips of a row share time, noise and
-    condition and go through the network in one batch.
+    and where needed `weight` [b] (0 for a padding row), `motion` [b, k, 2] for McDPO, and `real`: a
+    batch of b rows of one real clip with conditions of their own. The k clips of a row share time,
+    noise and condition, and all clips go through the network in one batch.
 
     Args:
         apply: `(params, x_tau, tau, condition) -> output`.
@@ -39,6 +166,7 @@ def make_alignment_loss(
         make_condition: from a batch, the condition of its b rows: a struct of arrays with
             `repeat(k)`, `without_text()` and, for super-resolution, `low_res` and `low_res_tau`.
         error_in, reduction: of `denoising_error`.
+        policies: where the parameters of policy and reference are found.
         condition_dropout: probability that a row loses its text, so that the network also learns
             the unconditional branch of guidance.
         low_res_augmentation: the low-resolution input is corrupted up to this time, so that the
@@ -47,55 +175,29 @@ def make_alignment_loss(
 
     Raises:
         ValueError: a wrong objective, hyper-parameter or probability; from `loss_fn`, a batch with
-            another number of clips a row than the objective's.
+            another number of clips a row than the objective's, or of one row where the reference
+            point takes the condition of another.
     """
     check_hyper(objective_name, hyper)
-    objective = OBJECTIVES[objective_name]
-    hyper = {field: float(value) for field, value in hyper.items()}
     for name, value in (
         ("condition_dropout", condition_dropout),
         ("low_res_augmentation", low_res_augmentation),
     ):
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"{name}={value} must lie in [0, 1]")
-
-    def condition_of(batch: Mapping[str, Array], rng: Key[Array, ""]) -> PyTree:
-        condition = make_condition(batch)
-        drop_rng, low_res_rng = jax.random.split(rng)
-        if condition_dropout:
-            condition = _drop_text(condition, condition_dropout, drop_rng, batch["clips"].shape[0])
-        if "low_res" in batch:
-            condition = _augment_low_res(condition, process, low_res_augmentation, low_res_rng)
-        return condition
-
-    def loss_fn(
-        trainable: PyTree, frozen: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
-    ) -> tuple[Array, dict[str, Array]]:
-        k = batch["clips"].shape[1]
-        if k != objective.k:
-            raise ValueError(
-                f"{objective_name} takes {objective.k} clips a row, the batch has {k}: "
-                f"clips {batch['clips'].shape}"
-            )
-        corruption_rng, condition_rng = jax.random.split(rng)
-        clips = batch["clips"].astype(jnp.float32) / 127.5 - 1.0
-        corrupted = corrupt_clips(process, corruption_rng, clips)
-        condition = condition_of(batch, condition_rng)
-
-        def errors_of(params: PyTree) -> Array:
-            denoise = functools.partial(apply, params)
-            return denoising_error(
-                denoise, process, corrupted, condition, error_in=error_in, reduction=reduction
-            )
-
-        reference = None
-        if objective.needs_reference:
-            reference = errors_of(jax.lax.stop_gradient(frozen["reference"]))
-        errors = Errors(policy=errors_of(trainable), reference=reference, tau=corrupted.tau)
-        labels = Labels(reward=batch["reward"], weight=batch.get("weight"))
-        return objective.fn(errors, labels, **hyper)
-
-    return loss_fn
+    return AlignmentLoss(
+        apply=apply,
+        process=process,
+        name=objective_name,
+        objective=OBJECTIVES[objective_name],
+        hyper={k: v if isinstance(v, str) else float(v) for k, v in hyper.items()},
+        make_condition=make_condition,
+        error_in=error_in,
+        reduction=reduction,
+        policies=policies or Policies(),
+        condition_dropout=condition_dropout,
+        low_res_augmentation=low_res_augmentation,
+    )
 
 
 def _drop_text(condition: PyTree, probability: float, rng: Array, b: int) -> PyTree:

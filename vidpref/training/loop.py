@@ -49,7 +49,8 @@ def fit(
         batches: a grain iterator of this process's rows: dicts of numpy arrays, rows first.
         config: steps, batch_size (rows over all processes), accumulate, optimizer (see
             `check_optimizer`), ema_decay (0: off), log_every, checkpoint_every (0: none),
-            keep_last, best_metric ("": off, see `Checkpoints`), seed.
+            keep_last, best_metric ("": off, see `Checkpoints`), seed; optionally reference_decay
+            and reference_every (see `make_train_step`).
         workdir: gets checkpoints/, metrics.jsonl and tensorboard/.
         mesh: from `make_mesh`.
         init_from: parameters to fine-tune; they are copied and stay usable.
@@ -73,7 +74,14 @@ def fit(
         logging.info("%s: not sharded: %s", name, line)
     schedule = learning_rate_schedule(config.optimizer, config.steps)
     optimizer = make_optimizer(config.optimizer, schedule, boxed)
-    abstract, shardings = state_shardings(init, optimizer, mesh, with_ema=config.ema_decay > 0)
+    reference_decay = config.get("reference_decay", 0.0)
+    abstract, shardings = state_shardings(
+        init,
+        optimizer,
+        mesh,
+        with_ema=config.ema_decay > 0,
+        with_reference=reference_decay > 0,
+    )
     train_step = make_train_step(
         loss_fn,
         optimizer,
@@ -82,6 +90,8 @@ def fit(
         mesh,
         accumulate=config.accumulate,
         ema_decay=config.ema_decay,
+        reference_decay=reference_decay,
+        reference_every=config.get("reference_every", 1),
     )
     frozen = _on_mesh({} if frozen is None else frozen, mesh)
 
@@ -165,6 +175,11 @@ def check_config(config: ConfigDict, mesh: Mesh, name: str = "train") -> None:
         "checkpoint_every": (config.checkpoint_every >= 0, "0 (no checkpoints) or more"),
         "keep_last": (config.keep_last >= 1, "1 or more"),
         "ema_decay": (0 <= config.ema_decay < 1, "in [0, 1); 0 is off"),
+        "reference_decay": (
+            0 <= config.get("reference_decay", 0.0) < 1,
+            "in [0, 1); 0 keeps the reference where it is",
+        ),
+        "reference_every": (config.get("reference_every", 1) >= 1, "1 or more"),
         "best_metric": (
             not config.best_metric or config.checkpoint_every,
             '"" where checkpoint_every is 0: the best checkpoint needs checkpoints',
@@ -172,7 +187,7 @@ def check_config(config: ConfigDict, mesh: Mesh, name: str = "train") -> None:
     }
     for field, (good, wanted) in rules.items():
         if not good:
-            raise ValueError(f"{name}: {field}={config[field]!r}: must be {wanted}")
+            raise ValueError(f"{name}: {field}={config.get(field)!r}: must be {wanted}")
     if config.batch_size < 1 or config.batch_size % (config.accumulate * devices):
         raise ValueError(
             f"{name}: batch_size={config.batch_size}: must be a multiple of accumulate "

@@ -1,9 +1,11 @@
 """Where every array lies: the device mesh and the one table from logical names to mesh axes."""
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 from flax.core import meta
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -62,6 +64,21 @@ def make_mesh(mesh_config: Mapping[str, int], devices: Sequence[jax.Device] | No
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows of a batch over the data and fsdp axes, everything else whole."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+@contextlib.contextmanager
+def activation_rules(mesh: Mesh) -> Iterator[None]:
+    """While a step is traced: networks may spread clips over `context` too, where it has devices.
+
+    A row of the batch holds several clips, so there may be fewer rows than devices. A network that
+    constrains the logical axis "batch" then still gives each device clips of its own.
+    """
+    if mesh.shape["context"] == 1:
+        yield
+        return
+    rules = (("batch", (*BATCH_AXES, "context")),)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(rules):
+        yield
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

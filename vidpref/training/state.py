@@ -23,6 +23,7 @@ class TrainState:
         opt_state: of the optimizer.
         ema: exponential moving average of `params`, or None.
         key: typed PRNG key; step n uses `fold_in(key, n)`.
+        reference: a reference policy that follows `params` slowly, or None.
     """
 
     step: PyTree
@@ -30,6 +31,7 @@ class TrainState:
     opt_state: PyTree
     ema: PyTree
     key: PyTree
+    reference: PyTree = None
 
 
 def state_shardings(
@@ -38,6 +40,7 @@ def state_shardings(
     mesh: Mesh,
     *,
     with_ema: bool,
+    with_reference: bool = False,
 ) -> tuple[TrainState, TrainState]:
     """Returns the abstract state and the sharding of each of its arrays; allocates nothing.
 
@@ -46,9 +49,12 @@ def state_shardings(
         optimizer: its state lies where the parameters lie.
         mesh: from `make_mesh`.
         with_ema: whether the state keeps a moving average.
+        with_reference: whether it keeps a reference policy that follows.
     """
     boxed = jax.eval_shape(init, jax.random.key(0))
-    abstract = jax.eval_shape(_builder(init, optimizer, with_ema), jax.random.key(0))
+    abstract = jax.eval_shape(
+        _builder(init, optimizer, with_ema, with_reference), jax.random.key(0)
+    )
     params = param_shardings(boxed, mesh)
     shardings = TrainState(
         step=replicated(mesh),
@@ -56,6 +62,7 @@ def state_shardings(
         opt_state=shardings_like_params(abstract.opt_state, abstract.params, params, mesh),
         ema=params if with_ema else None,
         key=replicated(mesh),
+        reference=params if with_reference else None,
     )
     abstract = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
@@ -85,16 +92,16 @@ def create_state(
         ValueError: `init_from` has other parameters than `init` makes.
     """
     key = jax.random.key(seed)
-    with_ema = shardings.ema is not None
+    kept = shardings.ema is not None, shardings.reference is not None
     if init_from is None:
-        build = _builder(init, optimizer, with_ema)
+        build = _builder(init, optimizer, *kept)
         return jax.jit(build, out_shardings=shardings)(key)
     check_same_params(init_from, meta.unbox(jax.eval_shape(init, key)))
     given = jax.device_put(init_from, shardings.params)
 
     def build_from(key: Array, params: PyTree) -> TrainState:
         copies = jax.tree.map(jnp.copy, params)
-        return _builder(lambda _: copies, optimizer, with_ema)(key)
+        return _builder(lambda _: copies, optimizer, *kept)(key)
 
     return jax.jit(build_from, out_shardings=shardings)(key, given)
 
@@ -124,7 +131,10 @@ def check_same_params(given: PyTree, expected: PyTree) -> None:
 
 
 def _builder(
-    init: Callable[[Array], PyTree], optimizer: optax.GradientTransformation, with_ema: bool
+    init: Callable[[Array], PyTree],
+    optimizer: optax.GradientTransformation,
+    with_ema: bool,
+    with_reference: bool,
 ) -> Callable[[Array], TrainState]:
     def build(key: Array) -> TrainState:
         init_key, train_key = jax.random.split(key)
@@ -135,6 +145,7 @@ def _builder(
             opt_state=optimizer.init(params),
             ema=jax.tree.map(jnp.copy, params) if with_ema else None,
             key=train_key,
+            reference=jax.tree.map(jnp.copy, params) if with_reference else None,
         )
 
     return build

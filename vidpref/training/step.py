@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vidpref.training.sharding import BATCH_AXES, batch_sharding, replicated
+from vidpref.training.sharding import (
+    BATCH_AXES,
+    activation_rules,
+    batch_sharding,
+    replicated,
+)
 from vidpref.training.state import TrainState
 from vidpref.typing import Array, PyTree
 
@@ -24,6 +29,8 @@ def make_train_step(
     *,
     accumulate: int = 1,
     ema_decay: float = 0.0,
+    reference_decay: float = 0.0,
+    reference_every: int = 1,
 ) -> Callable[[TrainState, PyTree, PyTree], tuple[TrainState, dict[str, Array]]]:
     """Returns the compiled `step(state, frozen, batch) -> (state, metrics)`; it donates `state`.
 
@@ -33,6 +40,9 @@ def make_train_step(
 
     Args:
         loss_fn: `(trainable, frozen, batch, rng) -> (loss, metrics)`, pure, a mean over the batch.
+            A loss whose rows depend on each other says so by `needs_statistics`: under accumulation
+            the mean of its `statistics(trainable, frozen, batch, rng)` over the microbatches then
+            stands in `frozen["statistics"]`.
         optimizer: from `make_optimizer`.
         schedule: step -> learning rate, for the metrics.
         shardings: from `state_shardings`.
@@ -40,12 +50,27 @@ def make_train_step(
         accumulate: microbatches in one step. Microbatch i holds rows i, i + accumulate, ... so
             that every device works on its own rows.
         ema_decay: `ema <- decay * ema + (1 - decay) * params`; 0 for none.
+        reference_decay: the same for `state.reference`, every `reference_every` steps; the loss
+            finds it in `frozen["reference"]` (RealDPO eq. 7). 0: the state keeps none.
+        reference_every: see `reference_decay`.
     """
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
 
     def gradients(params: PyTree, frozen: PyTree, batch: PyTree, rng: Array) -> PyTree:
         if accumulate == 1:
             return value_and_grad(params, frozen, batch, rng)
+
+        numbered = jnp.arange(accumulate), _microbatches(batch, accumulate, mesh)
+        if getattr(loss_fn, "needs_statistics", False):
+
+            def statistics(numbered: tuple[Array, PyTree]) -> PyTree:
+                number, microbatch = numbered
+                return loss_fn.statistics(
+                    params, frozen, microbatch, jax.random.fold_in(rng, number)
+                )
+
+            found = jax.lax.map(statistics, numbered)
+            frozen = {**frozen, "statistics": jax.tree.map(lambda x: x.mean(axis=0), found)}
 
         def microstep(numbered: tuple[Array, PyTree]) -> PyTree:
             number, microbatch = numbered
@@ -54,7 +79,6 @@ def make_train_step(
         def add(total: PyTree, numbered: tuple[Array, PyTree]) -> tuple[PyTree, None]:
             return jax.tree.map(jnp.add, total, microstep(numbered)), None
 
-        numbered = jnp.arange(accumulate), _microbatches(batch, accumulate, mesh)
         shapes = jax.eval_shape(microstep, jax.tree.map(lambda x: x[0], numbered))
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         total, _ = jax.lax.scan(add, zeros, numbered)
@@ -64,12 +88,20 @@ def make_train_step(
         state: TrainState, frozen: PyTree, batch: PyTree
     ) -> tuple[TrainState, dict[str, Array]]:
         rng = jax.random.fold_in(state.key, state.step)
-        (loss, metrics), grads = gradients(state.params, frozen, batch, rng)
+        if state.reference is not None:
+            frozen = {**frozen, "reference": state.reference}
+        with activation_rules(mesh):
+            (loss, metrics), grads = gradients(state.params, frozen, batch, rng)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema is not None:
             ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
+        reference = state.reference
+        if reference is not None:
+            moved = optax.incremental_update(params, reference, 1.0 - reference_decay)
+            due = (state.step + 1) % reference_every == 0
+            reference = jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, reference)
         metrics = {
             "loss": loss,
             **metrics,
@@ -78,7 +110,13 @@ def make_train_step(
             "param_norm": optax.tree.norm(params),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         }
-        state = state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema)
+        state = state.replace(
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            ema=ema,
+            reference=reference,
+        )
         return state, metrics
 
     return jax.jit(

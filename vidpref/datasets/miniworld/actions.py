@@ -21,6 +21,7 @@ EXTENT = dict(zip(SHAPES, ((4.6, 4.6), (6.0, 3.0), (5.4, 6.2)), strict=True))
 FLOOR, TABLE_TOP, HIGH_TABLE_TOP, BOX_BOTTOM, WALL_LEFT = 14.0, 11.0, 9.0, 13.0, 9.0
 # How far the actions go: (x, y) moved, (width, height) of the whole, halves apart.
 SHIFTS = {"left": (-4.3, 0.0), "right": (4.3, 0.0), "up": (0.0, -3.5), "down": (0.0, 3.5)}
+PANS = {"pan_left": 4.3, "pan_right": -4.3}  # the camera turns left, the picture moves right
 DEFORMATIONS = {"squash": (1.7, 0.55), "stretch": (0.6, 1.85)}
 GAP = 2.4
 JITTER = 4  # numbers in [-1, 1] that make one scene differ from the next
@@ -51,12 +52,16 @@ Path = Callable[[np.ndarray, tuple, tuple | None, np.ndarray], list[Track]]
 
 @dataclasses.dataclass(frozen=True)
 class Action:
-    """What happens: the furniture around it, the path and its timing; `timing[0]` is 0."""
+    """What happens: the furniture around it, the path and its timing; `timing[0]` is 0.
+
+    `pan` is how far the whole picture moves to the right.
+    """
 
     furniture: str
     path: Path
     timing: np.ndarray
     behind_wall: bool = False
+    pan: float = 0.0
 
 
 def _boxes(x, bottom, width, height) -> np.ndarray:
@@ -120,6 +125,19 @@ def _shift(dx: float, dy: float) -> Path:
     return path
 
 
+def _panned(distance: float, p: np.ndarray, jitter: np.ndarray) -> np.ndarray:
+    return distance * (1 + 0.07 * jitter[2]) * p
+
+
+def _stay(pan: float) -> Path:
+    """At rest on the floor, so that it moves with the picture."""
+
+    def path(p, a, b, jitter):
+        return [Track(_boxes(8 + 0.4 * jitter[0] + _panned(pan, p, jitter), FLOOR, *a))]
+
+    return path
+
+
 def _drop(support: float) -> Path:
     def path(p, a, b, jitter):
         start = a[1] + 0.5 + 0.3 * jitter[1]
@@ -151,6 +169,8 @@ ACTIONS = {
     "drop_on_table": Action("table", _drop(TABLE_TOP), FALLING),
     "drop_in_box": Action("box", _drop(BOX_BOTTOM), FALLING),
     "push_off_table": Action("high table", _push_off, OVER_THE_EDGE),
+    "pan_left": Action("hall", _stay(PANS["pan_left"]), STEADY, pan=PANS["pan_left"]),
+    "pan_right": Action("hall", _stay(PANS["pan_right"]), STEADY, pan=PANS["pan_right"]),
 }
 
 
@@ -172,3 +192,17 @@ def tracks(
     sizes = [EXTENT[shape] for shape in shapes]
     progress = spec.timing if progress is None else np.asarray(progress)
     return spec.path(progress, sizes[0], sizes[1] if len(sizes) > 1 else None, jitter)
+
+
+def pan(
+    action: str, jitter: Float[Array, "4"], progress: Float[Array, " t"] | None = None
+) -> Float[Array, " t"] | None:
+    """How far the picture has moved to the right in every frame; None where the camera is fixed.
+
+    Arguments are those of `tracks`.
+    """
+    spec = ACTIONS[action]
+    if not spec.pan:
+        return None
+    progress = spec.timing if progress is None else np.asarray(progress)
+    return _panned(spec.pan, progress, jitter).astype(np.float32)

@@ -18,7 +18,7 @@ from vidpref.datasets.miniworld.actions import (
     SIZE,
     STEADY,
 )
-from vidpref.datasets.miniworld.vocabulary import COLOURS, SENTENCES, SHAPES
+from vidpref.datasets.miniworld.vocabulary import CAMERA_CATEGORY, COLOURS, SENTENCES, SHAPES
 from vidpref.datasets.miniworld.world import Scene, Sprite, WorldPrompt
 
 DEFECTIVE_FRACTION = 0.25
@@ -222,6 +222,28 @@ def _wrong_object(case: _Case) -> Scene:
     return dataclasses.replace(scene, sprites=(a, dataclasses.replace(b, box=box)))
 
 
+def _wrong_pan(case: _Case) -> Scene:
+    """The camera turns the other way."""
+    scene = case.right
+
+    def mirror(sprite: Sprite) -> Sprite:
+        box = sprite.box.copy()
+        box[:, 0] = 2 * box[0, 0] - box[:, 0]
+        return dataclasses.replace(sprite, box=box)
+
+    return dataclasses.replace(_change(scene, mirror), pan=-scene.pan)
+
+
+def _static_camera(case: _Case) -> Scene:
+    """The object crosses the picture by itself."""
+    return dataclasses.replace(case.right, pan=np.zeros(FRAMES, np.float32))
+
+
+def _carried(case: _Case) -> Scene:
+    """The background moves, the object keeps its place in the picture."""
+    return dataclasses.replace(_static(case), pan=case.right.pan)
+
+
 DEFECTS: dict[str, Callable[[_Case], Scene]] = {
     "wrong_action": _wrong_action,
     "static": _static,
@@ -234,11 +256,20 @@ DEFECTS: dict[str, Callable[[_Case], Scene]] = {
     "noise": _noise,
     "flicker": _flicker,
     "wrong_object": _wrong_object,
+    "wrong_pan": _wrong_pan,
+    "static_camera": _static_camera,
+    "carried": _carried,
 }
+CAMERA_DEFECTS = ("wrong_pan", "static_camera", "carried")
 
 
 def possible(defect: str, prompt: WorldPrompt) -> bool:
-    """Whether a clip of the prompt can have the defect: a wrong object takes two objects."""
+    """Whether a clip of the prompt can have the defect.
+
+    A wrong object takes two objects, a defect of the camera takes a pan.
+    """
+    if defect in CAMERA_DEFECTS:
+        return prompt.category == CAMERA_CATEGORY
     return defect != "wrong_object" or SENTENCES[prompt.action].pair
 
 
@@ -251,7 +282,8 @@ def defective_scene(prompt: WorldPrompt, seed: int, defect: str) -> Scene:
     if defect not in DEFECTS:
         raise ValueError(f"no defect {defect!r}; there are {', '.join(DEFECTS)}")
     if not possible(defect, prompt):
-        raise ValueError(f"{defect!r} takes two objects, but the prompt is {prompt.text!r}")
+        needed = "a pan" if defect in CAMERA_DEFECTS else "two objects"
+        raise ValueError(f"{defect!r} takes {needed}, but the prompt is {prompt.text!r}")
     rng = np.random.default_rng([zlib.crc32(f"{prompt.id}/{defect}".encode()), seed])
     return DEFECTS[defect](_Case(prompt, seed, rng))
 
@@ -270,15 +302,17 @@ class Example:
         return world.scene(self.prompt, self.seed)
 
 
-def pretraining_examples(count: int, seed: int = 0) -> list[Example]:
+def pretraining_examples(count: int, seed: int = 0, *, camera: bool = False) -> list[Example]:
     """Clips of train and validation prompts, every action as often, a quarter of them defective.
 
+    With `camera` the two pans are among the actions.
     Defects make the pre-trained generator good but flawed, so that there is something to align.
     """
     rng = np.random.default_rng([zlib.crc32(b"pretraining"), seed])
-    pool: dict[str, list[WorldPrompt]] = {action: [] for action in ACTIONS}
-    for prompt in (*world.prompts("train"), *world.prompts("validation")):
-        pool[prompt.action].append(prompt)
+    pool: dict[str, list[WorldPrompt]] = {}
+    for split in ("train", "validation"):
+        for prompt in world.prompts(split, camera=camera):
+            pool.setdefault(prompt.action, []).append(prompt)
     actions = list(pool)
     examples = []
     for i in range(count):

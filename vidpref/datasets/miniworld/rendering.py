@@ -26,6 +26,12 @@ FURNITURE = {
     "high table": ((0, 9, 8, 10), (1, 10, 2, 14)),
     "box": ((3, 9, 4, 14), (12, 9, 13, 14), (4, 13, 12, 14)),
     "wall": ((WALL_LEFT, 5, 16, FLOOR),),
+    # Tiles and banners, wider than the picture: spaced so that no two shifts look the same.
+    "hall": (
+        *((left, 14, right, 16) for left, right in ((-6.5, -3), (-1, 2.5), (5, 7), (10, 14))),
+        *((left, 14, right, 16) for left, right in ((16.5, 19), (21, 24.5))),
+        *((left, 1, right, 5) for left, right in ((-4, -1.5), (3, 6), (11, 13), (18, 21.5))),
+    ),
 }
 _FINE = 2 * SIZE
 _CHUNK = 64  # clips composed at once: the working set stays in the cache
@@ -38,11 +44,39 @@ def backdrop(furniture: str, material: str, grid: int = SIZE) -> Float[Array, "h
     picture[:] = BACKGROUND
     picture[int(2 * FLOOR) :] = PLAIN_FLOOR
     for left, top, right, bottom in FURNITURE[furniture]:
-        area = slice(int(2 * top), int(2 * bottom)), slice(int(2 * left), int(2 * right))
+        area = (
+            slice(int(2 * top), int(2 * bottom)),
+            slice(int(2 * max(left, 0)), int(2 * max(right, 0))),
+        )
         picture[area] = MATERIALS[material]
     picture = _mean_pool(picture[None], _FINE // grid)[0]
     picture.flags.writeable = False
     return picture
+
+
+def furniture_cover(
+    furniture: str, shift: Float[Array, " n"], grid: int = SIZE
+) -> Float[Array, "n grid grid"]:
+    """How much of every pixel the furniture covers once the picture has moved to the right."""
+    shift = np.asarray(shift, np.float32)[:, None]
+    columns = np.arange(grid, dtype=np.float32)
+    covered = np.zeros((len(shift), grid, grid), np.float32)
+    scale = grid / SIZE
+    for left, top, right, bottom in FURNITURE[furniture]:
+        span = np.clip(scale * (right + shift) - columns, 0, 1)
+        span -= np.clip(scale * (left + shift) - columns, 0, 1)
+        covered[:, int(scale * top) : int(scale * bottom)] += span[:, None]
+    return covered
+
+
+def panorama(
+    furniture: str, materials: Sequence[str], shift: Float[Array, "n t"], grid: int = SIZE
+) -> Float[Array, "n t grid grid 3"]:
+    """Empty stages while the camera pans, of 255; without a shift they are the `backdrop`."""
+    empty = backdrop("none", "", grid)
+    cover = furniture_cover(furniture, shift.ravel(), grid).reshape(*shift.shape, grid, grid, 1)
+    material = np.float32([MATERIALS[m] for m in materials])[:, None, None, None]
+    return empty + cover * (material - empty)
 
 
 @functools.cache
@@ -142,6 +176,9 @@ def render_batch(scenes: Sequence[Scene], *, scale: int = 1) -> UInt8[Array, "b 
         chunk = scenes[start : start + _CHUNK]
         canvas = np.stack([backdrop(s.furniture, s.material, _FINE) for s in chunk])
         canvas = np.repeat(canvas[:, None], FRAMES, 1)
+        for picture, one in zip(canvas, chunk, strict=True):
+            if one.pan is not None:
+                picture[:] = panorama(one.furniture, [one.material], one.pan[None], _FINE)[0]
         for layer in range(max(len(s.sprites) for s in chunk)):
             at = [i for i, s in enumerate(chunk) if len(s.sprites) > layer]
             _draw(canvas, at, [chunk[i].sprites[layer] for i in at])

@@ -22,6 +22,8 @@ CATEGORIES = {
     "DM": "directional movement",
     "FD": "falling down",
 }
+# A sixth category of prompts, only in worlds with a moving camera.
+CAMERA_CATEGORY = "CM"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +55,18 @@ SENTENCES = {
     "drop_on_table": Sentence("FD", "drop the {a} on the {m} table"),
     "drop_in_box": Sentence("FD", "drop the {a} in the {m} box"),
     "push_off_table": Sentence("FD", "push the {a} off the {m} table"),
+    "pan_left": Sentence(CAMERA_CATEGORY, "pan left past the {a} on the {m} floor"),
+    "pan_right": Sentence(CAMERA_CATEGORY, "pan right past the {a} on the {m} floor"),
 }
 
+# Of the prompts in AIF's categories.
 WORDS = tuple(
     sorted(
         {*COLOURS, *SHAPES, *MATERIALS}
         | {
             word
             for sentence in SENTENCES.values()
+            if sentence.category in CATEGORIES
             for word in sentence.text.split()
             if not word.startswith("{")
         }

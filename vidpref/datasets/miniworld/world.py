@@ -7,8 +7,15 @@ import zlib
 
 import numpy as np
 
-from vidpref.datasets.miniworld.actions import ACTIONS, FRAMES, JITTER, tracks
-from vidpref.datasets.miniworld.vocabulary import COLOURS, MATERIALS, SENTENCES, SHAPES, Meaning
+from vidpref.datasets.miniworld.actions import ACTIONS, FRAMES, JITTER, pan, tracks
+from vidpref.datasets.miniworld.vocabulary import (
+    CATEGORIES,
+    COLOURS,
+    MATERIALS,
+    SENTENCES,
+    SHAPES,
+    Meaning,
+)
 from vidpref.typing import Array, Float, Int
 
 SPLITS = ("train", "validation", "test")
@@ -73,6 +80,7 @@ class Scene:
         sprites: drawn in this order.
         blur: [t] width of a box filter in pixels, 0 for none.
         noise: [t] standard deviation of pixel noise in [0, 1], drawn from `noise_seed`.
+        pan: [t] pixels that the furniture has moved to the right; sprites stand where they are.
     """
 
     furniture: str
@@ -81,6 +89,7 @@ class Scene:
     blur: Float[Array, " t"] | None = None
     noise: Float[Array, " t"] | None = None
     noise_seed: int = 0
+    pan: Float[Array, " t"] | None = None
 
 
 def _order(key: str, n: int) -> list[int]:
@@ -127,19 +136,26 @@ def _all_prompts() -> tuple[WorldPrompt, ...]:
     return tuple(found)
 
 
-PROMPTS = _all_prompts()
+_ALL = _all_prompts()
+PROMPTS = tuple(prompt for prompt in _ALL if prompt.category in CATEGORIES)
+CAMERA_PROMPTS = tuple(prompt for prompt in _ALL if prompt.category not in CATEGORIES)
 
 
 @functools.cache
-def prompts(split: str) -> tuple[WorldPrompt, ...]:
+def prompts(split: str, *, camera: bool = False) -> tuple[WorldPrompt, ...]:
     """The prompts of "train", "validation" or "test", in a fixed order.
+
+    Args:
+        split: of `SPLITS`.
+        camera: whether prompts for the camera follow those of AIF's categories.
 
     Raises:
         ValueError: no such split.
     """
     if split not in SPLITS:
         raise ValueError(f"no split {split!r} of the mini world; there are {', '.join(SPLITS)}")
-    return tuple(prompt for prompt in PROMPTS if prompt.split == split)
+    world = (*PROMPTS, *CAMERA_PROMPTS) if camera else PROMPTS
+    return tuple(prompt for prompt in world if prompt.split == split)
 
 
 def scene_rng(prompt: WorldPrompt, seed: int) -> np.random.Generator:
@@ -151,7 +167,7 @@ def scene(prompt: WorldPrompt, seed: int, *, progress: Float[Array, " t"] | None
     """The scene of a prompt: what it says, done right.
 
     Args:
-        prompt: of `PROMPTS`, or with a meaning of one's own.
+        prompt: of `PROMPTS` or `CAMERA_PROMPTS`, or with a meaning of one's own.
         seed: non-negative; prompt and seed decide every jitter.
         progress: [t] how far the action is in every frame; the action's own timing if None.
     """
@@ -171,4 +187,5 @@ def scene(prompt: WorldPrompt, seed: int, *, progress: Float[Array, " t"] | None
                 behind_wall=action.behind_wall,
             )
         )
-    return Scene(action.furniture, prompt.material, tuple(sprites))
+    moved = pan(prompt.action, jitter, progress)
+    return Scene(action.furniture, prompt.material, tuple(sprites), pan=moved)

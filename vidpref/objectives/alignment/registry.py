@@ -1,124 +1,17 @@
-"""Alignment objectives: pure functions of the denoising errors of k clips of each prompt.
-
-The errors are those of `vidpref.diffusion.denoising`; clip 0 of a row is the winner. A loss is the
-mean over the rows of the global batch, weighted by `Labels.weight` where it is given.
-"""
+"""The objectives by name, and the check of their hyper-parameters."""
 
 import dataclasses
 import difflib
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
-import flax.struct
-import jax
-import jax.numpy as jnp
-
-from vidpref.typing import Array, Float
-
-_SATURATED = 4.0  # |logit| beyond which the sigmoid passes less than 2 % of its gradient
-
-
-@flax.struct.dataclass
-class Errors:
-    """Denoising errors of the clips of b prompts.
-
-    Attributes:
-        policy: of the network in training.
-        reference: of the frozen reference, or None where the objective needs none.
-        tau: diffusion time that the clips of a prompt share.
-    """
-
-    policy: Float[Array, "b k"]
-    reference: Float[Array, "b k"] | None
-    tau: Float[Array, " b"]
-
-
-@flax.struct.dataclass
-class Labels:
-    """What is known of the clips.
-
-    Attributes:
-        reward: of each clip.
-        weight: of each row in the mean; 0 takes a padding row out of it. None: all alike.
-    """
-
-    reward: Float[Array, "b k"]
-    weight: Float[Array, " b"] | None = None
-
-
-Metrics = dict[str, Array]
-
-
-def sft(errors: Errors, labels: Labels) -> tuple[Float[Array, ""], Metrics]:
-    """Supervised fine-tuning, and pre-training: the error of the first clip."""
-    loss = _mean(errors.policy[:, 0], labels)
-    return loss, {"error": loss}
-
-
-def rwr(
-    errors: Errors, labels: Labels, *, eta: float, gamma: float
-) -> tuple[Float[Array, ""], Metrics]:
-    """Reward-weighted regression, the forward-EM projection (AIF eq. 6): `(eta r + gamma) e`.
-
-    The linear transform of the reward stands where the projection has exp(r / beta) (AIF section
-    3.2). A clip of negative weight is pushed away without bound: choose gamma against it and watch
-    `negative_weights`.
-
-    Args:
-        errors: of k >= 1 clips a row, all of which count.
-        labels: the clips' rewards.
-        eta: scale of the reward.
-        gamma: added to it.
-    """
-    weight = eta * labels.reward + gamma
-    loss = _mean((weight * errors.policy).mean(axis=1), labels)
-    return loss, {
-        "error": _mean(errors.policy.mean(axis=1), labels),
-        "weight": _mean(weight.mean(axis=1), labels),
-        "negative_weights": _mean((weight < 0).mean(axis=1), labels),
-    }
-
-
-def dpo(
-    errors: Errors, labels: Labels, *, beta: float, nll_weight: float = 0.0
-) -> tuple[Float[Array, ""], Metrics]:
-    """Diffusion-DPO, the reverse-BT projection: `-log sigmoid(-beta/2 (d_w - d_l))`.
-
-    d is a clip's policy error less its reference error. The 1/2 is that of Diffusion-DPO's public
-    code; AIF's eq. 7 prints none, so its beta there is half of ours.
-
-    Args:
-        errors: of winner and loser, with those of the reference.
-        labels: only the row weights count.
-        beta: strength of the pull towards the reference; its scale goes with the reduction of the
-            errors (mean or sum).
-        nll_weight: adds this much of the winner's error ("DPO + NLL"), against the drift in which
-            both errors grow.
-
-    Returns:
-        The loss and its metrics: `saturation`, mean `beta |d_w - d_l|` (a run far above 8 has a
-        dead sigmoid, one near 0 has not moved); `saturated_fraction`, pairs whose
-        `beta/2 |d_w - d_l|` exceeds 4; `pair_accuracy`, pairs where the policy moved towards the
-        winner, ties counted as half; `margin`, mean `d_l - d_w`; and the four mean errors.
-    """
-    moved = errors.policy - errors.reference
-    margin = moved[:, 1] - moved[:, 0]
-    logit = 0.5 * beta * margin
-    winner = _mean(errors.policy[:, 0], labels)
-    loss = _mean(jax.nn.softplus(-logit), labels) + nll_weight * winner
-    return loss, {
-        "error": _mean(errors.policy.mean(axis=1), labels),
-        "error_winner": winner,
-        "error_loser": _mean(errors.policy[:, 1], labels),
-        "reference_error_winner": _mean(errors.reference[:, 0], labels),
-        "reference_error_loser": _mean(errors.reference[:, 1], labels),
-        "margin": _mean(margin, labels),
-        "pair_accuracy": _mean(0.5 + 0.5 * jnp.sign(margin), labels),
-        "saturation": _mean(beta * jnp.abs(margin), labels),
-        "saturated_fraction": _mean((jnp.abs(logit) > _SATURATED).astype(jnp.float32), labels),
-    }
+from vidpref.objectives.alignment.dpo import dpo, mcdpo
+from vidpref.objectives.alignment.errors import Metrics
+from vidpref.objectives.alignment.kto import REFERENCE_POINTS, kto, kto_statistics
+from vidpref.objectives.alignment.likelihood import flow_rwr, rwr, sft
+from vidpref.typing import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,25 +19,76 @@ class ObjectiveSpec:
     """An objective as the rest of the house sees it.
 
     Attributes:
-        fn: `(errors, labels, **hyper) -> (loss, metrics)`.
+        fn: `(errors, labels, **hyper) -> (loss, metrics)`; with `statistics` it also takes those.
         needs_reference: whether `Errors.reference` must be there.
-        k: clips of a row.
-        ranges: for each hyper-parameter "> 0" or ">= 0".
+        k: clips of a row: exactly so many, or at least where `more` is set.
+        ranges: for each hyper-parameter "> 0", ">= 0" or the words it may be.
+        more: whether a row may have more clips than k.
+        needs_motion: whether `Labels.motion` must be there.
+        statistics: `(errors, labels, **hyper) -> sums` that the loss needs of the global batch.
     """
 
     fn: Callable[..., tuple[Array, Metrics]]
     needs_reference: bool
     k: int
-    ranges: Mapping[str, str]
+    ranges: Mapping[str, str | tuple[str, ...]]
+    more: bool = False
+    needs_motion: bool = False
+    statistics: Callable[..., dict[str, Array]] | None = None
 
+    def check_k(self, k: int, name: str) -> None:
+        """Raises ValueError unless rows of `k` clips fit; `name` is the objective's."""
+        if k != self.k and not (self.more and k > self.k):
+            wanted = f"{self.k} or more" if self.more else str(self.k)
+            raise ValueError(f"{name} takes {wanted} clips a row, the rows have {k}")
+
+
+_ADDED = {"nll_weight": ">= 0", "real_weight": ">= 0"}
 
 OBJECTIVES = {
     "sft": ObjectiveSpec(sft, needs_reference=False, k=1, ranges={}),
     "rwr": ObjectiveSpec(rwr, needs_reference=False, k=1, ranges={"eta": "> 0", "gamma": ">= 0"}),
+    "flow_rwr": ObjectiveSpec(flow_rwr, needs_reference=False, k=1, ranges={"beta": "> 0"}),
     "dpo": ObjectiveSpec(
-        dpo, needs_reference=True, k=2, ranges={"beta": "> 0", "nll_weight": ">= 0"}
+        dpo,
+        needs_reference=True,
+        k=2,
+        more=True,
+        ranges={
+            "beta": "> 0",
+            **_ADDED,
+            "time_power": ">= 0",
+            "gap_power": ">= 0",
+            "gap_reference": "> 0",
+        },
+    ),
+    "mcdpo": ObjectiveSpec(
+        mcdpo,
+        needs_reference=True,
+        k=2,
+        needs_motion=True,
+        ranges={"beta": "> 0", **_ADDED, "object_motion": ">= 0", "camera_motion": ">= 0"},
+    ),
+    "kto": ObjectiveSpec(
+        kto,
+        needs_reference=True,
+        k=1,
+        statistics=kto_statistics,
+        ranges={
+            "beta": "> 0",
+            "desirable_weight": "> 0",
+            "undesirable_weight": "> 0",
+            "threshold": ">= 0",
+            "reference_point": REFERENCE_POINTS,
+            "real_weight": ">= 0",
+        },
     ),
 }
+
+
+def needs_real_clips(hyper: Mapping[str, object]) -> bool:
+    """Whether an objective with these hyper-parameters looks at real clips beside its rows."""
+    return bool(hyper.get("real_weight"))
 
 
 def check_hyper(name: str, hyper: Mapping[str, object]) -> None:
@@ -152,7 +96,7 @@ def check_hyper(name: str, hyper: Mapping[str, object]) -> None:
 
     Raises:
         ValueError: an unknown objective or field (with the nearest right one), a field that is
-            missing, not a finite number, or out of its range.
+            missing, of another kind (a finite number, or one of some words), or out of its range.
     """
     if name not in OBJECTIVES:
         raise ValueError(f"objective {name!r} is unknown. {_nearest(name, OBJECTIVES)}")
@@ -160,26 +104,27 @@ def check_hyper(name: str, hyper: Mapping[str, object]) -> None:
     for field, value in hyper.items():
         if field not in spec.ranges:
             raise ValueError(f"{name} has no field {field!r}. {_nearest(field, spec.ranges)}")
-        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not number or not math.isfinite(value):
-            raise ValueError(f"{name}: {field}={value!r} must be a finite number")
-        if value < 0 or (value == 0 and spec.ranges[field] == "> 0"):
-            raise ValueError(f"{name}: {field}={value!r} must be {spec.ranges[field]}")
+        _check_value(f"{name}: {field}={value!r}", value, spec.ranges[field])
     parameters = inspect.signature(spec.fn).parameters
-    for field in spec.ranges:
+    for field, allowed in spec.ranges.items():
         if field not in hyper and parameters[field].default is inspect.Parameter.empty:
-            raise ValueError(f"{name}: {field} is missing; it must be {spec.ranges[field]}")
+            raise ValueError(f"{name}: {field} is missing; it must be {allowed}")
 
 
-def _nearest(word: str, known: Mapping) -> str:
+def _check_value(what: str, value: object, allowed: str | tuple[str, ...]) -> None:
+    if isinstance(allowed, tuple):
+        if value not in allowed:
+            raise ValueError(f"{what} must be one of {', '.join(allowed)}")
+        return
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):
+        raise ValueError(f"{what} must be a finite number")
+    if value < 0 or (value == 0 and allowed == "> 0"):
+        raise ValueError(f"{what} must be {allowed}")
+
+
+def _nearest(word: str, known: Collection[str]) -> str:
     if not known:
         return "It takes no hyper-parameters."
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.0)[0]
     return f"Did you mean {near!r}? Known: {', '.join(known)}."
-
-
-def _mean(rows: Float[Array, " b"], labels: Labels) -> Float[Array, ""]:
-    if labels.weight is None:
-        return rows.mean()
-    total = labels.weight.sum()
-    return (labels.weight * rows).sum() / jnp.where(total > 0, total, 1.0)

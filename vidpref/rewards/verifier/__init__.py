@@ -1,5 +1,5 @@
-"""The judge of the mini world: pixels and prompt in, 0 or 1 out."""
+"""The judge of the mini world: pixels and prompt in, scores of [0, 1] out."""
 
-from vidpref.rewards.verifier.judge import RULES, Verifier
+from vidpref.rewards.verifier.judge import DIMENSIONS, RULES, Verifier
 
-__all__ = ["RULES", "Verifier"]
+__all__ = ["DIMENSIONS", "RULES", "Verifier"]

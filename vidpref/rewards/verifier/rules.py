@@ -2,15 +2,10 @@
 and softness of generated clips, see tests/rewards/test_verifier.py for what they let through."""
 
 import dataclasses
-import functools
 
 import numpy as np
 
-from vidpref.datasets.miniworld.actions import ACTIONS, FRAMES, JITTER, SIZE, tracks
-from vidpref.datasets.miniworld.rendering import coverage, wall_mask
-from vidpref.datasets.miniworld.vocabulary import SHAPES
-from vidpref.rewards.verifier.tracking import CENTROID, EXTENTS, Tracked, track
-from vidpref.rewards.verifier.unmixing import box_mean
+from vidpref.rewards.verifier.fitting import Fit
 from vidpref.typing import Array, Float, Int
 
 # In the order in which they are tried and named; the first is the verdict of a good clip.
@@ -48,24 +43,9 @@ LIMITS = {
 }
 
 
-@functools.cache
-def nominal(action: str, shapes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """States [o, t, 3] and masses [o, t] that the tracker reads off the clip without jitter."""
-    behind = ACTIONS[action].behind_wall
-    share = np.zeros((len(shapes), FRAMES, SIZE, SIZE), np.float32)
-    for piece in tracks(action, tuple(SHAPES[i] for i in shapes), np.zeros(JITTER)):
-        kind = np.full(FRAMES, shapes[piece.owner])
-        cover = coverage(piece.box, kind, np.full(FRAMES, piece.side))
-        share[piece.owner] += cover * (1 - wall_mask()) if behind else cover
-    tracked = track(action, share[None], np.array([shapes]))
-    return tracked.state[0], tracked.mass[0]
-
-
-def _nominals(action: str, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    kinds, which = np.unique(shape, axis=0, return_inverse=True)
-    found = [nominal(action, tuple(int(i) for i in kind)) for kind in kinds]
-    which = which.ravel()
-    return np.stack([s for s, _ in found])[which], np.stack([m for _, m in found])[which]
+def pixels_limit(contrast: Float[Array, " n"]) -> Float[Array, " n"]:
+    """What may be left unexplained; less where the object hardly stands out."""
+    return np.minimum(LIMITS["pixels"], LIMITS["pixels of contrast"] * contrast)
 
 
 def _neighbours(x: np.ndarray, axis: int) -> np.ndarray:
@@ -93,65 +73,25 @@ def _path_limit(wanted: np.ndarray) -> np.ndarray:
     return np.where(travel < 0.5, 0.9, np.clip(0.25 * travel, 0.4, 1.5))
 
 
-def _shape_error(share: np.ndarray, tracked: Tracked, shape: np.ndarray, behind: bool):
-    """Squared error of the shape asked for over that of the best other one, a frame: [n, o, t]."""
-    n, objects, frames = tracked.mass.shape
-    ratio = tracked.box[..., 2:] / EXTENTS[tracked.shape][:, :, None]
-    foot = tracked.box[..., 1] - CENTROID[tracked.shape][:, :, None] * tracked.box[..., 3]
-    errors = []
-    for step in range(len(SHAPES)):
-        other = (tracked.shape + step) % len(SHAPES)
-        box = tracked.box.copy()
-        box[..., 2:] = EXTENTS[other][:, :, None] * ratio
-        box[..., 1] = foot + CENTROID[other][:, :, None] * box[..., 3]
-        kind = np.broadcast_to(other[:, :, None], box.shape[:-1])
-        side = np.broadcast_to(tracked.side[None, :, None], box.shape[:-1])
-        cover = coverage(box.reshape(-1, 4), kind.ravel(), side.ravel(), rows=2)
-        cover = cover.reshape(n, -1, frames, SIZE, SIZE)
-        if cover.shape[1] != objects:
-            cover = cover.sum(1, keepdims=True)
-        if behind:
-            cover = cover * (1 - wall_mask())
-        errors.append(((share - cover) ** 2).sum((-1, -2)))
-    own, *others = errors
-    return np.where(tracked.mass > 0.6, own / (np.minimum(*others) + 1e-3), 0)
-
-
-def weigh(
-    action: str,
-    shape: Int[Array, "n o"],
-    share: Float[Array, "n o t h w"],
-    tracked: Tracked,
-    residual: Float[Array, "n t h w c"],
-    contrast: Float[Array, " n"],
-) -> Evidence:
-    """The evidence against n clips of one action.
-
-    Args:
-        contrast: distance in colour between the background and the object most like it.
-        residual: clip minus what the fitted pieces explain, of [0, 1].
-    """
-    wanted, mass = _nominals(action, shape)
+def weigh(found: Fit) -> Evidence:
+    """The evidence against the clips of a fit."""
+    tracked, wanted, mass = found.tracked, found.wanted, found.wanted_mass
     around = _neighbours(mass, axis=2)
     sight = np.maximum(around.min(0) - tracked.mass, tracked.mass - around.max(0))
     seen = tracked.mass[:, :, 0] > 0.3
     start = np.linalg.norm(tracked.state[:, :, 0] - wanted[:, :, 0], axis=-1)
     start = np.where(seen, start, np.inf).max(1)
     path = _path_error(tracked.state, wanted).max(2) / _path_limit(wanted)
-    ratio = _shape_error(share, tracked, shape, ACTIONS[action].behind_wall)
     # One doubtful frame is forgiven, one that is plainly another shape is not.
-    ratio = np.sort(ratio, axis=2)
+    ratio = np.sort(found.misfit.shape, axis=2)
     ratio = np.maximum(ratio[:, :, -2], ratio[:, :, -1] / LIMITS["shape once"]).max(1)
-    smooth = box_mean(np.moveaxis(residual, -1, 2))
-    pixels = np.sqrt((smooth**2).sum(2).max((1, 2, 3)))
-    noise = np.sqrt((residual**2).mean((1, 2, 3, 4)))
     return Evidence(
         start=start / LIMITS["start"],
         sight=sight.max((1, 2)) / LIMITS["sight"],
         path=path.max(1),
         shape=ratio / LIMITS["shape"],
-        pixels=pixels / np.minimum(LIMITS["pixels"], LIMITS["pixels of contrast"] * contrast),
-        noise=noise / LIMITS["noise"],
+        pixels=found.misfit.pixels.max(1) / pixels_limit(found.contrast),
+        noise=np.sqrt((found.misfit.noise**2).mean(1)) / LIMITS["noise"],
     )
 
 

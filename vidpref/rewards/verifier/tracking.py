@@ -15,6 +15,7 @@ from vidpref.datasets.miniworld.actions import (
     DEFORMATIONS,
     EXTENT,
     FLOOR,
+    PANS,
     SIZE,
     TABLE_TOP,
     WALL_LEFT,
@@ -26,6 +27,8 @@ from vidpref.typing import Array, Float, Int
 EXTENTS = np.array([EXTENT[shape] for shape in SHAPES], np.float32)
 # Height of the centroid above the bottom, of the whole height: a triangle has it at a third.
 CENTROID = np.array([0.5, 0.5, 1 / 3], np.float32)
+# Width and height over the standard deviation of the area along x and y.
+_SPREAD = np.sqrt(np.array([(16, 16), (12, 12), (24, 18)], np.float32))
 _CENTRES = np.arange(SIZE, dtype=np.float32) + 0.5
 _STEPS = 256  # of the tables that are inverted by interpolation
 _GONE = 0.08  # an object of less than this share of its area is out of sight
@@ -38,7 +41,8 @@ class Tracked:
     Attributes:
         box: of p pieces; a torn object has two.
         shape, side: of every piece.
-        state: centre x, centre y and gap or height of the first object, then of the second.
+        state: centre x, centre y and gap, height or shift of the picture, of the first object,
+            then of the second.
         mass: area of each object in sight, of its whole area.
     """
 
@@ -68,6 +72,21 @@ def moments(share: Float[Array, "*n h w"]) -> tuple[Array, Array, Array]:
     x = np.where(empty, SIZE / 2, columns @ _CENTRES / safe)
     y = np.where(empty, SIZE / 2, rows @ _CENTRES / safe)
     return mass, np.clip(x, 0, SIZE), np.clip(y, 0, SIZE)
+
+
+def free_boxes(share: Float[Array, "n o t h w"], shape: Int[Array, "n o"]) -> Array:
+    """Boxes [n, o, t, 4] of the shapes that have the place and spread of the shares."""
+    mass, x, y = moments(share)
+    size = []
+    for axis, centre, ratio in ((-2, x, _SPREAD[:, 0]), (-1, y, _SPREAD[:, 1])):
+        distance = (_CENTRES - centre[..., None]) ** 2
+        variance = (share.sum(axis) * distance).sum(-1) / np.maximum(mass, 0.1)
+        # The pixels themselves are spread by 1 / 12.
+        size.append(ratio[shape][:, :, None] * np.sqrt(np.maximum(variance - 1 / 12, 0)))
+    whole = np.moveaxis(EXTENTS[shape], -1, 0)[..., None]
+    width, height = np.clip(size, 0.5 * whole, 2.5 * whole)
+    bottom = y + CENTROID[shape][:, :, None] * height
+    return np.stack([x, bottom, width, height], -1).astype(np.float32)
 
 
 def _partial_sight(x, y, mass, area, upwards: bool) -> np.ndarray:
@@ -123,13 +142,19 @@ def _leaving(x, y, mass, shape, upwards: bool):
     return np.where(gone, WALL_LEFT + 3.5, position), np.full_like(x, FLOOR)
 
 
-def track(action: str, share: Float[Array, "n o t h w"], shape: Int[Array, "n o"]) -> Tracked:
+def track(
+    action: str,
+    share: Float[Array, "n o t h w"],
+    shape: Int[Array, "n o"],
+    shift: Float[Array, "n t"],
+) -> Tracked:
     """The pieces of the objects of one action.
 
     Args:
         action: a key of `ACTIONS`.
         share: of every pixel, by object.
         shape: what each object is said to be, index into `SHAPES`.
+        shift: pixels that the picture has moved to the right; part of the state of a pan.
     """
     mass, x, y = moments(share)
     width, height = np.broadcast_to(EXTENTS[shape][:, :, None], (*x.shape, 2)).transpose(3, 0, 1, 2)
@@ -151,6 +176,8 @@ def track(action: str, share: Float[Array, "n o t h w"], shape: Int[Array, "n o"
         progress = (third / height - 1) / (high - 1)
         width = width * (1 + (wide - 1) * np.clip(progress, -0.2, 1.2))
         height, bottom = third, np.full_like(y, FLOOR)
+    elif action in PANS:
+        third = third + shift[:, None]
     box = np.stack([x, bottom, width, height], -1)
     if action == "tear":
         distance = np.abs(_CENTRES - x[..., None])

@@ -29,19 +29,23 @@ def box_mean(x: Float[Array, "*n h w"]) -> Float[Array, "*n h w"]:
     return total
 
 
+def outline(cover: Float[Array, "*n h w"]) -> Bool[Array, "*n h w"]:
+    """Pixels within one of an edge of what covers the picture."""
+    near, far = box_mean(cover), box_mean(1 - cover)
+    return (near > 0.05) & (far > 0.05)
+
+
 @functools.cache
 def furniture_edges(furniture: str) -> Bool[Array, "h w"]:
-    """Pixels within one of an outline of the furniture."""
+    """The outline of furniture that is where it belongs."""
     white = backdrop(furniture, "white" if furniture != "none" else "")
-    inside = (white != backdrop("none", "")).any(-1).astype(np.float32)
-    near, far = box_mean(inside), box_mean(1 - inside)
-    return (near > 0.05) & (far > 0.05)
+    return outline((white != backdrop("none", "")).any(-1).astype(np.float32))
 
 
 def ignore_soft_furniture(
     difference: Float[Array, "n t h w c"],
     directions: Float[Array, "n o h w c"],
-    furniture: str,
+    edges: Bool[Array, "m h w"],
     materials: list[str],
 ) -> tuple[Float[Array, "n t h w c"], Float[Array, "n o h w c"]]:
     """Takes the furniture's own colour out of the pixels along its outline.
@@ -52,17 +56,15 @@ def ignore_soft_furniture(
     Args:
         difference: clip minus empty stage, of [0, 1].
         directions: object colour minus empty stage.
-        furniture: a key of `FURNITURE`, the same for all clips.
+        edges: the outline, of each clip or (m = 1) of all.
         materials: of the furniture, one a clip.
     """
-    if furniture == "none":
-        return difference, directions
     axis = np.float32([np.subtract(MATERIALS[m], BACKGROUND) for m in materials])
     axis /= np.linalg.norm(axis, axis=-1, keepdims=True)
     along = np.einsum("nohwc,nc->nohw", directions, axis)
     # Brown and yellow lie almost in one direction: there nothing of the object would be left.
     distinct = (along**2 < _ALIKE * (directions**2).sum(-1)).all(1)
-    where = (distinct & furniture_edges(furniture)).astype(np.float32)
+    where = (distinct & edges).astype(np.float32)
     directions = directions - (along * where[:, None])[..., None] * axis[:, None, None, None]
     along = np.einsum("nthwc,nc->nthw", difference, axis)
     difference = difference - (along * where[:, None])[..., None] * axis[:, None, None, None]

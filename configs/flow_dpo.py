@@ -1,0 +1,27 @@
+"""Flow-DPO on pairs of generated clips (VideoAlign eq. 6).
+
+--config.align.time_power=2 is the paper's beta (1 - tau)^2, 0 its constant beta.
+
+Command:  python launch/tpu_run.py --config=flow_dpo:mini --workdir=runs/flow_dpo
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3.
+"""
+
+from configs.shared import flow
+
+PAPER = flow.PAPER
+SCALES = ("mini", "paper")
+
+
+def get_config(scale: str = "paper"):
+    c = flow.base(scale)
+    c.align.method, c.align.policy = "dpo", "flow_dpo"
+    c.align.beta = 500.0
+    c.align.time_power = 0.0
+    c.align.nll_weight = 0.0
+    c.align.gap_power, c.align.gap_reference = 0.0, 1.0  # VideoDPO's re-weighting, off
+    c.align.rows, c.align.pairs = "pairs", "best_worst"
+    c.align.max_pairs_per_prompt = 3
+    if scale == "mini":
+        c.align.train.batch_size = 32
+        c.align.train.optimizer.learning_rate = 3e-4
+    return c

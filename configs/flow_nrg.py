@@ -1,0 +1,33 @@
+"""Flow-NRG: sampling guided by a latent reward model; no generator is trained (VideoAlign 4.4).
+
+Command:  python launch/tpu_run.py --config=flow_nrg:mini --workdir=runs/flow_nrg
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.shared import flow
+
+PAPER = flow.PAPER
+SCALES = ("mini", "paper")
+
+
+def get_config(scale: str = "paper"):
+    c = flow.base(scale)
+    train, validation = c.align.train, c.align.validation
+    c.align = ConfigDict({"method": "nrg", "policy": "flow_nrg"})
+    c.align.train, c.align.validation = train, validation
+    c.align.dimensions = tuple(flow.OVERALL)
+    c.align.weights = ConfigDict(flow.OVERALL)
+    c.align.scale = 100.0
+    c.align.guide_at = "noise"  # or clean: the reward of the predicted clean clip
+    c.align.noise_aware = True  # False trains the reward on clean clips alone
+    c.align.layers = 8
+    c.align.pairs_per_prompt = 64
+    if scale == "mini":
+        c.align.layers = 4
+        c.align.pairs_per_prompt = 28
+        c.align.scale = 1.0
+        c.align.train.steps = 400
+        c.align.train.optimizer.learning_rate = 5e-4
+    return c

@@ -1,0 +1,21 @@
+"""Flow-RWR: velocity errors weighted by exp(r / beta) (VideoAlign eq. 9).
+
+Command:  python launch/tpu_run.py --config=flow_rwr:mini --workdir=runs/flow_rwr
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3.
+"""
+
+from configs.shared import flow
+
+PAPER = flow.PAPER
+SCALES = ("mini", "paper")
+
+
+def get_config(scale: str = "paper"):
+    c = flow.base(scale)
+    c.align.method = "flow_rwr"
+    c.align.beta = 1.0
+    c.align.rows = "all"
+    c.align.normalize_reward = True  # the weights are not, so that r has mean 0 and deviation 1
+    if scale == "mini":
+        c.align.train.optimizer.learning_rate = 5e-3
+    return c

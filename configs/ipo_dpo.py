@@ -1,0 +1,31 @@
+"""IPO with pairs: DPO, the winner's error and that of real clips, in rounds (IPO eq. 9).
+
+Command:  python launch/tpu_run.py --config=ipo_dpo:mini --workdir=runs/ipo_dpo
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3.
+"""
+
+from configs.shared import flow
+
+PAPER = "IPO: Iterative Preference Optimization for Text-to-Video Generation"
+SCALES = ("mini", "paper")
+
+
+def get_config(scale: str = "paper"):
+    c = flow.base(scale)
+    c.paper = PAPER
+    c.rounds = 3
+    c.align.method, c.align.policy = "dpo", "ipo_dpo"
+    c.align.beta = 500.0
+    c.align.nll_weight, c.align.real_weight = 0.2, 0.1
+    c.align.rows, c.align.pairs = "pairs", "best_worst"
+    c.align.max_pairs_per_prompt = 3
+    c.align.real_clips = 0  # all there are
+    c.align.lora.rank = 0
+    c.align.train.optimizer.learning_rate = 2e-5
+    if scale == "paper":
+        c.align.train.batch_size = 128
+    else:
+        c.align.train.batch_size = 32
+        c.align.real_clips = 2000
+        c.align.train.optimizer.learning_rate = 1e-4
+    return c

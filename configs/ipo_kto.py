@@ -1,0 +1,35 @@
+"""IPO with single clips: KTO and the error of real clips, in rounds (IPO eq. 5-7).
+
+Command:  python launch/tpu_run.py --config=ipo_kto:mini --workdir=runs/ipo_kto
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.shared import flow
+
+PAPER = "IPO: Iterative Preference Optimization for Text-to-Video Generation"
+SCALES = ("mini", "paper")
+
+
+def get_config(scale: str = "paper"):
+    c = flow.base(scale)
+    c.paper = PAPER
+    c.rounds = 3
+    c.align.method, c.align.policy = "kto", "ipo_kto"
+    c.align.beta = 500.0
+    c.align.desirable_weight, c.align.undesirable_weight = 1.0, 1.0
+    c.align.threshold = 0.5
+    c.align.reference_point = "mean"  # or per_class, mismatched
+    c.align.real_weight = 0.1
+    c.align.rows = "all"
+    c.align.reward = ConfigDict({"accept": 1.0})
+    c.align.real_clips = 0  # all there are
+    c.align.lora.rank = 0
+    c.align.train.optimizer.learning_rate = 2e-5
+    if scale == "paper":
+        c.align.train.batch_size = 128
+    else:
+        c.align.real_clips = 2000
+        c.align.train.optimizer.learning_rate = 1e-4
+    return c

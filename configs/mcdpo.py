@@ -1,0 +1,30 @@
+"""McDPO: DPO that weighs winner and loser by how much they move (McSc eq. 5-6).
+
+Command:  python launch/tpu_run.py --config=mcdpo:mini --workdir=runs/mcdpo
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3.
+"""
+
+from configs.shared import flow
+
+PAPER = "McSc: Motion-Corrective Preference Alignment with Self-Critic Hierarchical Reasoning"
+SCALES = ("mini", "paper")
+
+
+def get_config(scale: str = "paper"):
+    c = flow.base(scale)
+    c.paper = PAPER
+    c.align.method = "mcdpo"
+    c.align.beta = 2500.0  # with the mean reduction
+    c.align.object_motion, c.align.camera_motion = 1.0, 1.0
+    c.align.nll_weight = 0.0
+    c.align.rows, c.align.pairs = "pairs", "best_worst"
+    c.align.max_pairs_per_prompt = 3
+    c.reward.dimensions = flow.DIMENSIONS
+    c.align.lora.rank = 0  # the paper tunes the whole network
+    if scale == "paper":
+        c.align.train.batch_size = 16
+        c.align.train.optimizer.update({"name": "adamw", "learning_rate": 6e-6})
+    else:
+        c.align.train.batch_size = 32
+        c.align.train.optimizer.learning_rate = 1e-4
+    return c

@@ -1,0 +1,138 @@
+"""Three steps of a small transformer: adapters alone, and the whole network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.core import meta
+from ml_collections import ConfigDict
+
+from vidpref.datasets.clip_rows import ClipRows
+from vidpref.datasets.text import TextCache, WordTable
+from vidpref.diffusion.flow import RectifiedFlow
+from vidpref.models.dit import DiT
+from vidpref.models.lora import merge
+from vidpref.stages.adapters import lora_spec
+from vidpref.stages.generator import Generator
+from vidpref.stages.train import train
+from vidpref.training.checkpoints import load_params
+from vidpref.training.metrics import read_metrics
+from vidpref.training.sharding import abstract_params, make_mesh
+
+CLIP, TEXT = (2, 4, 4, 3), (3, 6)
+LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "zero": "b", "targets": ("self/(qkv|out)/",)}
+
+
+@pytest.fixture(scope="module")
+def generator():
+    sizes = {"patch": (2, 4, 4), "width": 8, "layers": 1, "head_dim": 4, "cond_dim": 4}
+    return Generator(
+        module=DiT(channels=3, text_dim=TEXT[1], **sizes),
+        process=RectifiedFlow(),
+        clip_shape=CLIP,
+        text_shape=TEXT,
+        low_res_shape=None,
+        sampler=(),
+    )
+
+
+@pytest.fixture(scope="module")
+def base(generator):
+    """Random everywhere: the zero layers of a fresh network would hide the adapters."""
+    shapes = meta.unbox(jax.eval_shape(generator.init, jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape, scale=0.3), jnp.float32), shapes
+    )
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    rng = np.random.default_rng(1)
+    texts = TextCache.build(tmp_path_factory.mktemp("text"), WordTable(*TEXT), ["a ball"])
+    records = [
+        {"prompt": "a ball", "video": rng.integers(0, 256, CLIP, dtype=np.uint8)} for _ in range(8)
+    ]
+    return ClipRows(records, np.arange(8).reshape(4, 2), np.tile([1.0, 0.0], (4, 1)), texts)
+
+
+def section(**fields):
+    optimizer = {"name": "adamw", "learning_rate": 1e-2, "warmup_steps": 0, "decay": "constant"}
+    optimizer |= {"clip_norm": 1.0, "weight_decay": 0.0, "b1": 0.9, "b2": 0.999}
+    settings = {"steps": 3, "batch_size": 4, "accumulate": 1, "optimizer": optimizer}
+    settings |= {"ema_decay": 0.0, "log_every": 1, "checkpoint_every": 0, "keep_last": 1}
+    return ConfigDict(
+        {"train": {**settings, "best_metric": "", **fields.pop("train", {})}} | fields
+    )
+
+
+def run(folder, generator, rows, config, base, **options):
+    mesh = make_mesh({}, jax.devices()[:1])
+    train(
+        folder,
+        generator=generator,
+        rows=rows,
+        objective="dpo",
+        hyper={"beta": 10.0},
+        config=config,
+        error_in="velocity",
+        seed=0,
+        mesh=mesh,
+        params=base,
+        **options,
+    )
+    whole = abstract_params(jax.eval_shape(generator.init, jax.random.key(0)), mesh)
+    return load_params(folder / "params", whole), read_metrics(folder)
+
+
+def test_adapters_alone_are_trained_and_merged(tmp_path, generator, rows, base):
+    config = section(lora=LORA)
+    before = jax.tree.map(np.array, base)
+    params, metrics = run(tmp_path, generator, rows, config, base)
+    jax.tree.map(np.testing.assert_array_equal, base, before)
+
+    # B is zero at first, so the policy is its reference, the base with the adapters off
+    assert metrics[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
+    assert metrics[0]["saturation"] < 1e-5
+    assert metrics[0]["update_norm"] > 0
+    assert abs(metrics[2]["loss"] - np.log(2)) > 1e-4
+    assert metrics[2]["reference_error_winner"] > 0
+
+    spec = lora_spec(config)
+    boxed = jax.eval_shape(generator.init, jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: spec.init(key, boxed), jax.random.key(0))
+    mesh = make_mesh({}, jax.devices()[:1])
+    adapters = load_params(tmp_path / "adapters", abstract_params(shapes, mesh))
+    expected = merge(base, adapters, spec)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), params, expected
+    )
+    moved = jax.tree_util.tree_leaves_with_path(
+        jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()), params, before)
+    )
+    names = {jax.tree_util.keystr(p, simple=True, separator="/") for p, changed in moved if changed}
+    assert {name.split("self/")[-1] for name in names} == {"qkv/kernel", "out/kernel"}
+
+
+def test_a_reference_of_its_own(tmp_path, generator, rows, base):
+    """Rounds against the pre-trained policy: the first step is not log 2."""
+    other = jax.tree.map(lambda x: 1.1 * x, base)
+    config = section(lora=LORA, train={"steps": 1})
+    _, metrics = run(tmp_path, generator, rows, config, base, reference=other)
+    assert abs(metrics[0]["loss"] - np.log(2)) > 1e-4
+
+
+def test_a_reference_that_follows_is_one_of_adapters(tmp_path, generator, rows, base):
+    config = section(lora=LORA, train={"reference_decay": 0.5})
+    _, metrics = run(tmp_path, generator, rows, config, base)
+    assert metrics[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
+    assert metrics[2]["saturation"] > 1e-5
+
+
+def test_rank_zero_trains_the_whole_network(tmp_path, generator, rows, base):
+    config = section(lora={**LORA, "rank": 0}, train={"steps": 1})
+    params, metrics = run(tmp_path, generator, rows, config, base)
+    assert metrics[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
+    assert not (tmp_path / "adapters").exists()
+    moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()), params, base)
+    assert np.mean(jax.tree.leaves(moved)) > 0.8

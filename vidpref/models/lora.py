@@ -1,0 +1,243 @@
+"""Low-rank adapters beside frozen dense layers (LoRA, Hu et al. 2021), by method interception.
+
+The networks know nothing of them. Adapters are a variable collection of their own: a dense layer
+whose scope holds "a" and "b" there gets their product added to its output, and the scan over
+blocks slices them as it slices the parameters. Base parameters keep their paths, and a call
+without adapters is the base itself.
+"""
+
+import dataclasses
+import difflib
+import functools
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from vidpref.typing import Array, Key, PyTree
+
+COLLECTION = "lora"
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRA:
+    """Which layers are adapted and how: y + alpha / rank * dropout(x) a b.
+
+    Attributes:
+        rank: columns of a, rows of b.
+        alpha: strength; the product is scaled by alpha / rank.
+        targets: regular expressions searched in the kernels' paths, such as
+            "(self|cross)/(qkv|query|key_value|out)/".
+        dropout: probability that an input feature of the adapter (not of the layer) is zeroed.
+        zero: the factor that starts at zero, "a" or "b".
+
+    Raises:
+        ValueError: a value that cannot work.
+    """
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+    dropout: float = 0.0
+    zero: str = "b"
+
+    def __post_init__(self):
+        rules = {
+            "rank": (self.rank >= 1, "1 or more"),
+            "alpha": (0 < self.alpha < float("inf"), "a positive number"),
+            "targets": (bool(self.targets), "one regular expression or more"),
+            "dropout": (0 <= self.dropout < 1, "in [0, 1)"),
+            "zero": (self.zero in ("a", "b"), "'a' or 'b'"),
+        }
+        for field, (good, wanted) in rules.items():
+            if not good:
+                raise ValueError(f"lora.{field}={getattr(self, field)!r}: must be {wanted}")
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank."""
+        return self.alpha / self.rank
+
+    def init(self, key: Key[Array, ""], base: PyTree) -> PyTree:
+        """Returns boxed adapters: {.., "a": [.., in, rank], "b": [.., rank, out]} a layer.
+
+        The factor that does not start at zero is uniform in +-1/sqrt(fan in), as in PEFT. The
+        product is zero, so training starts at the base.
+
+        Args:
+            key: of the random factor.
+            base: parameters with their logical names; abstract ones (`jax.eval_shape`) will do.
+
+        Raises:
+            ValueError: a target that matches no dense layer, or a rank above a layer's width.
+        """
+        kernels = self._kernels(base)
+        flat = {}
+        for (path, kernel), own in zip(
+            kernels.items(), jax.random.split(key, len(kernels)), strict=True
+        ):
+            names, shape = _names(kernel), nn.unbox(kernel).shape
+            first, last = _dimensions(names)
+            fan_in, fan_out = math.prod(shape[first:last]), math.prod(shape[last:])
+            if self.rank > min(fan_in, fan_out):
+                raise ValueError(
+                    f"lora.rank={self.rank} is more than {'/'.join(path)} "
+                    f"[{fan_in}, {fan_out}] can use"
+                )
+            a, b = (*shape[:last], self.rank), (*shape[:first], self.rank, *shape[last:])
+            if self.zero == "b":
+                values = _uniform(own, a, fan_in), jnp.zeros(b)
+            else:
+                values = jnp.zeros(a), _uniform(own, b, self.rank)
+            axes = (*names[:last], None), (*names[:first], None, *names[last:])
+            for factor, value, axis_names in zip("ab", values, axes, strict=True):
+                flat[*path[:-1], factor] = nn.LogicallyPartitioned(value, axis_names)
+        return unflatten_dict(flat)
+
+    def _kernels(self, base: PyTree) -> dict[tuple[str, ...], Any]:
+        """The kernels of dense layers that a target matches."""
+        kernels = {
+            "/".join(path): path
+            for path, leaf in flatten_dict(base).items()
+            if path[-1] == "kernel" and _dimensions(_names(leaf)) is not None
+        }
+        chosen = set()
+        for target in self.targets:
+            found = {name for name in kernels if re.search(target, name)}
+            if not found:
+                near = difflib.get_close_matches(target, kernels, n=3, cutoff=0.3)
+                raise ValueError(
+                    f"lora.targets: {target!r} matches no dense layer; "
+                    + (f"did you mean {' or '.join(near)}?" if near else f"known: {[*kernels]}")
+                )
+            chosen |= found
+        flat = flatten_dict(base)
+        return {kernels[name]: flat[kernels[name]] for name in sorted(chosen)}
+
+
+def with_lora(apply: Callable, spec: LoRA) -> Callable:
+    """Returns `adapted(variables, adapters, *args, dropout_rng=None)`, else like `apply`.
+
+    `adapters=None` is `apply` itself, and so the reference policy needs no second base. Dropout
+    needs `dropout_rng`; without it there is none, as in evaluation.
+
+    Args:
+        apply: `module.apply`, or a function that calls it with the variables it is given and
+            hands on `rngs`.
+        spec: of the adapters.
+
+    Raises:
+        ValueError: from `adapted`, adapters that do not fit the base.
+    """
+
+    @functools.wraps(apply)
+    def adapted(
+        variables: dict[str, PyTree],
+        adapters: PyTree | None,
+        *args: Any,
+        dropout_rng: Array | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if adapters is None:
+            return apply(variables, *args, **kwargs)
+        for _ in _pairs(variables["params"], adapters, spec):
+            pass  # Linen would pass over an adapter without a layer in silence
+        if dropout_rng is not None:
+            kwargs["rngs"] = {**kwargs.get("rngs", {}), "dropout": dropout_rng}
+        with nn.intercept_methods(functools.partial(_intercept, spec)):
+            return apply({**variables, COLLECTION: adapters}, *args, **kwargs)
+
+    return adapted
+
+
+def merge(base: PyTree, adapters: PyTree, spec: LoRA) -> PyTree:
+    """Returns the base with alpha / rank a b added to its kernels, computed in float32.
+
+    Args:
+        base: parameters, unboxed.
+        adapters: of this base, unboxed.
+        spec: of the adapters.
+
+    Raises:
+        ValueError: adapters that do not fit the base.
+    """
+    flat = flatten_dict(base)
+    for path, kernel, a, b, first in _pairs(base, adapters, spec):
+        a = a.astype(jnp.float32).reshape(*a.shape[:first], -1, spec.rank)
+        b = b.astype(jnp.float32).reshape(*b.shape[:first], spec.rank, -1)
+        product = jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST).reshape(kernel.shape)
+        flat[path] = (kernel.astype(jnp.float32) + spec.scale * product).astype(kernel.dtype)
+    return unflatten_dict(flat)
+
+
+def _intercept(spec: LoRA, next_fun: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+    out = next_fun(*args, **kwargs)
+    layer = context.module
+    if context.method_name != "__call__" or not layer.has_variable(COLLECTION, "a"):
+        return out
+    x = args[0] if args else kwargs["inputs"]
+    a, b = (layer.get_variable(COLLECTION, factor) for factor in "ab")
+    if x.shape[1 - a.ndim :] != a.shape[:-1]:
+        raise ValueError(
+            f"lora: {'/'.join(layer.path)} does not sum over its input's last axes: "
+            f"input {x.shape}, a {a.shape}"
+        )
+    if spec.dropout and layer.has_rng("dropout"):
+        kept = jax.random.bernoulli(layer.make_rng("dropout"), 1 - spec.dropout, x.shape)
+        x = jnp.where(kept, x / (1 - spec.dropout), 0)
+    x, a, b = nn.dtypes.promote_dtype(x, a, b, dtype=layer.dtype)
+    # two-dimensional products, for the reason given in `flat_dot_general`
+    low = x.reshape(-1, a.size // spec.rank) @ a.reshape(-1, spec.rank)
+    return out + (spec.scale * (low @ b.reshape(spec.rank, -1))).reshape(out.shape)
+
+
+def _pairs(
+    base: PyTree, adapters: PyTree, spec: LoRA
+) -> Iterator[tuple[tuple[str, ...], Array, Array, Array, int]]:
+    """Yields the path of each adapted kernel, kernel, a, b and the number of stacked axes."""
+    kernels, flat = flatten_dict(base), flatten_dict(adapters)
+    for layer in sorted({path[:-1] for path in flat}):
+        path = (*layer, "kernel")
+        kernel, a, b = kernels.get(path), flat.get((*layer, "a")), flat.get((*layer, "b"))
+        if kernel is None or a is None or b is None:
+            missing = [n for n, x in (("kernel", kernel), ("a", a), ("b", b)) if x is None]
+            raise ValueError(f"lora: {'/'.join(layer)} has no {' and no '.join(missing)}")
+        first = a.ndim + b.ndim - 2 - kernel.ndim
+        fits = (
+            first >= 0
+            and a.shape[-1] == b.shape[first] == spec.rank
+            and a.shape[:first] == b.shape[:first]
+            and (*a.shape[:-1], *b.shape[first + 1 :]) == kernel.shape
+        )
+        if not fits:
+            raise ValueError(
+                f"lora: {'/'.join(path)} {kernel.shape} does not fit a {a.shape}, b {b.shape} "
+                f"of rank {spec.rank}"
+            )
+        yield path, kernel, a, b, first
+
+
+def _names(leaf: Any) -> tuple[str | None, ...]:
+    if isinstance(leaf, nn.Partitioned):
+        return tuple(leaf.names)
+    return (None,) * leaf.ndim
+
+
+def _dimensions(names: tuple[str | None, ...]) -> tuple[int, int] | None:
+    """Where a dense kernel's inputs and its outputs begin; None for any other kernel."""
+    first = next((i for i, name in enumerate(names) if name != "layers"), len(names))
+    own = names[first:]
+    if len(own) < 2 or "kernel" in own:
+        return None
+    if len(own) == 2 or own[0] == "in":
+        return first, first + 1
+    return (first, len(names) - 1) if own[-1] == "out" else None
+
+
+def _uniform(key: Array, shape: tuple[int, ...], fan_in: int) -> Array:
+    return jax.random.uniform(key, shape, minval=-(fan_in**-0.5), maxval=fan_in**-0.5)

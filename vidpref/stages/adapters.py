@@ -1,0 +1,65 @@
+"""LoRA in the stages: a base with adapters in the place of a generator's parameters."""
+
+import flax.struct
+import jax
+from ml_collections import ConfigDict
+
+from vidpref.models.lora import LoRA
+from vidpref.training.alignment import Policies
+from vidpref.typing import Array, PyTree
+
+
+@flax.struct.dataclass
+class Adapted:
+    """What `Generator.apply` takes instead of parameters.
+
+    Attributes:
+        base: parameters of the whole network.
+        adapters: of `spec`; None is the base itself.
+        spec: of the adapters.
+        dropout_rng: None switches dropout off.
+    """
+
+    base: PyTree
+    adapters: PyTree
+    spec: LoRA = flax.struct.field(pytree_node=False)
+    dropout_rng: PyTree = None
+
+
+def lora_spec(config: ConfigDict) -> LoRA | None:
+    """Returns the adapters that a section's `lora` asks for; None for full fine-tuning (rank 0).
+
+    Raises:
+        ValueError: a setting that cannot work; the message names it.
+    """
+    section = config.get("lora")
+    if not section or not section.rank:
+        return None
+    return LoRA(
+        rank=section.rank,
+        alpha=float(section.alpha),
+        targets=tuple(section.targets),
+        dropout=float(section.dropout),
+        zero=section.zero,
+    )
+
+
+def lora_policies(spec: LoRA, *, own_reference: bool) -> Policies:
+    """Returns where the loss finds the two policies of adapters over `frozen["base"]`.
+
+    Args:
+        spec: of the adapters, which are what is trained.
+        own_reference: whether `frozen["reference"]` is a network of its own. Otherwise the
+            reference is the base with the adapters in `frozen["reference"]`, or without any.
+    """
+
+    def policy(trainable: PyTree, frozen: PyTree, rng: Array) -> Adapted:
+        base = jax.lax.stop_gradient(frozen["base"])
+        return Adapted(base, trainable, spec, rng if spec.dropout else None)
+
+    def reference(frozen: PyTree) -> PyTree:
+        if own_reference:
+            return frozen["reference"]
+        return Adapted(frozen["base"], frozen.get("reference"), spec)
+
+    return Policies(policy, reference)
