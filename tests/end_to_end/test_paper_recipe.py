@@ -18,7 +18,7 @@ from vidpref.stages.configs import load_config
 SMALL = (
     "compute_dtype=float32",
     "mesh.fsdp=2",
-    "mesh.tensor=2",
+    "mesh.context=2",
     "text.name=words",
     "text.length=16",
     "text.dim=8",

@@ -19,7 +19,7 @@ def losses(folder, mesh, optimizer):
 @pytest.mark.parametrize(
     ("name", "meshes"),
     [
-        ("adam", [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}]),
+        ("adam", [{"data": 8}, {"data": 2, "fsdp": 2, "context": 2}, {"data": 4, "tensor": 2}]),
         ("muon", [{"data": 4, "fsdp": 2}]),
     ],
 )
@@ -30,3 +30,8 @@ def test_losses_do_not_depend_on_the_mesh(name, meshes, tmp_path):
     for i, sizes in enumerate(meshes):
         got = losses(tmp_path / f"eight{i}", make_mesh(sizes), name)
         np.testing.assert_allclose(got, expected, rtol=1e-5, err_msg=str(sizes))
+
+
+def test_fsdp_with_tensor_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="set one of them to 1"):
+        losses(tmp_path, make_mesh({"data": 2, "fsdp": 2, "tensor": 2}), "adam")

@@ -167,6 +167,12 @@ def check_config(config: ConfigDict, mesh: Mesh, name: str = "train") -> None:
         ValueError: a bad value; the message names the field.
     """
     check_optimizer(config.optimizer, f"{name}: optimizer")
+    if mesh.shape["fsdp"] > 1 and mesh.shape["tensor"] > 1:
+        raise ValueError(
+            f"{name}: mesh.fsdp={mesh.shape['fsdp']} and mesh.tensor={mesh.shape['tensor']}: set "
+            "one of them to 1. With both, XLA's partitioner computed wrong attention layers "
+            "(jax 0.10.2, docs/measurements.md); each alone is exact"
+        )
     devices = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
     rules = {
         "steps": (config.steps >= 1, "1 or more"),
