@@ -1,7 +1,7 @@
 """RealDPO: real clips against samples of the reference, which follows the policy (eq. 6-7).
 
 Command:  python launch/tpu_run.py --config=realdpo:mini --workdir=runs/realdpo
-Hardware: mini 2 CPU cores; paper 128 cores of TPU v3.
+Hardware: mini 2 CPU cores; paper 8 TPU chips, a prompt each (the paper: 8 H100).
 """
 
 from configs.shared import flow
@@ -26,7 +26,8 @@ def get_config(scale: str = "paper"):
     c.align.lora.rank = 0
     c.align.train.optimizer.learning_rate = 1e-5
     if scale == "paper":
-        c.align.train.batch_size = 128
+        c.mesh.update({"fsdp": 8, "context": 1})
+        c.align.train.batch_size = 8
     else:
         c.align.real_clips = 1000
         c.align.train.batch_size = 16

@@ -60,6 +60,7 @@ def _paper() -> ConfigDict:
     c.model = ConfigDict({"name": "unet3d", "unet3d": ConfigDict(unet3d_sizes.PAPER_BASE)})
     c.diffusion = ConfigDict({"name": "ddpm", "prediction": "eps", "error_in": "eps"})
     c.diffusion.ddpm = ConfigDict({"schedule": "cosine", "steps": 1000})
+    c.diffusion.flow = ConfigDict({"time": "uniform", "shift": 1.0, "min_time": 1e-3})
     c.sampler = ConfigDict({"name": "ddim", "steps": 50, "eta": 0.0, "guidance_scale": 5.0})
     c.sampler.batch_size = 128
 

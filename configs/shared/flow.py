@@ -29,9 +29,8 @@ def base(scale: str) -> ConfigDict:
     """Returns the fields that do not depend on the method, at `scale` ("mini" or "paper")."""
     c = aif.base(scale)
     c.paper = PAPER
-    c.diffusion = ConfigDict({"name": "flow", "prediction": "velocity", "error_in": "velocity"})
-    c.diffusion.flow = ConfigDict({"time": "logit_normal", "shift": 1.0, "min_time": 1e-3})
-    c.diffusion.ddpm = ConfigDict({"schedule": "cosine", "steps": 1000})
+    c.diffusion.update({"name": "flow", "prediction": "velocity", "error_in": "velocity"})
+    c.diffusion.flow.time = "logit_normal"
     c.sampler.name = "euler"
     c.superres.enabled = False
     c.align.error_in = "velocity"
@@ -40,6 +39,7 @@ def base(scale: str) -> ConfigDict:
     c.align.lora.targets = (r"(self|spatial|full|cross)/(qkv|query|key_value|out)/",)
     c.align.reward = ConfigDict(OVERALL)
     c.align.normalize_reward = False
+    c.reward.dimensions = DIMENSIONS
     if scale == "paper":
         c.mesh.update({"fsdp": 16, "tensor": 1})
         c.data.name = "video_folder"
@@ -56,6 +56,5 @@ def base(scale: str) -> ConfigDict:
     c.diffusion.update({"prediction": "x0", "error_in": "x0"})
     c.diffusion.flow.min_time = 0.1
     c.align.train.steps = 150
-    c.reward.dimensions = DIMENSIONS
     c.align.lora.update({"rank": 16, "alpha": 32.0})
     return c

@@ -22,9 +22,9 @@ def test_two_methods_two_seeds(tmp_path, fickle):
     assert len(list(tmp_path.glob("sample-train-pretrained-*"))) == 2
     assert len(list(tmp_path.glob("data-*"))) == 1
 
-    assert [c.method for c in found.candidates] == ["sft", "sft", "dpo", "dpo"]
+    assert [c.policy for c in found.candidates] == ["sft", "sft", "dpo", "dpo"]
     for method in ("sft", "dpo"):
-        tried = [c for c in found.candidates if c.method == method]
+        tried = [c for c in found.candidates if c.policy == method]
         assert sum(c.chosen for c in tried) == 1
         assert max(tried, key=lambda c: c.validation).validation == next(
             c.validation for c in tried if c.chosen

@@ -10,11 +10,21 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from vidpref.rewards.remote_judge import JudgeError, RemoteJudge, encode_png, parse_verdict
+from vidpref.datasets.records import write_records
+from vidpref.rewards.chat import encode_png
+from vidpref.rewards.remote_judge import JudgeError, RemoteJudge, parse_grade, parse_verdict
 from vidpref.rewards.reward import Reward
+from vidpref.stages import label
+from vidpref.stages.data import Scene
 
-TEMPLATE = Path(__file__).parents[2] / "data" / "judge_templates" / "accept_reject.txt"
+TEMPLATES = Path(__file__).parents[2] / "data" / "judge_templates"
+GRADED = {
+    "dimensions": ("accept", "visual_quality", "camera_motion"),
+    "graded_template": "Grade the {dimension} ({description}) of {prompt} in {frames}.",
+    "descriptions": {"visual_quality": "as a {picture}\n", "camera_motion": "how much"},
+}
 
 
 class Server:
@@ -129,6 +139,107 @@ def test_no_key_sends_no_key_and_short_clips_send_all_frames(server):
     assert len(body["messages"][0]["content"]) == 1 + 3
 
 
+def test_each_dimension_is_a_request_of_its_own(server):
+    scorer = judge(server, **GRADED)
+    server.reply = lambda text, times: verdict(
+        {"Is": "Accept"}.get(text[:2], "Sharp.\nGood" if "visual" in text else "It rests.\nPoor")
+    )
+    scores = scorer.score(clips(2), ["a", "b"])
+    assert {name: score.tolist() for name, score in scores.items()} == {
+        "accept": [1, 1],
+        "visual_quality": [1, 1],
+        "camera_motion": [0, 0],
+    }
+    assert all(score.dtype == np.float32 for score in scores.values())
+    assert scorer.dimensions == tuple(scores)
+    asked = [r[2]["messages"][0]["content"] for r in server.requests]
+    assert sorted(content[0]["text"] for content in asked) == [
+        "Grade the camera motion (how much) of a in 8.",
+        "Grade the camera motion (how much) of b in 8.",
+        "Grade the visual quality (as a {picture}) of a in 8.",
+        "Grade the visual quality (as a {picture}) of b in 8.",
+        "Is this a? (8)",
+        "Is this b? (8)",
+    ]
+    assert all(len(content) == 1 + 8 for content in asked)
+    words = "accept: Accept\n\nvisual_quality: Sharp.\nGood\n\ncamera_motion: It rests.\nPoor"
+    assert scorer.last_rationales == [words] * 2
+    assert scorer.explain(clips()[0], "a") == words
+
+
+def test_a_lost_dimension_is_named_and_the_others_are_kept(server):
+    def reply(text, times):
+        if text.startswith("Is"):
+            return verdict("Reject" if "b" in text else "Accept")
+        return verdict("Hard to say." if "visual" in text and "b" in text else "Fine.\nNormal")
+
+    server.reply = reply
+    scorer = judge(server, retries=1, **GRADED)
+    with pytest.raises(JudgeError) as caught:
+        scorer.score(clips(3), ["a", "b", "c"])
+    message = str(caught.value)
+    assert "1 of 3 clips got no verdict from judge-1" in message
+    assert "clip 1, 'b', visual_quality: does not end in Good, Normal or Poor: 'Hard to" in message
+    assert message.count("\n") == 1
+    scores = caught.value.scores
+    np.testing.assert_array_equal(scores["accept"], [1, 0, 1])
+    np.testing.assert_array_equal(scores["visual_quality"], [0.5, np.nan, 0.5])
+    np.testing.assert_array_equal(scores["camera_motion"], [0.5, 0.5, 0.5])
+    assert "visual_quality: does not end" in scorer.last_rationales[1]
+    assert scorer.last_rationales[2].endswith("camera_motion: Fine.\nNormal")
+    assert len(server.requests) == 3 * 3 + 1
+
+
+def test_the_label_stage_keeps_what_was_scored_before_a_failure(server, tmp_path):
+    keys = {"scene_id": "s", "category": "c", "split": "train", "sample": 0}
+    records = [
+        {"clip_id": f"clip-{i}", "prompt": f"{i}", "video": clip, **keys}
+        for i, clip in enumerate(clips(4, frames=2))
+    ]
+    write_records(tmp_path / "clips-00000.array_record", records)
+    reward = ConfigDict({"name": "remote_judge", "dimension": "accept"})
+    reward.dimensions = ("accept", "camera_motion")
+    reward.remote_judge = {"base_url": server.url, "model": "judge-1", "retries": 0, "min_size": 1}
+    broken = {"1": "Hm.", "2": "Hm."}
+
+    def reply(text, times):
+        prompt = text.split("\n")[2]
+        if "one word, Accept" in text:
+            return verdict("Reject" if prompt == "2" else "Accept")
+        return verdict(broken.get(prompt, f"Words on {prompt}.\nNormal"))
+
+    server.reply = reply
+    with pytest.raises(JudgeError, match="2 of 4 clips") as caught:
+        label.label_clips(tmp_path, tmp_path, reward, name="label")
+    assert "labels of 2 of these 4 clips are kept" in caught.value.__notes__[0]
+    assert len(server.requests) == 4 * 2
+    del broken["1"]
+    with pytest.raises(JudgeError, match="1 of 2 clips"):
+        label.label_clips(tmp_path, tmp_path, reward, name="label")
+    assert not (tmp_path / "labels.parquet").exists()
+    broken.clear()
+    label.label_clips(tmp_path, tmp_path, reward, name="label")
+    assert len(server.requests) == (4 + 2 + 1) * 2  # nothing is asked twice that was answered
+    labels = label.read_labels(tmp_path)
+    assert labels.index.tolist() == [0, 1, 2, 3]
+    assert labels.clip_id.tolist() == [f"clip-{i}" for i in range(4)]
+    assert labels.score.tolist() == labels.accept.tolist() == [1, 1, 0, 1]
+    assert labels.camera_motion.tolist() == [0.5] * 4
+    assert labels.rationale[2] == "accept: Reject\n\ncamera_motion: Words on 2.\nNormal"
+    assert not list(tmp_path.glob("scored-*"))
+
+
+def test_fresh_clips_are_asked_about_in_the_chosen_dimension_alone(server):
+    reward = ConfigDict({"name": "remote_judge", "dimension": "camera_motion"})
+    reward.dimensions = ("accept", "camera_motion")
+    reward.remote_judge = {"base_url": server.url, "model": "judge-1", "min_size": 1}
+    server.reply = lambda text, times: verdict("Good" if "\na\n" in text else "Normal")
+    rows = [(Scene(p, p, "c", "train", np.zeros((4, 4, 3), np.uint8)), 0) for p in "ab"]
+    drawn = [(rows, [np.zeros((2, 2, 4, 4, 3), np.uint8), clips(2)])]
+    assert label.mean_score(drawn, reward) == {"camera_motion": 0.75}
+    assert len(server.requests) == 2
+
+
 def test_small_frames_are_enlarged(server):
     judge(server, min_size=20, frames=1).score(clips(), ["x"])
     data = server.requests[0][2]["messages"][0]["content"][1]["image_url"]["url"].split(",")[1]
@@ -169,7 +280,7 @@ def test_unclear_answers_are_retried_then_named(server):
         scorer.score(clips(3), ["never one", "later two", "never three"])
     message = str(caught.value)
     assert "2 of 3 clips got no verdict from judge-1" in message
-    assert "clip 0, 'never one': neither Accept nor Reject: 'It depends.'" in message
+    assert "clip 0, 'never one', accept: neither Accept nor Reject: 'It depends.'" in message
     assert "clip 2, 'never three'" in message
     assert "later two" not in message
     asked = [r[2] for r in server.requests if "never one" in str(r[2]["messages"])]
@@ -217,6 +328,11 @@ def test_settings_are_checked():
         ({"base_url": "localhost:8000"}, "must start with http"),
         ({"template": "no place"}, r"no \{prompt\}"),
         ({"frames": 0}, "frames=0"),
+        ({"retries": -1}, "retries=-1"),
+        (GRADED | {"dimensions": ("visual_qality",)}, "'visual_qality'; did you mean 'visual_qua"),
+        (GRADED | {"dimensions": ("grace",)}, r"'grace'\. It has accept, camera_motion, visual"),
+        (GRADED | {"graded_template": "{prompt}"}, r"no \{description\}"),
+        (GRADED | {"graded_template": "{description}"}, r"visual_quality has no \{prompt\}"),
     ):
         good = {"base_url": "http://x/v1", "model": "m", "template": "{prompt}"}
         with pytest.raises(ValueError, match=message):
@@ -230,30 +346,59 @@ def test_as_many_prompts_as_clips(server):
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
-    [
-        ("Accept", 1.0),
-        ("**REJECT**", 0.0),
-        ("accepted.\n", 1.0),
-        ("Verdict: Reject", 0.0),
-        ("Unacceptable", None),
-        ("Accept or reject?", None),
-        ("", None),
-        ("yes", None),
-        ("I do not accept it", None),
-        ("I can't accept it", None),
-    ],
+    [("Accept", 1.0), ("**REJECT**", 0.0), ("accepted.\n", 1.0), ("Verdict: Reject", 0.0)],
 )
 def test_verdicts(answer, expected):
     assert parse_verdict(answer) == expected
 
 
-def test_the_template_asks_for_one_word():
-    text = TEMPLATE.read_text()
+@pytest.mark.parametrize(
+    "answer",
+    ["Unacceptable", "Accept or reject?", "", "yes", "I do not accept it", "I can't accept it"],
+)
+def test_unclear_verdicts(answer):
+    with pytest.raises(ValueError, match="neither Accept nor Reject"):
+        parse_verdict(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Good", 1.0),
+        ("The hand melts, which is not good.\n\n**Poor**\n", 0.0),
+        ("Poor light, but all is sharp. Normal.", 0.5),
+        ("Motion is good until frame 5.\nGrade: NORMAL", 0.5),
+        ('{"reason": "poor", "grade": "good"}', 1.0),
+    ],
+)
+def test_grades(answer, expected):
+    assert parse_grade(answer) == expected
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", "The motion is not good", "Good/Normal/Poor", "Goodness", "Good, as all is sharp.", "OK"],
+)
+def test_unclear_grades(answer):
+    with pytest.raises(ValueError, match="does not end in Good, Normal or Poor"):
+        parse_grade(answer)
+
+
+def test_the_templates_ask_for_their_words():
+    text = (TEMPLATES / "accept_reject.txt").read_text()
     assert "{prompt}" in text
     assert "{frames}" in text
     assert text.strip().endswith("Answer with one word, Accept or Reject.")
     for word in ("coherence", "physics", "task", "consistency"):
         assert word in text.lower()
+    graded = (TEMPLATES / "good_normal_poor.txt").read_text()
+    for place in ("{prompt}", "{frames}", "{dimension}", "{description}"):
+        assert graded.count(place) == 1
+    assert graded.strip().endswith("one word: Good, Normal or Poor.")
+    for path in (TEMPLATES / "dimensions").glob("*.txt"):
+        lines = path.read_text().splitlines()
+        assert lines[0].startswith(path.stem.replace("_", " ").capitalize() + " is ")
+        assert [line.split(":")[0] for line in lines[1:]] == ["Good", "Normal", "Poor"]
 
 
 def test_png_is_lossless():

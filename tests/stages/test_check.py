@@ -8,6 +8,8 @@ from vidpref.stages.configs import config_names, load_config
 
 # Shapes alone are computed here, and of small networks they are computed quickly.
 SMALL = ("model.dit.width=32", "model.dit.layers=1", "model.dit.head_dim=16")
+# The paper scale's judge is a server; building it asks nothing of it.
+JUDGE = ("reward.remote_judge.base_url=http://127.0.0.1:1/v1", "reward.remote_judge.model=some")
 
 
 def load(name, *overrides):
@@ -21,9 +23,10 @@ def with_align(config, **fields):
     return config
 
 
+@pytest.mark.parametrize(("scale", "overrides"), [("mini", ()), ("paper", JUDGE)])
 @pytest.mark.parametrize("name", config_names())
-def test_every_mini_config_passes(name):
-    config = load_config(f"{name}:mini")
+def test_every_config_passes(name, scale, overrides):
+    config = load_config(f"{name}:{scale}", overrides)
     rounds.check(config)
     assert rounds.count_stages(config) >= 8
 

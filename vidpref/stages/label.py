@@ -1,6 +1,6 @@
 """The label stage: a judge's score of every sampled clip, as Parquet."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -10,6 +10,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from vidpref.datasets.records import RecordFile
+from vidpref.rewards.remote_judge import JudgeError, RemoteJudge
 from vidpref.rewards.reward import Reward
 from vidpref.stages.configs import PROJECT_ROOT
 from vidpref.stages.sample import Row, read_clips
@@ -35,15 +36,20 @@ def build_reward(reward: ConfigDict) -> Reward:
 
 
 def _build(reward: ConfigDict) -> Reward:
+    dimensions = tuple(reward.get("dimensions", (reward.dimension,)))
     if reward.name == "verifier":
         from vidpref.rewards.verifier import Verifier
 
-        return Verifier(dimensions=tuple(reward.get("dimensions", (reward.dimension,))))
+        return Verifier(dimensions=dimensions)
     if reward.name == "remote_judge":
-        from vidpref.rewards.remote_judge import RemoteJudge
-
-        template = PROJECT_ROOT / "data" / "judge_templates" / "accept_reject.txt"
-        return RemoteJudge(**reward.remote_judge, template=template.read_text())
+        templates = PROJECT_ROOT / "data" / "judge_templates"
+        return RemoteJudge(
+            **reward.remote_judge,
+            template=(templates / "accept_reject.txt").read_text(),
+            dimensions=dimensions,
+            graded_template=(templates / "good_normal_poor.txt").read_text(),
+            descriptions={p.stem: p.read_text() for p in (templates / "dimensions").glob("*.txt")},
+        )
     raise ValueError(f"config.reward.name={reward.name!r}: known are remote_judge and verifier")
 
 
@@ -60,6 +66,9 @@ def label_clips(folder: Path, clips_folder: Path, reward: ConfigDict, *, name: s
         clips_folder: the folder of the sample stage.
         reward: the config's `reward` section.
         name: of the progress bar.
+
+    Raises:
+        JudgeError: clips without a verdict. All others are kept: the next call asks for the rest.
     """
     if jax.process_index() != 0:
         return
@@ -71,14 +80,10 @@ def label_clips(folder: Path, clips_folder: Path, reward: ConfigDict, *, name: s
             path = folder / f"labels-{start // _CHUNK:05d}.parquet"
             stop = min(start + _CHUNK, len(clips))
             if not path.exists():
-                temporary = path.with_suffix(".partial")
-                _label(clips, range(start, stop), judge, reward).to_parquet(temporary)
-                temporary.replace(path)
+                _label_chunk(path, clips, range(start, stop), judge, reward)
             progress.update(stop - start)
     parts = [pd.read_parquet(p) for p in sorted(folder.glob("labels-*.parquet"))]
-    temporary = folder / "labels.partial"
-    pd.concat(parts, ignore_index=True).to_parquet(temporary)
-    temporary.replace(folder / "labels.parquet")
+    _write(pd.concat(parts, ignore_index=True), folder / "labels.parquet")
 
 
 def mean_score(
@@ -90,7 +95,8 @@ def mean_score(
         drawn: rows and clips as `Sampler` returns them.
         reward: the config's `reward` section.
     """
-    judge = build_reward(reward)
+    # a remote judge is asked, and paid, by the dimension
+    judge = build_reward(ConfigDict(reward.to_dict() | {"dimensions": (reward.dimension,)}))
     scores = [
         judge.score(videos[-1], [scene.text for scene, _ in rows])[reward.dimension]
         for rows, videos in drawn
@@ -123,17 +129,52 @@ def evaluation_frame(labels: Mapping[str, Path]) -> pd.DataFrame:
     return frame[[*known, *(c for c in frame if c not in (*known, *_LABEL))]]
 
 
-def _label(clips: RecordFile, rows: range, judge: Reward, reward: ConfigDict) -> pd.DataFrame:
+def _label_chunk(
+    path: Path, clips: RecordFile, rows: range, judge: Reward, reward: ConfigDict
+) -> None:
+    """Writes the labels of `rows`, or, if the judge fails, those it gave for the next attempt."""
+    kept = path.with_name(path.name.replace("labels", "scored"))
+    before = [pd.read_parquet(kept)] if kept.exists() else []
+    left = [i for i in rows if not any(i in frame.index for frame in before)]
+    frame, failure = _label(clips, left, judge, reward)
+    frame = pd.concat([*before, frame]).sort_index()
+    if failure is not None:
+        _write(frame, kept)
+        failure.add_note(
+            f"The labels of {len(frame)} of these {len(rows)} clips are kept in {kept}; "
+            "the same command asks for the others."
+        )
+        raise failure
+    _write(frame, path)
+    kept.unlink(missing_ok=True)
+
+
+def _label(
+    clips: RecordFile, rows: Sequence[int], judge: Reward, reward: ConfigDict
+) -> tuple[pd.DataFrame, JudgeError | None]:
+    """Labels by row, and the failure of a judge that gave some clips none: these are left out."""
     records = [clips[i] for i in rows]
     video = "video_high" if "video_high" in records[0] else "video"
     prompts = [r["prompt"] for r in records]
-    scores = judge.score(np.stack([r[video] for r in records]), prompts)
+    failure = None
+    try:
+        scores = judge.score(np.stack([r[video] for r in records]), prompts)
+    except JudgeError as error:
+        failure, scores = error, error.scores
     columns = ("clip_id", "scene_id", "prompt", "category", "split", "sample")
-    frame = pd.DataFrame([{c: r[c] for c in columns} for r in records])
+    frame = pd.DataFrame([{c: r[c] for c in columns} for r in records], index=list(rows))
     frame["score"] = scores[reward.dimension]
     frame["dimension"] = reward.dimension
     frame["who"] = reward.name
     frame["rationale"] = getattr(judge, "last_rationales", "")
     for dimension in judge.dimensions:
         frame[dimension] = scores[dimension]
-    return frame
+    if failure is not None:
+        frame = frame.dropna(subset=list(judge.dimensions))
+    return frame, failure
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    temporary = path.with_suffix(".partial")
+    frame.to_parquet(temporary)
+    temporary.replace(path)
