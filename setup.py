@@ -16,6 +16,8 @@ setup(
         "optax>=0.2.8,<0.3",
         "orbax-checkpoint>=0.12.8,<0.13",
         "transformers>=5.23,<6",
+        "safetensors>=0.8,<0.9",
+        "sentencepiece>=0.2.1,<0.3",  # for tokenizers that come as spiece.model (CogVideoX)
         "tensorflow-datasets>=4.9.10,<5",
         "grain>=0.2.18,<0.3",
         "array_record>=0.8.3,<0.9",
@@ -36,6 +38,7 @@ setup(
     extras_require={
         "test": [
             "pytest>=9,<10",
+            "pytest-xdist>=3.8,<4",
             "beartype>=0.22,<0.24",
             "diffusers>=0.42,<0.43",
             "peft>=0.21,<0.22",

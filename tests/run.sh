@@ -7,4 +7,5 @@ ensure_venv "[test,plan]"
 export JAX_PLATFORMS=cpu
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
-exec "$PYTHON" -m pytest "$@"
+# Most of the time is compiling, on one core: two processes, each with whole files.
+exec "$PYTHON" -m pytest -n 2 --dist loadfile "$@"
