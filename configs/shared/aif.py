@@ -57,6 +57,8 @@ def _paper() -> ConfigDict:
     c.data.max_bad_fraction = 0.01
 
     c.text = ConfigDict({"name": "t5", "length": 64, "dim": 4096})
+    c.text.path = ""  # folder of the encoder, or of a diffusers pipeline that has it
+    c.text.update({"padding": "hidden", "clean": False, "dtype": "bfloat16"})
     c.model = ConfigDict({"name": "unet3d", "unet3d": ConfigDict(unet3d_sizes.PAPER_BASE)})
     c.diffusion = ConfigDict({"name": "ddpm", "prediction": "eps", "error_in": "eps"})
     c.diffusion.ddpm = ConfigDict({"schedule": "cosine", "steps": 1000})
@@ -97,7 +99,7 @@ def _mini() -> ConfigDict:
     c.data = ConfigDict({"name": "miniworld", "scenes_per_prompt": 1, "camera": False})
     c.data.frames, c.data.height, c.data.width = 8, 16, 16
     c.data.high_height, c.data.high_width = 32, 32
-    c.text = ConfigDict({"name": "words", "length": 12, "dim": 32})
+    c.text.update({"name": "words", "length": 12, "dim": 32, "dtype": "float32"})
     c.model.unet3d = ConfigDict(unet3d_sizes.MINI)
     c.model.dit = ConfigDict({"patch": (4, 4, 4), "width": 128, "layers": 4, "head_dim": 32})
     c.model.dit.update({"cond_dim": 128, "residual": "first_frame"})

@@ -2,10 +2,9 @@ import hashlib
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from vidpref.datasets.records import BrokenRecords
-from vidpref.datasets.text import TextCache, WordTable, build_text_encoder
+from vidpref.datasets.text import TextCache, WordTable
 
 
 class Counting(WordTable):
@@ -131,12 +130,3 @@ def test_many_prompts_cross_the_encoder_chunks(tmp_path):
     for i in (0, 255, 256, 511, 512, 599):
         expected = WordTable(4, 6).encode([prompts[i]])[0][0]
         np.testing.assert_array_equal(cache[prompts[i]][0], expected)
-
-
-def test_encoders_by_name():
-    encoder = build_text_encoder(ConfigDict({"name": "words", "length": 5, "dim": 8}))
-    assert encoder.encode(["hello"])[0].shape == (1, 5, 8)
-    with pytest.raises(ValueError, match=r"T5 encoder is not available yet.*text.name=words"):
-        build_text_encoder(ConfigDict({"name": "t5", "length": 64, "dim": 4096}))
-    with pytest.raises(ValueError, match="'word': known are words"):
-        build_text_encoder(ConfigDict({"name": "word", "length": 5, "dim": 8}))

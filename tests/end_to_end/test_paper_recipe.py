@@ -137,6 +137,10 @@ def test_the_paper_recipe_runs_on_encoded_clips(tmp_path, judge_url, data):
     assert _Judge.asked - before > judged  # evaluation clips, training clips and validation clips
 
 
-def test_a_full_size_paper_config_names_what_it_lacks(tmp_path):
-    with pytest.raises(ValueError, match=r"config\.reward\.remote_judge\.base_url"):
-        rounds.run(load_config("dpo_aif:paper"), tmp_path)
+@pytest.mark.parametrize(
+    ("overrides", "lacks"),
+    [([], r"text\.path"), (["text.name=words"], r"config\.reward\.remote_judge\.base_url")],
+)
+def test_a_full_size_paper_config_names_what_it_lacks(overrides, lacks, tmp_path):
+    with pytest.raises(ValueError, match=lacks):
+        rounds.run(load_config("dpo_aif:paper", overrides), tmp_path)

@@ -8,8 +8,12 @@ from vidpref.stages.configs import config_names, load_config
 
 # Shapes alone are computed here, and of small networks they are computed quickly.
 SMALL = ("model.dit.width=32", "model.dit.layers=1", "model.dit.head_dim=16")
-# The paper scale's judge is a server; building it asks nothing of it.
-JUDGE = ("reward.remote_judge.base_url=http://127.0.0.1:1/v1", "reward.remote_judge.model=some")
+# The paper scale's judge is a server, and building it asks nothing of it; T5 wants a folder.
+REAL = (
+    "reward.remote_judge.base_url=http://127.0.0.1:1/v1",
+    "reward.remote_judge.model=some",
+    "text.name=words",
+)
 
 
 def load(name, *overrides):
@@ -23,7 +27,7 @@ def with_align(config, **fields):
     return config
 
 
-@pytest.mark.parametrize(("scale", "overrides"), [("mini", ()), ("paper", JUDGE)])
+@pytest.mark.parametrize(("scale", "overrides"), [("mini", ()), ("paper", REAL)])
 @pytest.mark.parametrize("name", config_names())
 def test_every_config_passes(name, scale, overrides):
     config = load_config(f"{name}:{scale}", overrides)
@@ -60,6 +64,9 @@ def test_every_config_passes(name, scale, overrides):
         ("flow_nrg", ["reward.dimensions=('accept',)"], "needs scores of 'visual_quality'"),
         ("mcdpo", ["reward.dimensions=('accept',)"], "needs scores of 'motion_quality'"),
         ("flow_dpo", ["diffusion.name=flown"], "diffusion.name='flown': known are ddpm, flow"),
+        ("flow_dpo", ["text.name=t5"], "text.path='' is no folder"),
+        ("flow_dpo", ["text.name=word"], "text.name='word': did you mean words"),
+        ("flow_dpo", ["text.name=t5", "text.padding=none"], "padding='none': known are hidden"),
     ],
 )
 def test_a_config_that_cannot_work_is_refused(name, overrides, message):

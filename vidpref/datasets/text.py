@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from vidpref.datasets.records import BrokenRecords, RecordFile, write_records
 from vidpref.typing import Array, Bool, Float
@@ -172,22 +171,6 @@ class TextCache:
         text = np.zeros((self.length, self.dim), tokens.dtype)
         text[: len(tokens)] = tokens
         return text, np.arange(self.length) < len(tokens)
-
-
-def build_text_encoder(config: ConfigDict) -> TextEncoder:
-    """Returns the encoder named by `config.name`, of size `config.length` x `config.dim`.
-
-    Raises:
-        ValueError: an unknown name, or one that is not available yet.
-    """
-    if config.name == "words":
-        return WordTable(config.length, config.dim, truncate=config.get("truncate", False))
-    if config.name == "t5":
-        raise ValueError(
-            "config.text.name='t5': the T5 encoder is not available yet. Use the word table: "
-            "--config.text.name=words (with --config.text.dim=256 or so for real prompts)"
-        )
-    raise ValueError(f"config.text.name={config.name!r}: known are words and t5")
 
 
 def _records(encoder: TextEncoder, old: TextCache | None, missing: Sequence[str]) -> Iterator[dict]:

@@ -1,4 +1,4 @@
-"""What a generator is conditioned on: text, the first frame, a low-resolution clip."""
+"""What a generator is conditioned on: text, a first frame, an image, a low-resolution clip."""
 
 import flax.struct
 import jax
@@ -17,6 +17,9 @@ class Condition:
         first_frame: the first frame in [-1, 1] [b, h, w, c].
         low_res: the clip to be enlarged in [-1, 1] [b, t, h2, w2, c] (super-resolution only).
         low_res_tau: diffusion time of the noise put on `low_res` [b]; None means clean.
+        image_latent: what image-to-video transformers get beside the noisy latent, on the same grid
+            [b, t, h, w, c2]: the image's latent, and for Wan its mask before that.
+        image_states: an image encoder's hidden states [b, m, e] (Wan image-to-video only).
     """
 
     # not typed as arrays: jax maps over this tree, so leaves are also shapes, shardings or None
@@ -25,6 +28,8 @@ class Condition:
     first_frame: PyTree = None
     low_res: PyTree = None
     low_res_tau: PyTree = None
+    image_latent: PyTree = None
+    image_states: PyTree = None
 
     def repeat(self, k: int) -> "Condition":
         """Returns the condition of `b * k` clips, the `k` copies of a row next to each other."""

@@ -10,8 +10,8 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vidpref.datasets.text import TextCache, build_text_encoder
-from vidpref.stages import align, guidance, label, pretrain, rows, sample
+from vidpref.datasets.text import TextCache
+from vidpref.stages import align, guidance, label, pretrain, rows, sample, text_encoders
 from vidpref.stages.artifacts import Artifact, run_stage
 from vidpref.stages.data import Data, Scene, build_data, open_data
 from vidpref.stages.generator import Generator, build_base, build_superres
@@ -80,7 +80,7 @@ class Recipe:
     @functools.cached_property
     def text_artifact(self) -> Artifact:
         def body(folder: Path) -> None:
-            encoder = build_text_encoder(self.config.text)
+            encoder = text_encoders.build_text_encoder(self.config.text, self.mesh)
             TextCache.build(folder, encoder, self.data.prompts)
 
         return self._stage("text", body, ("text",), {"data": self.data_artifact})
@@ -305,6 +305,8 @@ class Recipe:
                 for name, value in section.items()
                 if name == section.name or not isinstance(value, ConfigDict)
             }
+        if field == "text":
+            return text_encoders.chosen_fields(section)
         if field == "superres" and not section.enabled:
             return {"enabled": False}
         if field == "align":

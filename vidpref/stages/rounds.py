@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from vidpref.stages import align, guidance, label, rows
 from vidpref.stages.generator import build_base
 from vidpref.stages.recipe import PRETRAINED, Labelled, Recipe, policy_name, say
+from vidpref.stages.text_encoders import check_text
 
 
 def run(config: ConfigDict, workdir: Path) -> tuple[Recipe, dict[str, Labelled]]:
@@ -45,6 +46,7 @@ def check(config: ConfigDict, rounds: int = 0) -> None:
     Raises:
         ValueError: a bad value; the message names the field.
     """
+    check_text(config.text)
     section = config.align
     if section.method == guidance.METHOD:
         guidance.check(section)

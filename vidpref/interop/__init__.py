@@ -1,0 +1,1 @@
+"""Weights in and out: checkpoints of diffusers and transformers <-> parameter trees."""

@@ -1,0 +1,91 @@
+"""Checkpoints of diffusers and transformers straight onto the devices of a mesh."""
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from vidpref.interop.safetensors_files import TensorFolder
+from vidpref.interop.table import Source, Table, plan
+from vidpref.typing import PyTree
+
+
+def load_onto(
+    target: PyTree, folder: str | os.PathLike, table: Table, *, ignore: tuple[str, ...] = ()
+) -> PyTree:
+    """Returns a component's parameters, read one after another onto their devices.
+
+    A process reads only the slices that its devices hold, and the host never holds more than one
+    parameter (all the blocks of a stacked one) besides what is on the devices.
+
+    Args:
+        target: `jax.ShapeDtypeStruct`s with shardings; tensors are cast to their types.
+        folder: of the component, see `TensorFolder`.
+        table: of the model.
+        ignore: how the names begin of tensors that belong to something else.
+
+    Raises:
+        ValueError: see `TensorFolder` and `table.to_params`.
+    """
+    tensors = TensorFolder(folder)
+    meant = {n: shape for n, shape in tensors.shapes.items() if not n.startswith(ignore)}
+    leaves = traverse_util.flatten_dict(target)
+    try:
+        sources = plan(meant, table, expected=target)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    flat = {}
+    for source in sources:
+        leaf = leaves[source.path]
+        read = _reader(tensors, source, leaf.dtype)
+        array = jax.make_array_from_callback(source.shape, leaf.sharding, read, dtype=leaf.dtype)
+        # what was read may be dropped only once it has arrived
+        flat[source.path] = jax.block_until_ready(array)
+    return traverse_util.unflatten_dict(flat)
+
+
+def component_config(folder: str | os.PathLike) -> dict[str, Any]:
+    """Returns the `config.json` of a component folder.
+
+    Raises:
+        ValueError: there is none, or it is not JSON.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder}: no config.json; is it a component's folder?") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def _reader(
+    tensors: TensorFolder, source: Source, dtype: np.dtype
+) -> Callable[[tuple[slice, ...]], np.ndarray]:
+    """Returns what reads a part of a parameter; devices that hold the same part share it."""
+
+    @functools.cache
+    def read(*bounds: tuple[int, int]) -> np.ndarray:
+        ours = bounds[1:] if source.stacked else bounds
+        index = [slice(None)] * len(ours)
+        for axis, part in zip(source.axes, ours, strict=True):
+            index[axis] = slice(*part)
+        if not source.stacked:
+            whole = tensors.read(source.names[0], tuple(index))
+            return np.asarray(whole.transpose(source.axes), dtype, order="C")
+        out = np.empty([stop - start for start, stop in bounds], dtype)
+        for row, name in enumerate(source.names[slice(*bounds[0])]):
+            out[row] = tensors.read(name, tuple(index)).transpose(source.axes)
+        return out
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        sizes = zip(index, source.shape, strict=True)
+        return read(*(piece.indices(size)[:2] for piece, size in sizes))
+
+    return part

@@ -1,0 +1,243 @@
+"""The text encoders by name; T5 and UMT5 with the weights of a folder, on the devices of a run."""
+
+import difflib
+import hashlib
+import html
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vidpref.datasets.text import TextEncoder, WordTable
+from vidpref.interop.loading import component_config, load_onto
+from vidpref.interop.t5 import NOT_OF_THE_ENCODER, t5_table
+from vidpref.models.t5 import from_config
+from vidpref.training.sharding import (
+    BATCH_AXES,
+    abstract_params,
+    batch_sharding,
+    replicated,
+)
+from vidpref.typing import Array, Bool, Float, Int, PyTree
+
+T5_NAMES = ("t5", "umt5")
+_ONLY_T5 = ("path", "padding", "clean", "dtype")
+_PADDINGS = ("hidden", "seen")
+_TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer_config.json")
+_ROWS = 16  # prompts at once
+_SAMPLED_BYTES = 2**20  # of each end of a weights file, for the fingerprint
+
+
+def build_text_encoder(config: ConfigDict, mesh: Mesh) -> TextEncoder:
+    """Returns the encoder `config.name`, of size `config.length` x `config.dim`.
+
+    Args:
+        config: `config.text` of a run.
+        mesh: where a network computes.
+
+    Raises:
+        ValueError: see `check_text`, and a folder that does not hold such an encoder.
+    """
+    check_text(config)
+    if config.name == "words":
+        return WordTable(config.length, config.dim, truncate=config.get("truncate", False))
+    return T5TextEncoder(config, mesh)
+
+
+def check_text(config: ConfigDict) -> None:
+    """Refuses a config that names no encoder, without reading weights.
+
+    Raises:
+        ValueError: an unknown name or padding, or no folder.
+    """
+    known = ("words", *T5_NAMES)
+    if config.name not in known:
+        near = difflib.get_close_matches(config.name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        raise ValueError(f"config.text.name={config.name!r}: {hint}")
+    if config.name == "words":
+        return
+    if config.padding not in _PADDINGS:
+        raise ValueError(
+            f"config.text.padding={config.padding!r}: known are {', '.join(_PADDINGS)}"
+        )
+    _folders(config)
+
+
+def chosen_fields(config: ConfigDict) -> dict[str, Any]:
+    """Returns the fields of `config.text` that its encoder reads."""
+    unread = _ONLY_T5 if config.name == "words" else ()
+    return {name: value for name, value in config.items() if name not in unread}
+
+
+class T5TextEncoder:
+    """T5 v1.1 or UMT5 as the pipelines of diffusers use them; a `TextEncoder`.
+
+    The weights are read at the first prompt, straight onto the devices. Longer prompts are cut, as
+    the pipelines do; how many is logged.
+
+    Args:
+        config: `config.text` of a run. `path`: a diffusers pipeline, or a folder with `config.json`
+            and safetensors and either the tokenizer's files or those in `../tokenizer`. `padding`:
+            "hidden" (Wan: tokens do not attend to padding, whose states are zero) or "seen"
+            (CogVideoX: padding is text like any other). `clean`: undo HTML escapes and join
+            white space first (Wan). `dtype`: of parameters, computation and states.
+        mesh: where the network computes.
+
+    Raises:
+        ValueError: a folder that does not hold such an encoder.
+    """
+
+    def __init__(self, config: ConfigDict, mesh: Mesh):
+        self.length, self.dim = config.length, config.dim
+        self._seen, self._clean, self._mesh = config.padding == "seen", config.clean, mesh
+        self._dtype = jnp.dtype(config.dtype)
+        self._folder, tokenizer = _folders(config)
+        fields = component_config(self._folder)
+        if fields.get("model_type") != config.name:
+            raise ValueError(
+                f"config.text.name={config.name!r}, but {self._folder}/config.json says "
+                f"model_type={fields.get('model_type')!r}"
+            )
+        self._module = from_config(fields, dtype=config.dtype)
+        if self._module.d_model != self.dim:
+            raise ValueError(
+                f"config.text.dim={self.dim}, but the encoder in {self._folder} has "
+                f"d_model={self._module.d_model}"
+            )
+        self._tokenizer = _read_tokenizer(tokenizer)
+        self._params: PyTree = None
+        how = f"{config.padding}-{'clean' if self._clean else 'raw'}-{config.dtype}"
+        self.fingerprint = (
+            f"{config.name}-v1-{_digest(self._folder, tokenizer)}-{self.length}x{self.dim}-{how}"
+        )
+        shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+        self._rows = shards * -(-_ROWS // shards)
+        self._apply = jax.jit(
+            lambda params, *inputs: self._module.apply({"params": params}, *inputs),
+            out_shardings=replicated(mesh),
+        )
+
+    def encode(self, prompts: Sequence[str]) -> tuple[Float[Array, "b l d"], Bool[Array, "b l"]]:
+        """Returns the states of all tokens and which of them are text (all, if padding is seen).
+
+        Raises:
+            ValueError: the tokenizer is not that of the encoder.
+        """
+        tokens, mask = self._tokenize([_cleaned(p) if self._clean else p for p in prompts])
+        if self._params is None:
+            self._params = self._load()
+        states = [
+            self._states(tokens[i : i + self._rows], mask[i : i + self._rows])
+            for i in range(0, len(tokens), self._rows)
+        ]
+        text = np.concatenate(states)
+        text[~mask] = 0
+        return text, mask
+
+    def _tokenize(
+        self, prompts: Sequence[str]
+    ) -> tuple[Int[np.ndarray, "b l"], Bool[np.ndarray, "b l"]]:
+        whole = [len(ids) for ids in self._tokenizer(list(prompts))["input_ids"]]
+        cut = [prompt for prompt, n in zip(prompts, whole, strict=True) if n > self.length]
+        if cut:
+            logging.warning(
+                "%d of %d prompts have more than config.text.length=%d tokens and are cut; the "
+                "first is %r",
+                len(cut),
+                len(prompts),
+                self.length,
+                cut[0],
+            )
+        batch = self._tokenizer(
+            list(prompts), padding="max_length", max_length=self.length, truncation=True
+        )
+        tokens = np.asarray(batch["input_ids"], np.int32)
+        mask = np.asarray(batch["attention_mask"], bool)
+        if tokens.max() >= self._module.vocab_size:
+            raise ValueError(
+                f"the tokenizer gives token {tokens.max()}, but the encoder in {self._folder} has "
+                f"vocab_size={self._module.vocab_size}: they do not belong together"
+            )
+        return tokens, np.ones_like(mask) if self._seen else mask
+
+    def _states(self, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """States of up to `_rows` prompts; padded with copies, to compile one shape."""
+        rows = np.minimum(np.arange(self._rows), len(tokens) - 1)
+        sharding = batch_sharding(self._mesh)
+        inputs = [
+            jax.make_array_from_callback((self._rows, self.length), sharding, whole.__getitem__)
+            for whole in (tokens[rows], mask[rows])
+        ]
+        return np.asarray(self._apply(self._params, *inputs))[: len(tokens)]
+
+    def _load(self) -> PyTree:
+        example = jnp.zeros((1, self.length), jnp.int32)
+        boxed = jax.eval_shape(self._module.init, jax.random.key(0), example)["params"]
+        target = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, self._dtype, sharding=x.sharding),
+            abstract_params(boxed, self._mesh),
+        )
+        table = t5_table(self._module)
+        return load_onto(target, self._folder, table, ignore=NOT_OF_THE_ENCODER)
+
+
+def _cleaned(prompt: str) -> str:
+    """Wan's cleaning of prompts; `ftfy`, which its pipeline uses where installed, is left out."""
+    return re.sub(r"\s+", " ", html.unescape(html.unescape(prompt))).strip()
+
+
+def _folders(config: ConfigDict) -> tuple[Path, Path]:
+    """The folders of weights and tokenizer."""
+    path = Path(config.path).expanduser()
+    if not config.path or not path.is_dir():
+        raise ValueError(
+            f"config.text.path={config.path!r} is no folder; give that of the {config.name} "
+            "encoder (config.json, safetensors, tokenizer files) or of a diffusers pipeline, or "
+            "use the word table: --config.text.name=words --config.text.dim=256"
+        )
+    if (path / "model_index.json").exists():
+        path = path / "text_encoder"
+    for tokenizer in (path, path.parent / "tokenizer"):
+        if any((tokenizer / name).exists() for name in _TOKENIZER_FILES):
+            return path, tokenizer
+    raise ValueError(
+        f"config.text.path: neither {path} nor {path.parent / 'tokenizer'} holds a tokenizer "
+        f"({', '.join(_TOKENIZER_FILES)})"
+    )
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer  # takes seconds, and only T5 needs it
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(f"{folder} holds no tokenizer that can be read: {error}") from error
+    if tokenizer.padding_side != "right":
+        raise ValueError(f"{folder}: the tokenizer pads on the left, T5's on the right")
+    return tokenizer
+
+
+def _digest(folder: Path, tokenizer: Path) -> str:
+    """Changes with the weights or the tokenizer; of large files, size and both ends are read."""
+    paths = [folder / "config.json", *(tokenizer / name for name in _TOKENIZER_FILES)]
+    digest = hashlib.sha256()
+    for path in [p for p in paths if p.exists()]:
+        digest.update(path.read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_SAMPLED_BYTES))
+            file.seek(max(0, size - _SAMPLED_BYTES))
+            digest.update(file.read(_SAMPLED_BYTES))
+    return digest.hexdigest()[:12]
