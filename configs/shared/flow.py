@@ -29,6 +29,7 @@ def base(scale: str) -> ConfigDict:
     """Returns the fields that do not depend on the method, at `scale` ("mini" or "paper")."""
     c = aif.base(scale)
     c.paper = PAPER
+    c.expected_time = ""  # not measured for these methods
     c.diffusion.update({"name": "flow", "prediction": "velocity", "error_in": "velocity"})
     c.diffusion.flow.time = "logit_normal"
     c.sampler.name = "euler"

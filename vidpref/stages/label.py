@@ -35,6 +35,11 @@ def build_reward(reward: ConfigDict) -> Reward:
     return judge
 
 
+def one_dimension(reward: ConfigDict) -> ConfigDict:
+    """Returns the section without further dimensions: a remote judge is paid by the dimension."""
+    return ConfigDict(reward.to_dict() | {"dimensions": (reward.dimension,)})
+
+
 def _build(reward: ConfigDict) -> Reward:
     dimensions = tuple(reward.get("dimensions", (reward.dimension,)))
     if reward.name == "verifier":
@@ -95,8 +100,7 @@ def mean_score(
         drawn: rows and clips as `Sampler` returns them.
         reward: the config's `reward` section.
     """
-    # a remote judge is asked, and paid, by the dimension
-    judge = build_reward(ConfigDict(reward.to_dict() | {"dimensions": (reward.dimension,)}))
+    judge = build_reward(one_dimension(reward))
     scores = [
         judge.score(videos[-1], [scene.text for scene, _ in rows])[reward.dimension]
         for rows, videos in drawn

@@ -26,7 +26,7 @@ from vidpref.evaluation.tables import (
 )
 from vidpref.stages.artifacts import Artifact, write_atomic
 from vidpref.stages.compare import Candidate, Comparison
-from vidpref.stages.label import build_reward, evaluation_frame, read_labels
+from vidpref.stages.label import build_reward, evaluation_frame, one_dimension, read_labels
 from vidpref.stages.recipe import PRETRAINED, Labelled, Recipe, policy_name
 from vidpref.stages.sample import read_clips
 from vidpref.training.metrics import read_metrics
@@ -203,7 +203,7 @@ def before_after(evaluated: Mapping[str, Labelled]) -> list[ClipRow]:
 
 def judged_examples(labelled: Labelled, reward: ConfigDict) -> list[JudgedClip]:
     """Returns held-out clips that the judge accepted and that it rejected, with its reasons."""
-    judge = build_reward(reward)
+    judge = build_reward(one_dimension(reward))
     labels, clips = read_labels(labelled.labels.path), read_clips(labelled.samples.path)
     held_out = labels[labels.split == "test"]
     examples = []
