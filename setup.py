@@ -30,6 +30,7 @@ setup(
         "pandas>=2.3,<4",
         "pyarrow>=20,<27",
         "jinja2>=3.1,<4",
+        "PyYAML>=6,<7",
         "importlib_resources>=6",  # tensorflow-datasets imports it without asking for it
         "matplotlib>=3.10,<4",
         "tensorboardX>=2.6.2,<3",

@@ -3,13 +3,15 @@
 --config.align.time_power=2 is the paper's beta (1 - tau)^2, 0 its constant beta.
 
 Command:  python launch/tpu_run.py --config=flow_dpo:mini --workdir=runs/flow_dpo
-Hardware: mini 2 CPU cores; paper 128 cores of TPU v3.
+          python launch/tpu_run.py --config=flow_dpo:wan2_1_1_3b --workdir=runs/wan \
+              --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.csv
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3; wan2_1_1_3b a TPU v5e or v5p slice (not run).
 """
 
 from configs.shared import flow
 
 PAPER = flow.PAPER
-SCALES = ("mini", "paper")
+SCALES = ("mini", "paper", "wan2_1_1_3b")
 
 
 def get_config(scale: str = "paper"):
@@ -19,6 +21,9 @@ def get_config(scale: str = "paper"):
     c.align.time_power = 0.0
     c.align.nll_weight = 0.0
     c.align.gap_power, c.align.gap_reference = 0.0, 1.0  # VideoDPO's re-weighting, off
+    if scale == "wan2_1_1_3b":
+        c.align.rows = "preferred"
+        return c
     c.align.rows, c.align.pairs = "pairs", "best_worst"
     c.align.max_pairs_per_prompt = 3
     if scale == "mini":

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from configs.shared import flow
 
 PAPER = "IPO: Iterative Preference Optimization for Text-to-Video Generation"
-SCALES = ("mini", "paper")
+SCALES = ("mini", "paper", "cogvideox_2b")
 
 
 def get_config(scale: str = "paper"):
@@ -22,11 +22,17 @@ def get_config(scale: str = "paper"):
     c.align.threshold = 0.5
     c.align.reference_point = "mean"  # or per_class, mismatched
     c.align.real_weight = 0.1
-    c.align.rows = "all"
-    c.align.reward = ConfigDict({"accept": 1.0})
     c.align.real_clips = 0  # all there are
     c.align.lora.rank = 0
     c.align.train.optimizer.learning_rate = 2e-5
+    if scale == "cogvideox_2b":
+        c.rounds = 1  # the preferences of a file are not made anew
+        c.align.rows = "labelled"
+        c.align.real_weight = 0.0  # 0.1 with a folder of real videos as data.real
+        c.align.train.batch_size = 128
+        return c
+    c.align.rows = "all"
+    c.align.reward = ConfigDict({"accept": 1.0})
     if scale == "paper":
         c.align.train.batch_size = 128
     else:

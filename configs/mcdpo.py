@@ -7,7 +7,7 @@ Hardware: mini 2 CPU cores; paper 8 TPU chips, a pair each (the paper: 8 A100).
 from configs.shared import flow
 
 PAPER = "McSc: Motion-Corrective Preference Alignment with Self-Critic Hierarchical Reasoning"
-SCALES = ("mini", "paper")
+SCALES = ("mini", "paper", "wan2_1_1_3b")
 
 
 def get_config(scale: str = "paper"):
@@ -17,14 +17,17 @@ def get_config(scale: str = "paper"):
     c.align.beta = 2500.0  # with the mean reduction
     c.align.object_motion, c.align.camera_motion = 1.0, 1.0
     c.align.nll_weight = 0.0
-    c.align.rows, c.align.pairs = "pairs", "best_worst"
-    c.align.max_pairs_per_prompt = 3
     c.align.lora.rank = 0  # the paper tunes the whole network
-    if scale == "paper":
+    if scale != "mini":
         c.mesh.update({"fsdp": 8, "context": 1})
         c.align.train.batch_size = 8
         c.align.train.optimizer.update({"name": "adamw", "learning_rate": 6e-6})
-    else:
+    if scale == "wan2_1_1_3b":
+        c.align.rows = "preferred"  # the file must score object_motion and camera_motion
+        return c
+    c.align.rows, c.align.pairs = "pairs", "best_worst"
+    c.align.max_pairs_per_prompt = 3
+    if scale == "mini":
         c.align.train.batch_size = 32
         c.align.train.optimizer.learning_rate = 1e-4
     return c

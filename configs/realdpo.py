@@ -4,10 +4,12 @@ Command:  python launch/tpu_run.py --config=realdpo:mini --workdir=runs/realdpo
 Hardware: mini 2 CPU cores; paper 8 TPU chips, a prompt each (the paper: 8 H100).
 """
 
+from ml_collections import ConfigDict
+
 from configs.shared import flow
 
 PAPER = "RealDPO: Real or Not Real, That Is the Preference"
-SCALES = ("mini", "paper")
+SCALES = ("mini", "paper", "cogvideox_5b_i2v")
 
 
 def get_config(scale: str = "paper"):
@@ -17,18 +19,22 @@ def get_config(scale: str = "paper"):
     c.align.error_in = "x0"  # "v" is the same weighted by the signal-to-noise 1 / (1 - abar)
     c.align.beta = 500.0
     c.align.nll_weight = 0.0
-    c.align.rows = "real_and_samples"
-    c.align.real_clips = 0  # all there are
     c.align.losers = 3
     c.align.time_range = (0.0, 1.0)
     c.align.train.reference_decay = 0.996
     c.align.train.reference_every = 1
     c.align.lora.rank = 0
     c.align.train.optimizer.learning_rate = 1e-5
-    if scale == "paper":
+    if scale != "mini":
         c.mesh.update({"fsdp": 8, "context": 1})
         c.align.train.batch_size = 8
-    else:
+    if scale == "cogvideox_5b_i2v":
+        c.align.rows = "preferred_and_losers"  # the losers lie in the data set's folder
+        c.align.reward = ConfigDict({"real": 1.0})
+        return c
+    c.align.rows = "real_and_samples"
+    c.align.real_clips = 0  # all there are
+    if scale == "mini":
         c.align.real_clips = 1000
         c.align.train.batch_size = 16
         c.align.train.optimizer.learning_rate = 3e-4

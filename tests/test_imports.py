@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "diffusion": set(),
     "objectives": set(),
     "datasets": set(),
-    "interop": {"models"},
+    "interop": {"models", "diffusion"},
     "training": {"objectives", "diffusion"},
     "rewards": {"models", "datasets"},
     "evaluation": {"models", "datasets"},

@@ -8,7 +8,7 @@ mini world with a moving camera in minutes on a CPU; docs/claims.md has its numb
 
 from ml_collections import ConfigDict
 
-from configs.shared import aif
+from configs.shared import aif, backbones
 from vidpref.models import st_dit_sizes
 
 PAPER = "Improving Video Generation with Human Feedback (VideoAlign)"
@@ -26,7 +26,15 @@ OVERALL = {"visual_quality": 1 / 3, "motion_quality": 1 / 3, "text_alignment": 1
 
 
 def base(scale: str) -> ConfigDict:
-    """Returns the fields that do not depend on the method, at `scale` ("mini" or "paper")."""
+    """Returns the fields that do not depend on the method.
+
+    Args:
+        scale: "mini", "paper" or one of `backbones.NAMES`.
+    """
+    if scale in backbones.NAMES:
+        c = base("paper")
+        backbones.use(c, scale)
+        return c
     c = aif.base(scale)
     c.paper = PAPER
     c.expected_time = ""  # not measured for these methods

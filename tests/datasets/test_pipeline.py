@@ -178,3 +178,54 @@ def test_processes_share_the_rows_beside():
 def test_an_empty_source_beside_is_refused():
     with pytest.raises(ValueError, match="the source of real clips has no rows"):
         training_batches(Numbers(4), batch_size=4, seed=0, beside=Numbers(0))
+
+
+SHAPES = np.array([7, 0, 7, 7, 2, 0, 7, 7, 0, 7, 0, 7])  # 7 rows of 7, 4 of 0, 1 of 2
+
+
+def test_a_batch_has_rows_of_one_shape():
+    """Every row once an epoch of its shape, and batches of a shape in proportion to its rows."""
+    rows = _take(training_batches(Numbers(12), batch_size=2, seed=3, shapes=SHAPES), 84)
+    by_shape = {shape: [] for shape in np.unique(SHAPES)}
+    for batch in rows:
+        (shape,) = set(SHAPES[batch])
+        by_shape[shape].append(batch)
+    assert {shape: len(batches) for shape, batches in by_shape.items()} == {0: 28, 2: 7, 7: 49}
+    for shape, batches in by_shape.items():
+        whole = np.flatnonzero(SHAPES == shape)
+        epochs = np.concatenate(batches).reshape(-1, len(whole))
+        for epoch in epochs:
+            assert sorted(epoch) == whole.tolist()
+    sevens = np.concatenate(by_shape[7]).reshape(-1, 7)
+    assert len({tuple(epoch) for epoch in sevens}) > 1
+    # mixed, not one shape after the other
+    assert len({SHAPES[batch[0]] for batch in rows[:12]}) == 3
+
+
+def test_rows_of_one_shape_are_batched_as_without():
+    plain = training_batches(Numbers(10), batch_size=4, seed=1)
+    shaped = training_batches(Numbers(10), batch_size=4, seed=1, shapes=np.full(10, 5))
+    assert _take(plain, 6) == _take(shaped, 6)
+
+
+def test_batches_of_shapes_resume_exactly():
+    def fresh():
+        return training_batches(Numbers(12), batch_size=2, seed=9, shapes=SHAPES)
+
+    iterator = fresh()
+    _take(iterator, 17)
+    state = json.loads(json.dumps(iterator.get_state()))
+    expected = _take(iterator, 20)
+    again = fresh()
+    again.set_state(state)
+    assert _take(again, 20) == expected
+
+
+def test_processes_share_batches_of_shapes():
+    def take(shard):
+        return _take(
+            training_batches(Numbers(12), batch_size=4, seed=5, shapes=SHAPES, shard=shard), 20
+        )
+
+    parts = zip(take((0, 2)), take((1, 2)), strict=True)
+    assert [one + other for one, other in parts] == take((0, 1))

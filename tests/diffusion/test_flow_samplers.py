@@ -4,6 +4,8 @@ Measured differences, relative to a state's largest element: at most 7e-7, and 7
 cosine schedule with predicted noise.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,15 +53,14 @@ def flow_unipc(shift, steps):
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
     )
     scheduler.set_timesteps(steps)
-    # The exact times: `scheduler.timesteps` are rounded down to integers.
-    return scheduler, plain_step(scheduler), scheduler.sigmas[:-1]
+    return scheduler, plain_step(scheduler), scheduler.timesteps / 1000
 
 
-def cogvideox(monkeypatch, scheduler, steps, keys):
+def cogvideox(monkeypatch, scheduler, steps, keys, spacing="trailing"):
     """The step of either scheduler as CogVideoXPipeline calls it, with this library's noise."""
     scheduler = scheduler(
         prediction_type="v_prediction",
-        timestep_spacing="trailing",
+        timestep_spacing=spacing,
         snr_shift_scale=3.0,
         rescale_betas_zero_snr=True,
     )
@@ -117,15 +118,19 @@ def test_unipc_equals_diffusers_on_ddpm(noise, schedule, name, tolerance, predic
     assert_same(ours, their_states(scheduler, plain_step(scheduler), noise), tolerance)
 
 
-@pytest.mark.parametrize("steps", [2, 10])
+@pytest.mark.parametrize(
+    ("steps", "spacing"),
+    [(2, "trailing"), (10, "trailing"), (30, "trailing"), (10, "linspace"), (7, "leading")],
+)
 @pytest.mark.parametrize("sampler", ["cogvideox_ddim", "cogvideox_dpm"])
-def test_cogvideox_equals_diffusers(monkeypatch, noise, keys, sampler, steps):
+def test_cogvideox_equals_diffusers(monkeypatch, noise, keys, sampler, steps, spacing):
     reference = {
         "cogvideox_ddim": CogVideoXDDIMScheduler,
         "cogvideox_dpm": CogVideoXDPMScheduler,
     }[sampler]
-    theirs = their_states(*cogvideox(monkeypatch, reference, steps, keys), noise)
-    assert_same(our_states(COGVIDEOX, noise, sampler=sampler, steps=steps, rng=keys), theirs, 2e-6)
+    theirs = their_states(*cogvideox(monkeypatch, reference, steps, keys, spacing), noise)
+    process = dataclasses.replace(COGVIDEOX, spacing=spacing)
+    assert_same(our_states(process, noise, sampler=sampler, steps=steps, rng=keys), theirs, 2e-6)
 
 
 @pytest.mark.parametrize("sampler", ["euler", "unipc", "cogvideox_dpm"])
@@ -162,20 +167,20 @@ def test_unipc_converges_faster_than_euler(noise):
     """The exact flow takes N(0, 1) to N(0, 0.5^2) by halving every element."""
 
     def error(sampler, steps):
-        process = RectifiedFlow(spacing=sampler)
         draw = jax.jit(
-            lambda x: sample(process, gaussian_velocity, x, sampler=sampler, steps=steps)
+            lambda x: sample(RectifiedFlow(), gaussian_velocity, x, sampler=sampler, steps=steps)
         )
         return float(jnp.abs(draw(noise) - 0.5 * noise).max())
 
     coarse, fine = error("unipc", 40), error("unipc", 80)
-    assert fine < 0.1 * error("euler", 80)
-    assert fine < 0.3 * coarse  # second order quarters an error
+    assert fine < 0.2 * error("euler", 80)
+    assert fine < 0.25 * coarse  # second order quarters an error
 
 
 @pytest.mark.parametrize("sampler", ["euler", "unipc", "cogvideox_dpm"])
 def test_clipping_equals_a_network_that_clips(noise, keys, sampler):
-    process = RectifiedFlow("x0")
+    ddpm = dataclasses.replace(COGVIDEOX, prediction="x0")
+    process = ddpm if sampler.startswith("cogvideox") else RectifiedFlow("x0")
 
     def clipping(x, tau):
         return jnp.clip(denoise(x, tau), -0.2, 0.2)

@@ -129,6 +129,6 @@ def test_fields_that_are_not_used_redo_nothing(tmp_path, fickle):
 def test_a_cascade_switched_on_later_builds_its_own_data(tmp_path):
     for enabled in (False, True):
         config = load_config("sft_aif:mini", [*TINY, f"superres.enabled={enabled}"])
-        clip = recipe.Recipe(config, tmp_path).data.clips[0]
+        clip = recipe.Recipe(config, tmp_path).sources.data.clips[0]
         assert ("video_high" in clip) == enabled
     assert len(list(tmp_path.glob("data-*"))) == 2

@@ -1,61 +1,212 @@
 """Attention against torch's scaled_dot_product_attention, forward and gradient."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from vidpref.models.attention import IMPLEMENTATIONS, dot_product_attention
+from vidpref.models.attention import dot_product_attention
+from vidpref.models.attention.cudnn import cudnn_attention
+from vidpref.models.attention.dot_product import LONG
+from vidpref.models.attention.splash import splash_attention
 
 torch = pytest.importorskip("torch")
+
+TOLERANCE = 1e-5
+GPU_TOLERANCE = 2e-2  # of bfloat16
+
+
+def splash(q, k, v, mask):
+    return splash_attention(q * q.shape[-1] ** -0.5, k, v, mask, interpret=True)
+
+
+ON_CPU = {
+    "xla": functools.partial(dot_product_attention, implementation="xla"),
+    "chunked": functools.partial(dot_product_attention, implementation="chunked", chunk=4),
+    "auto": functools.partial(dot_product_attention, implementation="auto"),
+    "splash": splash,
+    "cudnn": cudnn_attention,
+}
+
+
+@pytest.fixture(autouse=True)
+def _cudnn_on_cpu(request, monkeypatch):
+    """Without a GPU, JAX's own XLA attention stands in for the kernel behind `cudnn_attention`."""
+    if request.node.get_closest_marker("gpu") is None:
+        original = jax.nn.dot_product_attention
+
+        def stand_in(*args, implementation, **options):
+            assert implementation == "cudnn"
+            return original(*args, **options, implementation="xla")
+
+        monkeypatch.setattr(jax.nn, "dot_product_attention", stand_in)
 
 
 @pytest.fixture
 def qkv():
+    return draw((2, 10, 3, 8), 7)
+
+
+def draw(shape: tuple[int, int, int, int], m: int, dtype=np.float32) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
-    shapes = [(2, 10, 3, 8), (2, 7, 3, 8), (2, 7, 3, 8)]
-    return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    shapes = [shape, (shape[0], m, *shape[2:]), (shape[0], m, *shape[2:])]
+    return [rng.normal(size=s).astype(dtype) for s in shapes]
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_equals_torch(qkv, implementation, masked):
-    mask = np.arange(7)[None] < np.array([[4], [7]]) if masked else None
+def with_gradients(attend, qkv, mask):
+    """Returns the output and the gradients of its random projection."""
     probe = np.random.default_rng(1).normal(size=qkv[0].shape).astype(np.float32)
 
-    def loss(q, k, v):
-        out = dot_product_attention(q, k, v, mask, implementation=implementation, chunk=4)
-        return (out * probe).sum(), out
+    @jax.jit
+    def run(q, k, v):
+        def loss(q, k, v):
+            out = attend(q, k, v, mask)
+            return (out * probe).sum(), out
 
-    (_, out), grads = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(*qkv)
+        return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(q, k, v)
 
+    (_, out), grads = run(*qkv)
+    return out, *grads
+
+
+def of_torch(qkv, mask):
+    probe = np.random.default_rng(1).normal(size=qkv[0].shape).astype(np.float32)
     tensors = [torch.tensor(x, requires_grad=True) for x in qkv]
     heads_first = [x.transpose(1, 2) for x in tensors]
     torch_mask = None if mask is None else torch.tensor(mask)[:, None, None]
-    expected = torch.nn.functional.scaled_dot_product_attention(*heads_first, torch_mask)
-    expected = expected.transpose(1, 2)
-    (expected * torch.tensor(probe)).sum().backward()
-
-    np.testing.assert_allclose(out, expected.detach(), atol=1e-5)
-    for grad, tensor in zip(grads, tensors, strict=True):
-        np.testing.assert_allclose(grad, tensor.grad, atol=1e-5)
+    out = torch.nn.functional.scaled_dot_product_attention(*heads_first, torch_mask)
+    out = out.transpose(1, 2)
+    (out * torch.tensor(probe)).sum().backward()
+    return out.detach().numpy(), *(x.grad.numpy() for x in tensors)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_row_without_visible_keys_is_zero_with_finite_gradient(qkv, implementation):
-    q, k, v = (jnp.asarray(x) for x in qkv)
-    mask = jnp.array([[False] * 7, [True] * 7])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("implementation", ON_CPU)
+def test_equals_torch(qkv, implementation, masked):
+    mask = np.array([[1, 0, 1, 1, 0, 0, 1], [1] * 7], bool) if masked else None
+    ours = with_gradients(ON_CPU[implementation], qkv, mask)
+    for mine, theirs in zip(ours, of_torch(qkv, mask), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=TOLERANCE)
 
-    def out(q, k, v):
-        return dot_product_attention(q, k, v, mask, implementation=implementation, chunk=4)
 
-    result = out(q, k, v)
-    assert (result[0] == 0).all()
-    assert (result[1] != 0).all()
-    grads = jax.grad(lambda *x: out(*x).sum(), argnums=(0, 1, 2))(q, k, v)
-    assert all(jnp.isfinite(g).all() and (g[0] == 0).all() for g in grads)
+@pytest.mark.parametrize("implementation", ON_CPU)
+def test_row_without_visible_keys_is_zero_with_zero_gradient(qkv, implementation):
+    mask = np.array([[False] * 7, [True] * 7])
+    results = with_gradients(ON_CPU[implementation], qkv, mask)
+    for result in results:
+        assert (result[0] == 0).all()
+        assert jnp.isfinite(result).all()
+        assert (result[1] != 0).all()
+
+
+def test_splash_pads_to_whole_blocks():
+    qkv = draw((1, 600, 1, 8), 520)  # two blocks of 512 of each
+    ours = with_gradients(splash, qkv, None)
+    for mine, theirs in zip(ours, of_torch(qkv, None), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("b", "n", "axes"),
+    [
+        (4, 2, {"data": 2, "fsdp": 2, "context": 1, "tensor": 2}),
+        # 3 heads do not divide over tensor, 2 rows not over context
+        (2, 3, {"data": 2, "fsdp": 1, "context": 2, "tensor": 2}),
+    ],
+)
+def test_splash_on_a_mesh_gives_each_device_its_rows_and_heads(b, n, axes):
+    mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=(AxisType.Auto,) * 4)
+    qkv = draw((b, 10, n, 8), 7)
+    mask = np.arange(7)[None] < np.array([[4], [7], [0], [2]])[:b]
+    expected = with_gradients(ON_CPU["xla"], qkv, mask)
+    qkv = jax.device_put(qkv, NamedSharding(mesh, PartitionSpec("data")))
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        ours = with_gradients(splash, qkv, mask)
+    for mine, theirs in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=TOLERANCE)
+    assert len(ours[0].sharding.device_set) == 8
+    spread = axes["data"] * axes["fsdp"], axes["tensor"] if n == 2 else 1
+    rows, _, heads, _ = ours[0].sharding.shard_shape(ours[0].shape)
+    assert (b // rows, n // heads) == spread
+
+
+def test_chunked_holds_no_whole_matrix_of_weights():
+    q = jax.ShapeDtypeStruct((1, 2048, 1, 8), np.float32)
+
+    def gradients(q, k, v):
+        attend = functools.partial(dot_product_attention, implementation="auto")
+        return jax.grad(lambda *x: attend(*x).sum(), argnums=(0, 1, 2))(q, k, v)
+
+    held = jax.jit(gradients).lower(q, q, q).compile().memory_analysis().temp_size_in_bytes
+    assert held < 2048 * 2048 * 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "l", "expected"),
+    [
+        ("cpu", np.float32, LONG, "xla"),
+        ("cpu", np.float32, LONG + 1, "chunked"),
+        ("TPU v3", jnp.bfloat16, LONG + 1, "chunked"),
+        ("TPU v4", np.float32, 128, "splash"),
+        ("TPU v5 lite", jnp.bfloat16, 128, "splash"),
+        ("TPU7x", jnp.bfloat16, 127, "xla"),
+        ("NVIDIA H200", jnp.bfloat16, 16, "cudnn"),
+        ("NVIDIA H200", np.float32, LONG + 1, "chunked"),
+    ],
+)
+def test_auto_takes_what_runs(monkeypatch, kind, dtype, l, expected):
+    module = "vidpref.models.attention.dot_product"
+    monkeypatch.setattr(f"{module}._device_kind", lambda: kind)
+    taken = []
+    names = {
+        f"{module}._attend": "xla",
+        f"{module}.chunked_attention": "chunked",
+        f"{module}.splash.splash_attention": "splash",
+        f"{module}.cudnn.cudnn_attention": "cudnn",
+    }
+    for path, name in names.items():
+        monkeypatch.setattr(path, lambda q, *_, name=name: taken.append(name) or q)
+    q = jax.ShapeDtypeStruct((1, l, 1, 8), dtype)
+    jax.eval_shape(lambda q: dot_product_attention(q, q, q, implementation="auto"), q)
+    assert taken == [expected]
 
 
 def test_unknown_implementation_names_the_nearest(qkv):
     with pytest.raises(ValueError, match="did you mean chunked"):
         dot_product_attention(*qkv, implementation="chunk")
+
+
+@pytest.mark.parametrize(
+    ("implementation", "kind", "d", "message"),
+    [
+        ("cudnn", "cpu", 8, "runs on NVIDIA GPUs, the devices are of kind 'cpu'"),
+        ("cudnn", "NVIDIA H200", 8, "the queries are float32"),
+        ("splash", "TPU v3", 8, "TPU v4 and later.*'TPU v3'; use 'auto'"),
+    ],
+)
+def test_kernel_for_other_devices_is_refused(monkeypatch, implementation, kind, d, message):
+    monkeypatch.setattr("vidpref.models.attention.dot_product._device_kind", lambda: kind)
+    with pytest.raises(ValueError, match=message):
+        dot_product_attention(*draw((1, 4, 1, d), 4), implementation=implementation)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("masked", [False, True])
+def test_cudnn_equals_xla_on_the_gpu(masked):
+    qkv = draw((3, 130, 2, 64), 77, jnp.bfloat16)
+    mask = np.random.default_rng(2).random((3, 77)) < 0.5 if masked else None
+    if masked:
+        mask[0] = False
+    wide = [x.astype(np.float32) for x in qkv]
+    with jax.default_matmul_precision("float32"):
+        expected = with_gradients(ON_CPU["xla"], wide, mask)
+    for implementation in ("cudnn", "auto"):
+        attend = functools.partial(dot_product_attention, implementation=implementation)
+        ours = with_gradients(attend, qkv, mask)
+        for mine, theirs in zip(ours, expected, strict=True):
+            np.testing.assert_allclose(
+                np.asarray(mine, np.float32), theirs, atol=GPU_TOLERANCE * jnp.abs(theirs).max()
+            )

@@ -27,6 +27,18 @@ def test_without_text_masks_every_token_and_keeps_the_rest():
     np.testing.assert_array_equal(other.first_frame, condition.first_frame)
 
 
+def test_words_that_stand_for_no_text_take_its_place():
+    condition, null = make_condition(0, 2), make_condition(1, 2)
+    condition = condition.replace(null_text=null.text, null_text_mask=null.text_mask)
+    other = condition.without_text()
+    np.testing.assert_array_equal(other.text, null.text)
+    np.testing.assert_array_equal(other.text_mask, null.text_mask)
+    np.testing.assert_array_equal(other.first_frame, condition.first_frame)
+    assert (other.text != condition.text).any()
+    # both branches of guidance are one batch, so their leaves must match
+    assert jax.tree.structure(other) == jax.tree.structure(condition)
+
+
 def test_passes_through_transformations():
     condition = make_condition(0, 2)
     doubled = jax.jit(lambda c: jax.tree.map(lambda x: x, c))(condition)

@@ -77,5 +77,6 @@ def test_split_overrides():
 def test_list_names_paper_and_scales():
     text = describe_configs()
     for name in config_names():
-        assert f"{name}:{{mini|paper}}" in text
+        assert f"{name}:{{mini|paper" in text
+    assert "flow_dpo:{mini|paper|wan2_1_1_3b}" in text
     assert text.count("paper: ") == len(config_names())

@@ -43,17 +43,17 @@ def _scene(name, text="a ball"):
 
 def test_a_clip_does_not_depend_on_its_neighbours(sampler):
     rows = [(_scene("x"), 0), (_scene("y", "a cone"), 0), (_scene("x"), 1)]
-    _, (together,) = sampler([{}], rows, 0)
+    together = sampler([{}], rows, 0)[1]["video"]
     assert len({clip.tobytes() for clip in together}) == 3
     for i, row in enumerate(rows):
-        _, (alone,) = sampler([{}], [row], 0)
+        alone = sampler([{}], [row], 0)[1]["video"]
         np.testing.assert_array_equal(alone[0], together[i])
 
 
 def test_another_seed_draws_other_clips(sampler):
     rows = [(_scene("x"), i) for i in range(4)]
-    _, (one,) = sampler([{}], rows, 0)
-    _, (other,) = sampler([{}], rows, 10_000)
+    one = sampler([{}], rows, 0)[1]["video"]
+    other = sampler([{}], rows, 10_000)[1]["video"]
     assert all((a != b).any() for a, b in zip(one, other, strict=True))
 
 

@@ -216,9 +216,9 @@ def test_the_tokenizer_of_another_encoder_is_noticed(t5_folder):
 def test_a_run_embeds_its_prompts_with_t5(t5_folder):
     overrides = ["text.name=t5", f"text.path={t5_folder}", f"text.dim={WIDTH}", "text.length=9"]
     recipe = Recipe(load_config("sft_aif:mini", overrides), t5_folder / "run")
-    recipe.data_artifact = Artifact("data", t5_folder, "0123", 0.0, reused=True)
-    recipe.data = types.SimpleNamespace(prompts=("a red circle moves", "a cat"))
-    text, mask = recipe.texts["a red circle moves"]
+    recipe.sources.data_artifact = Artifact("data", t5_folder, "0123", 0.0, reused=True)
+    recipe.sources.data = types.SimpleNamespace(prompts=("a red circle moves", "a cat"))
+    text, mask = recipe.sources.texts["a red circle moves"]
     assert (text.shape, mask.sum()) == ((9, WIDTH), 5)
     assert recipe.generator.text_shape == (9, WIDTH)
 

@@ -11,7 +11,9 @@ from vidpref.typing import Array, Float, Int
 
 @runtime_checkable
 class Records(Protocol):
-    """Random access to records with at least `prompt` and `video` uint8 [t, h, w, c]."""
+    """Random access to records with at least `prompt` and the clip: `video` uint8 [t, h, w, c], or
+    `latent`.
+    """
 
     def __len__(self) -> int: ...
 
@@ -43,7 +45,10 @@ class ClipRows:
         rewards: for each row the k rewards.
         texts: embedding of every prompt.
         labels: what else is known of each row, by name; arrays of n rows.
-        high: train the super-resolution stage: `video_high` from `video`, no first frame.
+        clips: field of the clips: "video", "latent", or "video_high" for super-resolution, which
+            is given `video` and no first frame.
+        null_prompt: text that stands for none, where rows are to have its embedding.
+        shapes: a number a row, equal where clips have one shape; None where all have.
     """
 
     def __init__(
@@ -54,9 +59,12 @@ class ClipRows:
         texts: TextCache,
         *,
         labels: Mapping[str, Array] | None = None,
-        high: bool = False,
+        clips: str = "video",
+        null_prompt: str | None = None,
+        shapes: Int[Array, " n"] | None = None,
     ):
-        self._records, self._texts, self._high = records, texts, high
+        self._records, self._texts, self._clips = records, texts, clips
+        self._null_prompt, self.shapes = null_prompt, shapes
         self._rows, self._rewards = np.asarray(rows), np.asarray(rewards, np.float32)
         self._labels = dict(labels or {})
 
@@ -74,12 +82,15 @@ class ClipRows:
         text, mask = self._texts[_text(first["prompt"])]
         row = {"text": text, "text_mask": mask, "reward": self._rewards[index]}
         row |= {name: np.asarray(values[index]) for name, values in self._labels.items()}
-        if self._high:
-            row["clips"] = np.stack([r["video_high"] for r in records])
+        if self._null_prompt is not None:
+            row["null_text"], row["null_text_mask"] = self._texts[self._null_prompt]
+        row["clips"] = np.stack([r[self._clips] for r in records])
+        if self._clips == "video_high":
             row["low_res"] = first["video"]
-        else:
-            row["clips"] = np.stack([r["video"] for r in records])
+        elif self._clips == "video":
             row["first_frame"] = first.get("first_frame", first["video"][0])
+        elif "image_latent" in first:
+            row["image_latent"] = first["image_latent"]
         return row
 
 

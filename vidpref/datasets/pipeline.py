@@ -29,6 +29,7 @@ def training_batches(
     seed: int,
     transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     beside: Source | None = None,
+    shapes: np.ndarray | None = None,
     workers: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
@@ -46,6 +47,8 @@ def training_batches(
         transform: applied to every row.
         beside: a second source of rows, in an order and an epoch of its own; every row of the batch
             gets one of them, and the batch has them under "real".
+        shapes: a number a row; a batch has rows of one number only. Each number has an epoch of its
+            own, and batches of all come in proportion to their rows.
         workers: processes that read ahead (absl flags must be parsed); 0 reads in threads.
         shard: (process index, process count) of this process.
 
@@ -67,7 +70,7 @@ def training_batches(
     share = batch_size // processes
     part = slice(process * share, (process + 1) * share)
     load = _Load(source, transform, part)
-    batches = _numbers(source, batch_size, seed).map(load)
+    batches = _numbers(source, batch_size, seed, shapes).map(load)
     if beside is not None:
         others = _numbers(beside, batch_size, seed + 1).map(_Load(beside, transform, part))
         length = min(len(batches), len(others))  # both endless for all purposes
@@ -81,9 +84,20 @@ def training_batches(
     return iter(dataset)
 
 
-def _numbers(source: Source, batch_size: int, seed: int) -> grain.MapDataset:
-    numbers = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(_EPOCHS)
-    return numbers.batch(batch_size)
+def _numbers(
+    source: Source, batch_size: int, seed: int, shapes: np.ndarray | None = None
+) -> grain.MapDataset:
+    """Batches of row numbers, each of one shape."""
+    groups = [range(len(source))]
+    if shapes is not None:
+        groups = [np.flatnonzero(shapes == shape) for shape in np.unique(shapes)]
+    batches = [
+        grain.MapDataset.source(rows).seed(seed).shuffle().repeat(_EPOCHS).batch(batch_size)
+        for rows in groups
+    ]
+    if len(batches) == 1:
+        return batches[0]
+    return grain.MapDataset.mix(batches, weights=[len(rows) for rows in groups])
 
 
 def _join(batches: tuple[dict, dict]) -> dict[str, Any]:

@@ -73,13 +73,16 @@ def _caption(row: dict[str, str], where: str, has_split: bool, held_out: float) 
     name = os.path.normpath(fields["file"])
     if os.path.isabs(name) or name.startswith(".."):
         raise ValueError(f"{where}: {fields['file']!r} lies outside videos/")
-    split = fields["split"] if has_split else _split(fields["caption"], held_out)
+    split = fields["split"] if has_split else split_of(fields["caption"], held_out)
     if split not in SPLITS:
         raise ValueError(f"{where}: unknown split {split!r}; known: {', '.join(SPLITS)}")
     return Caption(name, fields["caption"], fields.get("category") or "all", split)
 
 
-def _split(text: str, held_out: float) -> str:
+def split_of(text: str, held_out: float) -> str:
+    """Returns the split of a text, by a hash of it: `held_out` of all texts are "test", as many
+    "validation", the others "train".
+    """
     digest = hashlib.sha256(" ".join(text.lower().split()).encode()).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
     if place < held_out:

@@ -12,7 +12,7 @@ from vidpref.diffusion.process import Process, check_time_range
 from vidpref.diffusion.schedules import SCHEDULES, alpha_sigma_tables
 from vidpref.typing import Array, Float, Key
 
-SPACINGS = ("trailing", "leading")
+SPACINGS = ("trailing", "leading", "linspace")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +30,8 @@ class DDPM(Process):
         steps: length of the chain.
         prediction: what the network outputs.
         spacing: which steps a short sampler visits: "trailing" counts back from pure noise;
-            "leading" counts up from the first step, so that it starts below tau = 1 (Lin et al.
-            2023, table 2).
+            "leading" counts up from the first step, so that it starts below tau = 1; "linspace"
+            divides the way from the last step to the first (Lin et al. 2023, table 2).
         snr_shift: divides the schedule's signal-to-noise ratio (CogVideoX's `snr_shift_scale`).
         zero_terminal_snr: rescale the schedule so that nothing of the clip is left at tau = 1. A
             network that predicts eps can then be trained, but not sampled from tau = 1.
@@ -94,6 +94,8 @@ class DDPM(Process):
             raise ValueError(f"{steps} sampler steps: a chain of {self.steps} allows 1 to that")
         if self.spacing == "trailing":
             n = np.rint(self.steps - np.arange(steps) * (self.steps / steps))
+        elif self.spacing == "linspace":
+            n = np.rint(np.linspace(0, self.steps - 1, steps))[::-1] + 1
         else:
             n = np.arange(steps)[::-1] * (self.steps // steps) + 1
         return np.append(n, 0) / self.steps

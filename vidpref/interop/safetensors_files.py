@@ -4,13 +4,14 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import safetensors
 
 STEMS = ("diffusion_pytorch_model", "model")  # of diffusers, of transformers
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _TYPES = {
     "F64": np.dtype("float64"),
     "F32": np.dtype("float32"),
@@ -86,7 +87,7 @@ class TensorFolder(Mapping[str, np.ndarray]):
 
 def write_tensors(
     folder: str | os.PathLike,
-    tensors: Mapping[str, np.ndarray],
+    tensors: Mapping[str, Any],
     *,
     stem: str = STEMS[0],
     max_shard_bytes: int = 5 * 10**9,
@@ -97,7 +98,8 @@ def write_tensors(
 
     Args:
         folder: created if absent.
-        tensors: by name; the order is that of the shards.
+        tensors: arrays by name, or what has their `shape`, `dtype` and `nbytes` and becomes one by
+            `np.asarray`. The order is that of the shards; in a shard, of the names.
         stem: of the file names, see `STEMS`.
         max_shard_bytes: more are split over several files; a larger tensor has a file of its own.
 
@@ -149,7 +151,7 @@ def _why_none(folder: Path) -> str:
         parts = sorted(path.name for path in folder.iterdir() if path.is_dir())
         return f"{folder} is a whole pipeline; give one of its folders: {', '.join(parts)}"
     names = sorted(path.name for path in folder.iterdir())
-    pickles = [name for name in names if name.endswith(_PICKLES)]
+    pickles = [name for name in names if name.endswith(PICKLES)]
     if pickles:
         return (
             f"{folder} holds its weights as pickle ({pickles[0]}), which may run any program when "
@@ -187,7 +189,7 @@ def _opened(path: Path) -> safetensors.safe_open:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
 
 
-def _shards(tensors: Mapping[str, np.ndarray], max_bytes: int) -> list[list[str]]:
+def _shards(tensors: Mapping[str, Any], max_bytes: int) -> list[list[str]]:
     shards, size = [[]], 0
     for name, tensor in tensors.items():
         if shards[-1] and size + tensor.nbytes > max_bytes:
@@ -198,7 +200,7 @@ def _shards(tensors: Mapping[str, np.ndarray], max_bytes: int) -> list[list[str]
     return shards
 
 
-def _write_file(path: Path, tensors: Mapping[str, np.ndarray], names: Iterable[str]) -> None:
+def _write_file(path: Path, tensors: Mapping[str, Any], names: Iterable[str]) -> None:
     """Writes one file; the library's own writer wants all of its tensors contiguous at once.
 
     Eight bytes of length, a JSON header of types, shapes and offsets, then the tensors, widest

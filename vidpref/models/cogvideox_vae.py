@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from vidpref.models.cogvideox_vae_layers import TIME_LEVELS, Decoder, Encoder
 from vidpref.models.config_json import read_config
+from vidpref.models.tiling import Cut, apply_by_tiles
 from vidpref.typing import Array, Float, Key
 
 # Norms see one batch of frames at a time, so these numbers belong to the trained network.
@@ -33,6 +34,11 @@ class CogVideoXVAE(nn.Module):
         norm_num_groups: of the group norms.
         scaling_factor: latents are multiplied by it.
         invert_scale_latents: an image's latents are divided by it, as the network was trained.
+        sample_height, sample_width: of the frames it was trained on; tiles are half of them.
+        tiled: encode and decode frames larger than a tile by tiles, as diffusers'
+            `enable_tiling()`.
+        tile_size: (h, w) of a tile in pixels; None for half of the sample's.
+        tile_overlap: (h, w) the part of a tile that overlaps the next; they fade over it.
         dtype: of the computation; parameters and results are float32.
     """
 
@@ -45,6 +51,11 @@ class CogVideoXVAE(nn.Module):
     norm_num_groups: int = 32
     scaling_factor: float = 1.15258426
     invert_scale_latents: bool = False
+    sample_height: int = 480
+    sample_width: int = 720
+    tiled: bool = False
+    tile_size: tuple[int, int] | None = None
+    tile_overlap: tuple[float, float] = (1 / 6, 1 / 5)
     dtype: DTypeLike = "float32"
 
     @classmethod
@@ -70,8 +81,7 @@ class CogVideoXVAE(nn.Module):
             "down_block_types": ("CogVideoXDownBlock3D",) * levels,
             "up_block_types": ("CogVideoXUpBlock3D",) * levels,
         }
-        # the sizes of tiles that diffusers may cut, and a precision, which is `dtype` here
-        ignored = ("sample_height", "sample_width", "force_upcast")
+        ignored = ("force_upcast",)  # a precision, which is `dtype` here
         return read_config(cls, config, fixed=fixed, ignored=ignored, **options)
 
     def setup(self):
@@ -128,7 +138,9 @@ class CogVideoXVAE(nn.Module):
     def decode(self, latents: Float[Array, "b t h w z"]) -> Float[Array, "b t2 h2 w2 c"]:
         """Returns the clips, nearly in [-1, 1], of scaled latents."""
         latents = latents / self.scaling_factor
-        return _in_batches(self.decoder, latents, LATENTS_AT_ONCE).astype(jnp.float32)
+        if self.tiled:
+            return apply_by_tiles(self, CogVideoXVAE._decode, latents, *self._cuts()[1])
+        return self._decode(latents)
 
     def moments(self, clips: Float[Array, "b t h w c"]) -> Float[Array, "b t2 h2 w2 z2"]:
         """Returns mean and log variance of the latents on the channels, not scaled.
@@ -140,7 +152,15 @@ class CogVideoXVAE(nn.Module):
             ValueError: a clip of a size that the network cannot divide.
         """
         self._check(clips)
+        if self.tiled:
+            return apply_by_tiles(self, CogVideoXVAE._encode, clips, *self._cuts()[0])
+        return self._encode(clips)
+
+    def _encode(self, clips: Array) -> Array:
         return _in_batches(self.encoder, clips, FRAMES_AT_ONCE).astype(jnp.float32)
+
+    def _decode(self, latents: Array) -> Array:
+        return _in_batches(self.decoder, latents, LATENTS_AT_ONCE).astype(jnp.float32)
 
     @property
     def time_ratio(self) -> int:
@@ -159,6 +179,27 @@ class CogVideoXVAE(nn.Module):
             return mean
         deviation = jnp.exp(0.5 * jnp.clip(log_variance, -30.0, 20.0))
         return mean + deviation * jax.random.normal(key, mean.shape)
+
+    @nn.nowrap
+    def _cuts(self) -> tuple[list[Cut], list[Cut]]:
+        """Cuts of rows and columns, to encode and to decode; rounded as in the original."""
+        sizes = self.tile_size or (self.sample_height // 2, self.sample_width // 2)
+        encode, decode = [], []
+        for size, overlap in zip(sizes, self.tile_overlap, strict=True):
+            latents = size // self.space_ratio
+            steps = [int(length * (1 - overlap)) for length in (size, latents)]
+            fades = [int(length * overlap) for length in (latents, size)]
+            encode.append(Cut(size, steps[0], fades[0], latents - fades[0]))
+            decode.append(Cut(latents, steps[1], fades[1], size - fades[1]))
+            # otherwise the kept parts of the tiles would not meet
+            whole = {size / latents, steps[0] / encode[-1].keep, decode[-1].keep / steps[1]}
+            if whole != {self.space_ratio}:
+                raise ValueError(
+                    f"tiles of {size} pixels with an overlap of {overlap:.3g} do not fit latents "
+                    f"of {self.space_ratio} pixels: set tile_size to a multiple of "
+                    f"{self.space_ratio}, and tile_overlap so that the overlap is one too"
+                )
+        return encode, decode
 
     @nn.nowrap
     def _check(self, clips: Array) -> None:

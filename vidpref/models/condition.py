@@ -20,6 +20,9 @@ class Condition:
         image_latent: what image-to-video transformers get beside the noisy latent, on the same grid
             [b, t, h, w, c2]: the image's latent, and for Wan its mask before that.
         image_states: an image encoder's hidden states [b, m, e] (Wan image-to-video only).
+        null_text: what the network takes as no text [b, l, d], where an empty prompt says it and
+            not a mask without tokens (Wan, CogVideoX).
+        null_text_mask: of `null_text` [b, l].
     """
 
     # not typed as arrays: jax maps over this tree, so leaves are also shapes, shardings or None
@@ -30,11 +33,18 @@ class Condition:
     low_res_tau: PyTree = None
     image_latent: PyTree = None
     image_states: PyTree = None
+    null_text: PyTree = None
+    null_text_mask: PyTree = None
 
     def repeat(self, k: int) -> "Condition":
         """Returns the condition of `b * k` clips, the `k` copies of a row next to each other."""
         return jax.tree.map(lambda leaf: jnp.repeat(leaf, k, axis=0), self)
 
     def without_text(self) -> "Condition":
-        """Returns the unconditional branch of classifier-free guidance: every token masked."""
+        """Returns the unconditional branch of classifier-free guidance.
+
+        That is `null_text` where there is one, and otherwise every token masked.
+        """
+        if self.null_text is not None:
+            return self.replace(text=self.null_text, text_mask=self.null_text_mask)
         return self.replace(text_mask=jnp.zeros_like(self.text_mask))

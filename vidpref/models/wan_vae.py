@@ -4,21 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
 from vidpref.models.config_json import read_config
-from vidpref.models.wan_vae_block import (
-    CausalConv,
-    ChannelNorm,
-    Downsample,
-    Memory,
-    Middle,
-    ResidualBlock,
-    Upsample,
-)
+from vidpref.models.tiling import Cut, apply_by_tiles
+from vidpref.models.wan_vae_block import CausalConv, Memory
+from vidpref.models.wan_vae_networks import WanDecoder, WanEncoder, by_chunks
 from vidpref.typing import Array, Float
 
 # of the published weights, a channel; diffusers' AutoencoderKLWan has them as defaults
@@ -55,6 +48,10 @@ class WanVAE(nn.Module):
         in_channels: of a clip that is encoded.
         out_channels: of a decoded clip.
         attention: implementation of `dot_product_attention`.
+        tiled: encode and decode frames larger than a tile by tiles, as diffusers'
+            `enable_tiling()`.
+        tile_size: (h, w) of a tile in pixels; multiples of `space_ratio`.
+        tile_stride: (h, w) from a tile to the next in pixels; they fade over the rest.
         dtype: of the computation.
     """
 
@@ -69,6 +66,9 @@ class WanVAE(nn.Module):
     in_channels: int = 3
     out_channels: int = 3
     attention: str = "xla"
+    tiled: bool = False
+    tile_size: tuple[int, int] = (256, 256)
+    tile_stride: tuple[int, int] = (192, 192)
     dtype: DTypeLike = "float32"
 
     @classmethod
@@ -77,7 +77,7 @@ class WanVAE(nn.Module):
 
         Args:
             config: the file's content.
-            **options: `attention`, `dtype`.
+            **options: fields that diffusers does not have, such as `attention` and `tiled`.
 
         Raises:
             ValueError: a field that asks for another computation.
@@ -95,6 +95,12 @@ class WanVAE(nn.Module):
                 f"temperal_downsample={self.temperal_downsample} must have one entry fewer than "
                 f"dim_mult={self.dim_mult}"
             )
+        for size, stride in zip(self.tile_size, self.tile_stride, strict=True):
+            if size % self.space_ratio or stride % self.space_ratio or not 0 < stride <= size:
+                raise ValueError(
+                    f"tile_size={self.tile_size} and tile_stride={self.tile_stride} must be "
+                    f"multiples of {self.space_ratio}, a stride no larger than its tile"
+                )
         dtype = jnp.dtype(self.dtype)
         options = {"attention": self.attention, "dtype": dtype}
         self.encoder = WanEncoder(
@@ -190,7 +196,14 @@ class WanVAE(nn.Module):
             )
         if c != self.in_channels:
             raise ValueError(f"the encoder takes {self.in_channels} channels, the clip has {c}")
-        return self.quant(_by_chunks(self.encoder, clips, self.time_ratio), Memory())
+        ratio = self.space_ratio
+        cuts = (
+            Cut(size, stride, (size - stride) // ratio, stride // ratio)
+            for size, stride in zip(self.tile_size, self.tile_stride, strict=True)
+        )
+        if self.tiled:
+            return apply_by_tiles(self, WanVAE._encode, clips, *cuts)
+        return self._encode(clips)
 
     def decode(self, latents: Float[Array, "b t h w z"]) -> Float[Array, "b t2 h2 w2 c"]:
         """Returns clips in [-1, 1].
@@ -200,100 +213,21 @@ class WanVAE(nn.Module):
         """
         x = latents.astype(jnp.float32)
         x = x * self._per_channel(self.latents_std) + self._per_channel(self.latents_mean)
-        x = self.post_quant(x, Memory())
-        clips = _by_chunks(self.decoder, x, 1).astype(jnp.float32)
+        ratio = self.space_ratio
+        cuts = (
+            Cut(size // ratio, stride // ratio, size - stride, stride)
+            for size, stride in zip(self.tile_size, self.tile_stride, strict=True)
+        )
+        clips = apply_by_tiles(self, WanVAE._decode, x, *cuts) if self.tiled else self._decode(x)
         return jnp.clip(clips, -1.0, 1.0)
+
+    def _encode(self, clips: Array) -> Array:
+        return self.quant(by_chunks(self.encoder, clips, self.time_ratio), Memory())
+
+    def _decode(self, latents: Array) -> Array:
+        x = self.post_quant(latents, Memory())
+        return by_chunks(self.decoder, x, 1).astype(jnp.float32)
 
     @nn.nowrap
     def _per_channel(self, values: tuple[float, ...]) -> np.ndarray:
         return np.asarray(values, np.float32)[None, None, None, None]
-
-
-class WanEncoder(nn.Module):
-    """A chunk of a clip to moments of the latent.
-
-    Attributes:
-        stem: channels before the first level.
-        features: channels of the levels, the largest pictures first.
-        blocks: residual blocks of a level.
-        time: whether time halves after each level but the last.
-        outputs: channels of the result.
-        attention: implementation of `dot_product_attention`.
-        dtype: of the computation.
-    """
-
-    stem: int
-    features: tuple[int, ...]
-    blocks: int
-    time: tuple[bool, ...]
-    outputs: int
-    attention: str
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b t h w c"], memory: Memory
-    ) -> Float[Array, "b t2 h2 w2 z"]:
-        x = CausalConv(self.stem, dtype=self.dtype, name="conv_in")(x, memory)
-        for level, features in enumerate(self.features):
-            for i in range(self.blocks):
-                x = ResidualBlock(features, self.dtype, name=f"level{level}_block{i}")(x, memory)
-            if level < len(self.time):
-                sample = Downsample(self.time[level], self.dtype, name=f"level{level}_sample")
-                x = sample(x, memory)
-        x = Middle(self.attention, self.dtype, name="middle")(x, memory)
-        return _head(x, memory, self.outputs, self.dtype)
-
-
-class WanDecoder(nn.Module):
-    """Steps of a latent to frames; see `WanEncoder`, with the smallest pictures first."""
-
-    stem: int
-    features: tuple[int, ...]
-    blocks: int
-    time: tuple[bool, ...]
-    outputs: int
-    attention: str
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b t h w z"], memory: Memory
-    ) -> Float[Array, "b t2 h2 w2 c"]:
-        x = CausalConv(self.stem, dtype=self.dtype, name="conv_in")(x, memory)
-        x = Middle(self.attention, self.dtype, name="middle")(x, memory)
-        for level, features in enumerate(self.features):
-            for i in range(self.blocks):
-                x = ResidualBlock(features, self.dtype, name=f"level{level}_block{i}")(x, memory)
-            if level < len(self.time):
-                sample = Upsample(self.time[level], self.dtype, name=f"level{level}_sample")
-                x = sample(x, memory)
-        return _head(x, memory, self.outputs, self.dtype)
-
-
-def _head(x: Array, memory: Memory, outputs: int, dtype: DTypeLike) -> Array:
-    """The calling network's last layers."""
-    x = jax.nn.silu(ChannelNorm(3, dtype, name="norm_out")(x))
-    return CausalConv(outputs, dtype=dtype, name="conv_out")(x, memory)
-
-
-def _by_chunks(
-    network: nn.Module, x: Float[Array, "b t h w c"], frames: int
-) -> Float[Array, "b t2 h2 w2 d"]:
-    """Runs the first frame, then `frames` at a time with the memory of those before."""
-    memory = Memory()
-    first = network(x[:, :1], memory)
-    if x.shape[1] == 1:
-        return first
-
-    def step(network: nn.Module, kept: tuple, chunk: Array) -> tuple[tuple, Array]:
-        memory = Memory(kept)
-        out = network(chunk, memory)
-        return tuple(memory.kept), out
-
-    scan = nn.scan(
-        step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1
-    )
-    chunks = x[:, 1:].reshape(x.shape[0], -1, frames, *x.shape[2:])
-    _, rest = scan(network, tuple(memory.kept), chunks)
-    return jnp.concatenate([first, rest.reshape(x.shape[0], -1, *rest.shape[3:])], axis=1)

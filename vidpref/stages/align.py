@@ -13,7 +13,8 @@ from vidpref.diffusion.denoising import REDUCTIONS
 from vidpref.objectives.alignment import check_hyper, needs_real_clips
 from vidpref.stages.adapters import lora_spec
 from vidpref.stages.generator import Generator
-from vidpref.stages.rows import Material, check_rows, kind_of, real_rows
+from vidpref.stages.material import Material
+from vidpref.stages.rows import check_rows, kind_of, real_rows
 from vidpref.stages.train import train
 from vidpref.typing import PyTree
 

@@ -103,7 +103,7 @@ def run_stage(
     done = path / "done.json"
     if done.exists():
         announce(f"done before, kept in {path.name}")
-        return Artifact(stage, path, digest, json.loads(done.read_text())["seconds"], reused=True)
+        return find_stage(workdir, stage, settings=settings, inputs=inputs)
     announce(f"going on in {path.name}" if path.exists() else f"into {path.name}")
     path.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
@@ -127,6 +127,25 @@ def run_stage(
         write_atomic(done, json.dumps({"seconds": round(seconds, 3)}))
     logging.info("%s done in %.1f s: %s", stage, seconds, path)
     return Artifact(stage, path, digest, seconds, reused=False)
+
+
+def find_stage(
+    workdir: Path, stage: str, *, settings: Mapping[str, Any], inputs: Mapping[str, Artifact]
+) -> Artifact:
+    """Returns a stage that is done; arguments as those of `run_stage`.
+
+    Raises:
+        ValueError: it is not done.
+    """
+    digest = fingerprint(stage, settings, inputs)
+    path = workdir / f"{stage}-{digest}"
+    done = path / "done.json"
+    if not done.exists():
+        raise ValueError(
+            f"{workdir} has no finished {path.name}: run launch/tpu_run.py to its end first, with "
+            "this version of vidpref"
+        )
+    return Artifact(stage, path, digest, json.loads(done.read_text())["seconds"], reused=True)
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import yaml
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -45,10 +47,12 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
     Args:
         spec: e.g. "dpo_aif:mini"; the scale defaults to "paper".
-        overrides: e.g. ["align.beta=500", "model.name=dit"]; parsed to the field's type.
+        overrides: e.g. ["align.beta=500", "model.name=dit"]; parsed to the field's type. With
+            model.init=FOLDER the config first takes what that pipeline says, see `adopt`.
 
     Raises:
-        ConfigError: unknown name, scale or field, or a value of the wrong type.
+        ConfigError: unknown name, scale or field, a value of the wrong type, or a folder that holds
+            no such pipeline.
     """
     name, _, scale = spec.partition(":")
     scale = scale or DEFAULT_SCALE
@@ -60,7 +64,48 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     config = module.get_config(scale)
     config.name, config.scale = name, scale
     config.lock()
-    return apply_overrides(config, overrides)
+    chosen = [override for override in overrides if override.startswith("model.init=")]
+    pipeline = apply_overrides(config, chosen).model.get("init")
+    if not pipeline:
+        return apply_overrides(config, overrides)
+    from vidpref.stages.adopt import adopt  # brings in jax, which takes seconds
+
+    config.unlock()
+    try:
+        adopt(config, pipeline)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    config.lock()
+    return apply_overrides(config, overrides)  # a pipeline's fields can be overridden too
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """Returns the config of a finished run, from its `config.yaml`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = workdir / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist: is {workdir} the folder of a finished run?")
+    return ConfigDict(_with_tuples(yaml.safe_load(path.read_text())))
+
+
+def config_yaml(config: ConfigDict) -> str:
+    """Returns a config as plain YAML, with lists for tuples; `read_config` reads it back."""
+    return yaml.safe_dump(_without_tuples(config.to_dict()), sort_keys=False)
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_tuples(part) for name, part in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def _without_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_tuples(part) for name, part in value.items()}
+    return list(map(_without_tuples, value)) if isinstance(value, tuple | list) else value
 
 
 def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:

@@ -1,13 +1,14 @@
 """The data stage: a TFDS builder of the checkout's `data/`, built once, read without TensorFlow."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from vidpref.datasets.clip_rows import Records
 from vidpref.stages.configs import PROJECT_ROOT, import_from_checkout
 
 
@@ -20,14 +21,16 @@ class Scene:
         text: the prompt.
         category: e.g. "OR", one of AIF's five.
         split: "train", "validation" or "test".
-        first_frame: uint8 [h, w, c].
+        first_frame: uint8 [h, w, c]; None where generators make latents.
+        record: number of the clip with the latent of its first frame, where there is one.
     """
 
     id: str
     text: str
     category: str
     split: str
-    first_frame: np.ndarray
+    first_frame: np.ndarray | None
+    record: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +44,13 @@ class Data:
         prompts: every distinct text of clips and scenes.
     """
 
-    clips: Sequence[dict]
+    clips: Records
     all_scenes: tuple[Scene, ...]
     prompts: tuple[str, ...]
+
+    def has(self, split: str) -> bool:
+        """Whether there is a scene of a split."""
+        return any(scene.split == split for scene in self.all_scenes)
 
     def scenes(self, split: str, count: int = 0) -> list[Scene]:
         """Returns the scenes of a split, or `count` of them taken evenly over the categories."""
@@ -73,11 +80,20 @@ class Data:
         defects nor splits, all. Taken evenly over the data set.
 
         Args:
-            count: 0 for all.
+            count: 0 for all. The clips are read once for each count.
 
         Raises:
             ValueError: fewer clean clips than asked for.
         """
+        if count not in self._real_clips:
+            self._real_clips[count] = self._find_real_clips(count)
+        return self._real_clips[count]
+
+    @functools.cached_property
+    def _real_clips(self) -> dict[int, tuple[list[int], list[Scene]]]:
+        return {}
+
+    def _find_real_clips(self, count: int) -> tuple[list[int], list[Scene]]:
         order = range(len(self.clips)) if not count else _spread(len(self.clips))
         indices, scenes = [], []
         for index in order:

@@ -12,14 +12,15 @@ from ml_collections import ConfigDict
 
 from vidpref.diffusion.ddpm import DDPM
 from vidpref.diffusion.flow import RectifiedFlow
-from vidpref.diffusion.guidance import classifier_free
+from vidpref.diffusion.guidance import classifier_free, cogvideox_dynamic
 from vidpref.diffusion.process import Process
 from vidpref.diffusion.samplers import sample
 from vidpref.diffusion.samplers.steps import Denoise
 from vidpref.models.condition import Condition
 from vidpref.models.lora import with_lora
-from vidpref.models.registry import build_generator
+from vidpref.models.registry import PORTED, build_generator
 from vidpref.stages.adapters import Adapted
+from vidpref.stages.autoencoder import build_autoencoder, latent_shape
 from vidpref.typing import Array, Float, PyTree
 
 PROCESSES = {"ddpm": DDPM, "flow": RectifiedFlow}
@@ -27,14 +28,17 @@ PROCESSES = {"ddpm": DDPM, "flow": RectifiedFlow}
 
 @dataclasses.dataclass(frozen=True)
 class Generator:
-    """A text- and first-frame-conditioned video generator of clips `[b, *clip_shape]`.
+    """A text-conditioned video generator of clips `[b, *clip_shape]`, in pixels or in latents.
 
     Attributes:
         module: the Linen network, `(x_tau, tau, condition) -> output`.
         process: the noise process that gives the output its meaning.
         clip_shape: (t, h, w, c) of one clip.
-        condition_shape: (l, d) of the text embedding; low-resolution (h, w) or None.
-        sampler: name, steps, eta and guidance scale.
+        text_shape: (l, d) of the text embedding.
+        low_res_shape: low-resolution (h, w) or None.
+        sampler: name, steps, eta, guidance scale and whether the scale is CogVideoX's dynamic one.
+        output: what the clips are called in records: "video", "video_high" or "latent".
+        image: what it sees of a first frame: "first_frame", "image_latent" or "".
     """
 
     module: nn.Module
@@ -43,6 +47,13 @@ class Generator:
     text_shape: tuple[int, int]
     low_res_shape: tuple[int, int] | None
     sampler: tuple[tuple[str, Any], ...]
+    output: str = "video"
+    image: str = "first_frame"
+
+    @property
+    def latent(self) -> bool:
+        """Whether clips are latents of an autoencoder; pixels lie in [-1, 1]."""
+        return self.output == "latent"
 
     def init(self, key: Array) -> PyTree:
         """Returns fresh parameters, boxed with their logical axis names."""
@@ -58,9 +69,10 @@ class Generator:
         condition = Condition(
             text=jnp.zeros((1, l, d)),
             text_mask=jnp.ones((1, l), bool),
-            first_frame=jnp.zeros((1, h, w, c)) if self.module.first_frame else None,
+            first_frame=jnp.zeros((1, h, w, c)) if self.image == "first_frame" else None,
             low_res=low_res,
             low_res_tau=None if low_res is None else jnp.zeros((1,)),
+            image_latent=jnp.zeros((1, t, h, w, c)) if self.image == "image_latent" else None,
         )
         return jnp.zeros((1, t, h, w, c)), jnp.zeros((1,)), condition
 
@@ -75,7 +87,11 @@ class Generator:
         return adapted(variables, params.adapters, x_tau, tau, condition, dropout_rng=rng)
 
     def condition(self, batch: Mapping[str, Array]) -> Condition:
-        """Returns the network's condition: text, its mask, and what else of a batch it takes."""
+        """Returns the network's condition: text, its mask, and what else of a batch it takes.
+
+        `image_latent` [b, 1, h, w, c] of the first frame gets zeros for the other frames, as
+        CogVideoX was trained.
+        """
 
         def pixels(name: str) -> Array | None:
             return None if name not in batch else batch[name].astype(jnp.float32) / 127.5 - 1.0
@@ -83,9 +99,17 @@ class Generator:
         return Condition(
             text=batch["text"],
             text_mask=batch["text_mask"],
-            first_frame=pixels("first_frame") if self.module.first_frame else None,
+            first_frame=pixels("first_frame") if self.image == "first_frame" else None,
             low_res=pixels("low_res"),
+            image_latent=self._image_latent(batch) if self.image == "image_latent" else None,
+            null_text=batch.get("null_text"),
+            null_text_mask=batch.get("null_text_mask"),
         )
+
+    def _image_latent(self, batch: Mapping[str, Array]) -> Array:
+        first = batch["image_latent"].astype(jnp.float32)
+        rest = self.clip_shape[0] - first.shape[1]
+        return jnp.pad(first, ((0, 0), (0, rest), (0, 0), (0, 0), (0, 0)))
 
     def sample(
         self,
@@ -94,12 +118,12 @@ class Generator:
         batch: dict,
         guide: Callable[[Denoise, Condition], Denoise] | None = None,
     ) -> Float[Array, "b t h w c"]:
-        """Draws one clip a row in [-1, 1]; row i depends only on `keys[i]` and row i of `batch`.
+        """Draws one clip a row; row i depends only on `keys[i]` and row i of `batch`.
 
         Args:
             params: of the network.
             keys: one a row.
-            batch: conditions.
+            batch: conditions; and `noise`, where the chain is not to start from noise of `keys`.
             guide: `(denoise, condition) -> denoise`, guidance on top of the classifier-free one.
         """
         settings = dict(self.sampler)
@@ -107,10 +131,13 @@ class Generator:
         if condition.low_res is not None:
             condition = condition.replace(low_res_tau=jnp.zeros(keys.shape))
         noise_keys, sampler_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-        noise = jax.vmap(lambda key: jax.random.normal(key, self.clip_shape))(noise_keys)
-        denoise = classifier_free(
-            functools.partial(self.apply, params), condition, settings["guidance_scale"]
-        )
+        noise = batch.get("noise")
+        if noise is None:
+            noise = jax.vmap(lambda key: jax.random.normal(key, self.clip_shape))(noise_keys)
+        scale = settings["guidance_scale"]
+        if settings.get("dynamic_guidance"):
+            scale = cogvideox_dynamic(scale, settings["steps"])
+        denoise = classifier_free(functools.partial(self.apply, params), condition, scale)
         if guide is not None:
             denoise = guide(denoise, condition)
         clips = sample(
@@ -121,17 +148,19 @@ class Generator:
             steps=settings["steps"],
             eta=settings["eta"],
             rng=sampler_keys,
-            clip_x0=1.0,
+            clip_x0=None if self.latent else 1.0,
         )
-        return jnp.clip(clips, -1.0, 1.0)
+        return clips if self.latent else jnp.clip(clips, -1.0, 1.0)
 
 
 def build_base(config: ConfigDict) -> Generator:
-    """Returns the base generator of a config."""
-    d = config.data
-    return _build(
-        config, config.model, (d.frames, d.height, d.width, 3), None, config.sampler.steps
-    )
+    """Returns the base generator of a config; a ported one is that of an autoencoder's latents."""
+    d, model = config.data, config.model
+    steps = config.sampler.steps
+    if model.name not in PORTED:
+        return _build(config, model, (d.frames, d.height, d.width, 3), None, steps, "video")
+    clip_shape = latent_shape(build_autoencoder(model), d.frames, d.height, d.width)
+    return _build(config, model, clip_shape, None, steps, "latent")
 
 
 def build_superres(config: ConfigDict) -> Generator:
@@ -139,7 +168,8 @@ def build_superres(config: ConfigDict) -> Generator:
     d = config.data
     clip_shape = (d.frames, d.high_height, d.high_width, 3)
     steps = config.superres.sampler_steps
-    return _build(config, config.superres.model, clip_shape, (d.height, d.width), steps)
+    low_res = d.height, d.width
+    return _build(config, config.superres.model, clip_shape, low_res, steps, "video_high")
 
 
 def build_process(diffusion: ConfigDict, **fields: Any) -> Process:
@@ -162,21 +192,32 @@ def build_process(diffusion: ConfigDict, **fields: Any) -> Process:
     return PROCESSES[name](**given)
 
 
-def _build(config, model, clip_shape, low_res_shape, sampler_steps) -> Generator:
+def _build(config, model, clip_shape, low_res_shape, sampler_steps, output) -> Generator:
     fields = ConfigDict(
         model.to_dict()
     )  # unlocked: the compute dtype is set for all models at once
     fields[fields.name].dtype = config.compute_dtype
+    module = build_generator(fields, channels=clip_shape[-1], text_dim=config.text.dim)
+    sampler = config.sampler
     return Generator(
-        module=build_generator(fields, channels=3, text_dim=config.text.dim),
+        module=module,
         process=build_process(config.diffusion),
         clip_shape=clip_shape,
         text_shape=(config.text.length, config.text.dim),
         low_res_shape=low_res_shape,
         sampler=(
-            ("name", config.sampler.name),
+            ("name", sampler.name),
             ("steps", sampler_steps),
-            ("eta", config.sampler.eta),
-            ("guidance_scale", config.sampler.guidance_scale),
+            ("eta", sampler.eta),
+            ("guidance_scale", sampler.guidance_scale),
+            ("dynamic_guidance", sampler.get("dynamic_guidance", False)),
         ),
+        output=output,
+        image=_image_of(module, clip_shape[-1]),
     )
+
+
+def _image_of(module: nn.Module, channels: int) -> str:
+    if hasattr(module, "first_frame"):
+        return "first_frame" if module.first_frame else ""
+    return "image_latent" if module.in_channels > channels else ""

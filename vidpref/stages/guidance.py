@@ -23,7 +23,7 @@ from vidpref.models.latent_reward import TRUNK, LatentReward, from_generator
 from vidpref.objectives.preference import Preference
 from vidpref.stages.generator import Generator
 from vidpref.stages.label import read_labels
-from vidpref.stages.rows import Material
+from vidpref.stages.material import Material
 from vidpref.stages.sample import read_clips
 from vidpref.stages.train import fit_rows
 from vidpref.training.checkpoints import save_params
@@ -70,6 +70,11 @@ class GuidedGenerator:
     weights: tuple[float, ...]
     scale: float
     guide_at: str
+
+    @property
+    def output(self) -> str:
+        """As the generator's."""
+        return self.generator.output
 
     def sample(
         self, params: tuple[PyTree, PyTree], keys: Array, batch: dict
@@ -181,7 +186,7 @@ def _pairs(material: Material, config: ConfigDict, seed: int) -> ClipRows:
     preference = _preferences(labels, rows, tuple(config.dimensions))
     rewards = np.zeros(rows.shape, np.float32)
     clips = read_clips(material.clips)
-    return ClipRows(clips, rows, rewards, material.texts, labels={"preference": preference})
+    return material.rows(clips, rows, rewards, labels={"preference": preference})
 
 
 def _preferences(labels: pd.DataFrame, rows: np.ndarray, dimensions: tuple[str, ...]) -> np.ndarray:

@@ -16,6 +16,7 @@ from vidpref.stages.configs import PROJECT_ROOT
 from vidpref.stages.sample import Row, read_clips
 from vidpref.training.metrics import Progress
 
+NO_JUDGE = "none"  # as `config.reward.name`: clips are drawn, and nobody scores them
 _LABEL = ("clip_id", "dimension", "who", "rationale")  # of a label, beside scene and scores
 _CHUNK = 512  # clips between two saves: what a kill of a slow judge can cost
 
@@ -55,7 +56,9 @@ def _build(reward: ConfigDict) -> Reward:
             graded_template=(templates / "good_normal_poor.txt").read_text(),
             descriptions={p.stem: p.read_text() for p in (templates / "dimensions").glob("*.txt")},
         )
-    raise ValueError(f"config.reward.name={reward.name!r}: known are remote_judge and verifier")
+    raise ValueError(
+        f"config.reward.name={reward.name!r}: known are remote_judge, verifier and none"
+    )
 
 
 def label_clips(folder: Path, clips_folder: Path, reward: ConfigDict, *, name: str) -> None:
@@ -92,7 +95,7 @@ def label_clips(folder: Path, clips_folder: Path, reward: ConfigDict, *, name: s
 
 
 def mean_score(
-    drawn: Iterable[tuple[list[Row], list[np.ndarray]]], reward: ConfigDict
+    drawn: Iterable[tuple[list[Row], dict[str, np.ndarray]]], reward: ConfigDict
 ) -> dict[str, float]:
     """Returns {dimension: mean score} of freshly drawn clips, over all processes.
 
@@ -102,8 +105,8 @@ def mean_score(
     """
     judge = build_reward(one_dimension(reward))
     scores = [
-        judge.score(videos[-1], [scene.text for scene, _ in rows])[reward.dimension]
-        for rows, videos in drawn
+        judge.score([*clips.values()][-1], [scene.text for scene, _ in rows])[reward.dimension]
+        for rows, clips in drawn
         if rows
     ]
     total = np.array([sum(s.sum() for s in scores), sum(len(s) for s in scores)])

@@ -37,11 +37,10 @@ def pretrain(
         mesh: devices.
     """
     rows = np.arange(len(data.clips))[:, None]
-    high = generator.low_res_shape is not None
     train(
         folder,
         generator=generator,
-        rows=ClipRows(data.clips, rows, np.ones(rows.shape), texts, high=high),
+        rows=ClipRows(data.clips, rows, np.ones(rows.shape), texts, clips=generator.output),
         objective="sft",
         hyper={},
         config=config,

@@ -2,28 +2,36 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vidpref.datasets.text import TextCache
-from vidpref.stages import align, guidance, label, pretrain, rows, sample, text_encoders
-from vidpref.stages.artifacts import Artifact, run_stage
-from vidpref.stages.data import Data, Scene, build_data, open_data
+from vidpref.interop.pipelines import AUTOENCODER, TRANSFORMER
+from vidpref.stages import (
+    align,
+    guidance,
+    label,
+    pretrain,
+    rows,
+    sample,
+)
+from vidpref.stages.artifacts import Artifact, write_atomic
+from vidpref.stages.autoencoder import Decoder
+from vidpref.stages.data import Scene
 from vidpref.stages.generator import Generator, build_base, build_superres
+from vidpref.stages.material import Material
+from vidpref.stages.runner import DRAWING, NETWORK, Runner
+from vidpref.stages.sources import Sources, target
 from vidpref.training.checkpoints import load_params
-from vidpref.training.sharding import abstract_params, make_mesh
+from vidpref.training.sharding import make_mesh
 from vidpref.typing import Array, PyTree
 
 PRETRAINED = "pretrained"
 
-# Sections of the config that say what the network computes, and how clips are drawn from it.
-_NETWORK = ("data", "text", "model", "diffusion", "compute_dtype")
-_DRAWING = ("sampler", "superres")
+_IMPORTED = "import.json"
 
 # Noise of evaluation and validation never repeats the noise of the training samples.
 _EVALUATION_SEED = 10_000
@@ -32,10 +40,10 @@ _VALIDATION_SEED = 20_000
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-    """Sampled clips with their labels."""
+    """Sampled clips with their labels; without a judge they have none."""
 
     samples: Artifact
-    labels: Artifact
+    labels: Artifact | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,56 +64,56 @@ class Recipe:
         config: a config with the fields of `configs/shared/aif.py`.
         workdir: where the artifacts lie.
         heading: of the n-th stage's line, e.g. "{n}/10".
+        only_finished: run no stage, in silence; one that is not done is an error.
     """
 
-    def __init__(self, config: ConfigDict, workdir: Path, heading: str = "{n}"):
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: Path,
+        heading: str = "{n}",
+        *,
+        only_finished: bool = False,
+    ):
         self.config = config
         self.workdir = workdir
         self.mesh = make_mesh(config.mesh.to_dict())
-        self.artifacts: list[Artifact] = []
-        self._heading = heading
-
-    # What the other stages stand on.
-
-    @functools.cached_property
-    def data_artifact(self) -> Artifact:
-        body = functools.partial(build_data, self.config)
-        cascade = {"cascade": self.config.superres.enabled}  # needs its clips at two sizes
-        return self._stage("data", body, ("data",), settings=cascade)
-
-    @functools.cached_property
-    def data(self) -> Data:
-        return open_data(self.config, self.data_artifact.path)
-
-    @functools.cached_property
-    def text_artifact(self) -> Artifact:
-        def body(folder: Path) -> None:
-            encoder = text_encoders.build_text_encoder(self.config.text, self.mesh)
-            TextCache.build(folder, encoder, self.data.prompts)
-
-        return self._stage("text", body, ("text",), {"data": self.data_artifact})
-
-    @functools.cached_property
-    def texts(self) -> TextCache:
-        return TextCache(self.text_artifact.path)
-
-    @functools.cached_property
-    def generator(self) -> Generator:
-        return build_base(self.config)
+        self.generator = build_base(config)
+        runner = Runner(config, workdir, heading, only_finished=only_finished)
+        self.artifacts, self._run = runner.artifacts, runner.run
+        self.sources = Sources(runner, self.generator.image, self.mesh)
 
     # Policies: artifacts whose folder holds `params/`.
 
     @functools.cached_property
     def pretrained(self) -> Policy:
+        if self.config.model.get("init"):
+            return Policy(self._imported)
         return Policy(self._pretrained("pretrain", self.generator))
+
+    @functools.cached_property
+    def _imported(self) -> Artifact:
+        """Names the folder whose weights are the policy; they are read from there every time."""
+
+        def body(folder: Path) -> None:
+            source = {"pipeline": str(self.sources.pipeline.path.resolve())}
+            write_atomic(folder / _IMPORTED, json.dumps(source))
+
+        settings = {"transformer": self.sources.pipeline.fingerprint(TRANSFORMER)}
+        return self._run("import", body, (), settings=settings)
 
     @functools.cached_property
     def _superres_artifact(self) -> Artifact:
         return self._pretrained("superres", build_superres(self.config))
 
     @functools.cached_property
-    def superres(self) -> tuple[Generator, PyTree] | None:
-        """The super-resolution generator and its parameters, where the cascade is on."""
+    def second(self) -> tuple[Generator | Decoder, PyTree] | None:
+        """What clips go through after the generator, and its parameters.
+
+        The autoencoder where they are latents, the super-resolution generator where that is on.
+        """
+        if self.generator.latent:
+            return self.sources.decoder
         if not self.config.superres.enabled:
             return None
         upsampler = build_superres(self.config)
@@ -115,14 +123,14 @@ class Recipe:
         body = functools.partial(
             pretrain.pretrain,
             generator=generator,
-            data=self.data,
-            texts=self.texts,
+            data=self.sources.data,
+            texts=self.sources.texts,
             config=self.config[section],
             error_in=self.config.diffusion.error_in,
             seed=self.config.seed,
             mesh=self.mesh,
         )
-        return self._stage(section, body, (*_NETWORK, section, "seed"), self._sources)
+        return self._run(section, body, (*NETWORK, section, "seed"), self.sources.artifacts)
 
     def align(self, policy: Policy, name: str, round_: int) -> Policy:
         """Makes a better policy of `policy` by `config.align`.
@@ -141,7 +149,7 @@ class Recipe:
         if round_ > 1 and section.get("reference") == "pretrained":
             reference = self.pretrained.params
             inputs["reference"] = reference
-        material = rows.Material(self.data, self.texts)
+        material = self._material
         if kind.labels:
             labelled = self.label_samples(policy, name)
             inputs |= {"samples": labelled.samples, "labels": labelled.labels}
@@ -151,8 +159,8 @@ class Recipe:
         if kind.losers:
             inputs["losers"] = self._loser_samples(policy, name)
             material = dataclasses.replace(material, losers=inputs["losers"].path)
-        if align.needs_data(section):
-            inputs |= self._sources
+        if kind.file or align.needs_data(section):
+            inputs |= self.sources.artifacts
 
         def body(folder: Path) -> None:
             align.align(
@@ -168,16 +176,16 @@ class Recipe:
                 validate=self._validation_acceptance,
             )
 
-        fields = [*_NETWORK, "align", "seed"]
+        fields = [*NETWORK, "align", "seed"]
         if section.train.best_metric:  # clips are drawn and judged on the way
-            fields += [*_DRAWING, "reward"]
+            fields += [*DRAWING, "reward"]
         stage = f"align-{policy_name(self.config, 1)}-round{round_}"
-        return Policy(self._stage(stage, body, fields, inputs))
+        return Policy(self._run(stage, body, fields, inputs))
 
     def _guided(self, policy: Policy, labelled: Labelled) -> Policy:
         section = self.config.align
-        material = rows.Material(
-            self.data, self.texts, clips=labelled.samples.path, labels=labelled.labels.path
+        material = dataclasses.replace(
+            self._material, clips=labelled.samples.path, labels=labelled.labels.path
         )
 
         def body(folder: Path) -> None:
@@ -193,78 +201,101 @@ class Recipe:
 
         learnt = {k: v for k, v in section.items() if k not in guidance.NOT_LEARNT}
         inputs = {"policy": policy.params, "samples": labelled.samples, "labels": labelled.labels}
-        reward = self._stage(
-            "latent-reward", body, (*_NETWORK, "seed"), inputs, settings={"align": learnt}
+        reward = self._run(
+            "latent-reward", body, (*NETWORK, "seed"), inputs, settings={"align": learnt}
         )
         return Policy(policy.params, reward)
 
+    @functools.cached_property
+    def _material(self) -> Material:
+        dropout = self.config.align.get("condition_dropout", 0.0)
+        return Material(
+            self.sources.data,
+            self.sources.texts,
+            encoded=self.sources.encoded,
+            output=self.generator.output,
+            null_prompt=self.sources.null_prompt if dropout else None,
+        )
+
     def load(self, policy: Policy) -> PyTree:
         """Returns a policy's parameters, sharded over the mesh."""
-        network = _load(self.generator.init, policy.params, self.mesh)
+        network = self._load_network(policy.params)
         if policy.guidance is None:
             return network
         init = guidance.reward_init(self.generator, self.config.align)
         return network, _load(init, policy.guidance, self.mesh)
+
+    def _load_network(self, artifact: Artifact) -> PyTree:
+        if not (artifact.path / _IMPORTED).exists():
+            return _load(self.generator.init, artifact, self.mesh)
+        wanted = target(self.generator.init, self.mesh)
+        return self.sources.pipeline.load_transformer(self.generator.module, wanted)
 
     # Clips of a policy and what the judge says of them.
 
     def label_samples(self, policy: Policy, name: str) -> Labelled:
         """Samples and labels the train prompts that the alignment learns from."""
         section = self.config.label
-        scenes = self.data.scenes("train", section.prompts)
+        scenes = self.sources.data.scenes("train", section.prompts)
         return self._labelled(policy, scenes, section.per_prompt, self.config.seed, f"train-{name}")
 
     def evaluation_samples(self, policy: Policy, name: str) -> Labelled:
         """Samples and labels the train and test prompts that policies are compared on."""
         section = self.config.evaluate
-        scenes = self.data.scenes("train", section.train_prompts)
-        scenes = scenes + self.data.scenes("test", section.test_prompts)
+        scenes = [
+            scene
+            for split, count in (("train", section.train_prompts), ("test", section.test_prompts))
+            if self.sources.data.has(split)
+            for scene in self.sources.data.scenes(split, count)
+        ]
         seed = _EVALUATION_SEED + self.config.seed
         return self._labelled(policy, scenes, section.per_prompt, seed, f"evaluation-{name}")
 
     def validation_samples(self, policy: Policy, name: str) -> Labelled:
         """Samples and labels the validation prompts that hyper-parameters are chosen on."""
         section = self.config.align.validation
-        scenes = self.data.scenes("validation", section.prompts)
+        scenes = self.sources.data.scenes("validation", section.prompts)
         seed = _VALIDATION_SEED + self.config.seed
         return self._labelled(policy, scenes, section.per_prompt, seed, f"validation-{name}")
 
     def _loser_samples(self, policy: Policy, name: str) -> Artifact:
         """Samples clips for the scenes of the real clips (RealDPO: drawn once, before training)."""
         section = self.config.align
-        _, scenes = self.data.real_clips(section.real_clips)
+        _, scenes = self.sources.data.real_clips(section.real_clips)
         return self._sampled(policy, scenes, section.losers, self.config.seed, f"losers-{name}")
 
     def _labelled(
         self, policy: Policy, scenes: list[Scene], per_scene: int, seed: int, name: str
     ) -> Labelled:
         samples = self._sampled(policy, scenes, per_scene, seed, name)
+        if self.config.reward.name == label.NO_JUDGE:
+            return Labelled(samples, None)
 
         def judge(folder: Path) -> None:
             label.label_clips(folder, samples.path, self.config.reward, name=f"label-{name}")
 
-        labels = self._stage(f"label-{name}", judge, ("reward",), {"samples": samples})
+        labels = self._run(f"label-{name}", judge, ("reward",), {"samples": samples})
         return Labelled(samples, labels)
 
     def _sampled(
         self, policy: Policy, scenes: list[Scene], per_scene: int, seed: int, name: str
     ) -> Artifact:
         def draw(folder: Path) -> None:
-            params = [self.load(policy)]
-            if self.superres:
-                params.append(self.superres[1])
+            params = [self.load(policy), *([self.second[1]] if self.second else [])]
             chunks = sample.chunked(scenes, per_scene, self.config.sampler.batch_size)
             sampler = self._sampler if policy.guidance is None else self._guided_sampler
             sample.sample_clips(folder, sampler, params, chunks, seed=seed, name=f"sample-{name}")
 
         which = {"scenes": [scene.id for scene in scenes], "per_scene": per_scene, "seed": seed}
-        inputs = {**self._sources, "policy": policy.params}
+        inputs = {**self.sources.artifacts, "policy": policy.params}
         if policy.guidance is not None:
             inputs["guidance"] = policy.guidance
             which |= {field: self.config.align[field] for field in guidance.GUIDING}
-        if self.superres:
+        if self.config.superres.enabled:
             inputs["superres"] = self._superres_artifact
-        return self._stage(f"sample-{name}", draw, (*_NETWORK, *_DRAWING), inputs, settings=which)
+        if self.generator.latent:
+            which["autoencoder"] = self.sources.pipeline.fingerprint(AUTOENCODER)
+        return self._run(f"sample-{name}", draw, (*NETWORK, *DRAWING), inputs, settings=which)
 
     @functools.cached_property
     def _sampler(self) -> sample.Sampler:
@@ -275,69 +306,25 @@ class Recipe:
         return self._make_sampler(guidance.build_guided(self.generator, self.config.align))
 
     def _make_sampler(self, base: Generator | guidance.GuidedGenerator) -> sample.Sampler:
+        guided = self.config.sampler.guidance_scale != 1.0
         return sample.Sampler(
-            [base, *([self.superres[0]] if self.superres else [])],
-            self.texts,
+            [base, *([self.second[0]] if self.second else [])],
+            self.sources.texts,
             batch_size=self.config.sampler.batch_size,
             mesh=self.mesh,
+            null_prompt=self.sources.null_prompt if guided else None,
+            clips=self.sources.data.clips if self.generator.image == "image_latent" else None,
         )
 
     def _validation_acceptance(self, params: PyTree) -> dict[str, float]:
         section = self.config.align.validation
-        scenes = self.data.scenes("validation", section.prompts)
+        scenes = self.sources.data.scenes("validation", section.prompts)
         chunks = sample.chunked(scenes, section.per_prompt, self.config.sampler.batch_size)
-        cascade = [params, *([self.superres[1]] if self.superres else [])]
+        cascade = [params, *([self.second[1]] if self.second else [])]
         seed = _VALIDATION_SEED + self.config.seed
         return label.mean_score(
             (self._sampler(cascade, chunk, seed) for chunk in chunks), self.config.reward
         )
-
-    def _chosen(self, field: str) -> Any:
-        """A section of the config without what it holds but does not use."""
-        section = self.config[field]
-        if field in (
-            "model",
-            "reward",
-            "diffusion",
-        ):  # one sub-section for each name that could be chosen
-            return {
-                name: value
-                for name, value in section.items()
-                if name == section.name or not isinstance(value, ConfigDict)
-            }
-        if field == "text":
-            return text_encoders.chosen_fields(section)
-        if field == "superres" and not section.enabled:
-            return {"enabled": False}
-        if field == "align":
-            without = {"policy"} if section.train.best_metric else {"policy", "validation"}
-            return {name: value for name, value in section.items() if name not in without}
-        return section
-
-    @property
-    def _sources(self) -> dict[str, Artifact]:
-        return {"data": self.data_artifact, "text": self.text_artifact}
-
-    def _stage(
-        self,
-        name: str,
-        body: Callable[[Path], None],
-        fields: Sequence[str],
-        inputs: Mapping[str, Artifact] | None = None,
-        settings: Mapping[str, Any] | None = None,
-    ) -> Artifact:
-        depends = {field: self._chosen(field) for field in fields} | dict(settings or {})
-        heading = f"[{self._heading.format(n=len(self.artifacts) + 1)}] {name}"
-        artifact = run_stage(
-            self.workdir,
-            name,
-            body,
-            settings=depends,
-            inputs=inputs,
-            announce=lambda state: say(f"{heading}: {state}"),
-        )
-        self.artifacts.append(artifact)
-        return artifact
 
 
 def policy_name(config: ConfigDict, round_: int) -> str:
@@ -347,11 +334,4 @@ def policy_name(config: ConfigDict, round_: int) -> str:
 
 
 def _load(init: Callable[[Array], PyTree], artifact: Artifact, mesh: Mesh) -> PyTree:
-    abstract = jax.eval_shape(init, jax.random.key(0))
-    return load_params(artifact.path / "params", abstract_params(abstract, mesh))
-
-
-def say(line: str) -> None:
-    """Prints a line of progress, in a pod once."""
-    if jax.process_index() == 0:
-        print(line, flush=True)
+    return load_params(artifact.path / "params", target(init, mesh))

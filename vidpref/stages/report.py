@@ -12,6 +12,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 import vidpref
+from vidpref.evaluation.gallery import Sample, write_gallery
 from vidpref.evaluation.report import ClipRow, JudgedClip, ReportData, write_report
 from vidpref.evaluation.rounds import title
 from vidpref.evaluation.statistics import evaluation_json
@@ -26,7 +27,14 @@ from vidpref.evaluation.tables import (
 )
 from vidpref.stages.artifacts import Artifact, write_atomic
 from vidpref.stages.compare import Candidate, Comparison
-from vidpref.stages.label import build_reward, evaluation_frame, one_dimension, read_labels
+from vidpref.stages.configs import config_yaml
+from vidpref.stages.label import (
+    NO_JUDGE,
+    build_reward,
+    evaluation_frame,
+    one_dimension,
+    read_labels,
+)
 from vidpref.stages.recipe import PRETRAINED, Labelled, Recipe, policy_name
 from vidpref.stages.sample import read_clips
 from vidpref.training.metrics import read_metrics
@@ -38,6 +46,8 @@ _JUDGED = 5  # accepted and rejected examples shown of each kind
 def write_run_report(recipe: Recipe, evaluated: Mapping[str, Labelled], *, command: str) -> Path:
     """Writes `evaluation.json`, `config.yaml` and `report.html` into the work directory.
 
+    Without a judge there is no `evaluation.json`, and the report shows clips alone.
+
     Args:
         recipe: a finished recipe.
         evaluated: labelled evaluation clips of each policy, the pre-trained one first.
@@ -46,18 +56,44 @@ def write_run_report(recipe: Recipe, evaluated: Mapping[str, Labelled], *, comma
     Returns:
         The path of the report.
     """
-    frame = evaluation_frame({name: e.labels.path for name, e in evaluated.items()})
     config = recipe.config
+    if config.reward.name == NO_JUDGE:
+        return _write_gallery(recipe, evaluated, command)
+    frame = evaluation_frame({name: e.labels.path for name, e in evaluated.items()})
     return _write(
         recipe.workdir,
         frame,
         evaluated,
         recipe.artifacts,
-        {"config.yaml": config.to_yaml()},
+        {"config.yaml": config_yaml(config)},
         config,
         title=f"{config.name}:{config.scale}",
         command=command,
     )
+
+
+def _write_gallery(recipe: Recipe, evaluated: Mapping[str, Labelled], command: str) -> Path:
+    path = recipe.workdir / "report.html"
+    if jax.process_index() != 0:
+        return path
+    config = recipe.config
+    write_atomic(recipe.workdir / "config.yaml", config_yaml(config))
+    clips = {name: read_clips(e.samples.path) for name, e in evaluated.items()}
+    samples = []
+    for number in range(len(clips[PRETRAINED])):
+        records = {name: found[number] for name, found in clips.items()}
+        first = records[PRETRAINED]
+        samples.append(
+            Sample(
+                name=first["clip_id"].replace("/", "-"),
+                prompt=first["prompt"],
+                split=first["split"],
+                clips={name: _video(record) for name, record in records.items()},
+            )
+        )
+    title = f"{config.name}:{config.scale}"
+    write_gallery(path, samples, title=title, command=command, fps=config.data.get("fps", 8.0))
+    return path
 
 
 def write_comparison_report(
@@ -81,7 +117,7 @@ def write_comparison_report(
         found.frame,
         found.evaluated,
         list(artifacts.values()),
-        {f"{policy_name(c, 1)}.yaml": c.to_yaml() for c in configs},
+        {f"{policy_name(c, 1)}.yaml": config_yaml(c) for c in configs},
         configs[0],
         title=f"{names} at {configs[0].scale} scale",
         command=command,

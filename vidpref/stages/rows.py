@@ -12,35 +12,16 @@ from ml_collections import ConfigDict
 
 from vidpref.datasets import pairs
 from vidpref.datasets.clip_rows import ClipRows, JoinedRecords
-from vidpref.datasets.text import TextCache
 from vidpref.objectives.alignment import OBJECTIVES
+from vidpref.stages import preference_rows
 from vidpref.stages.artifacts import write_atomic
-from vidpref.stages.data import Data
 from vidpref.stages.label import read_labels
+from vidpref.stages.material import Material
 from vidpref.stages.sample import read_clips
 
 PAIRS = ("accepted_rejected", "best_worst")
 MOTION = ("object_motion", "camera_motion")
 _PAIRING = ("pairs", "max_pairs_per_prompt")
-
-
-@dataclasses.dataclass(frozen=True)
-class Material:
-    """What rows are made of; a field that `config.rows` does not ask for may be None.
-
-    Attributes:
-        data: the data set, with its real clips.
-        texts: embedding of every prompt.
-        clips: folder of sampled clips.
-        labels: folder of their labels.
-        losers: folder of clips that were sampled for the scenes of the real clips.
-    """
-
-    data: Data
-    texts: TextCache
-    clips: Path | None = None
-    labels: Path | None = None
-    losers: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +34,7 @@ class Kind:
         losers: whether it needs clips sampled for real scenes.
         k: clips of a row, given the config.
         fields: of the config that it reads.
+        file: whether it needs a file of preferences.
     """
 
     build: Callable[[Material, ConfigDict, int, Path], ClipRows]
@@ -60,6 +42,7 @@ class Kind:
     losers: bool
     k: Callable[[ConfigDict], int]
     fields: tuple[str, ...] = ()
+    file: bool = False
 
 
 def check_rows(config: ConfigDict) -> None:
@@ -79,7 +62,7 @@ def check_rows(config: ConfigDict) -> None:
     OBJECTIVES[config.method].check_k(kind.k(config), f"config.align.method={config.method!r}")
     if config.get("pairs", PAIRS[0]) not in PAIRS:
         raise ValueError(f"config.align.pairs={config.pairs!r}: known are {', '.join(PAIRS)}")
-    if OBJECTIVES[config.method].needs_motion and not kind.labels:
+    if OBJECTIVES[config.method].needs_motion and not (kind.labels or kind is KINDS["preferred"]):
         raise ValueError(f"config.align.rows={config.rows!r} has no motion scores")
 
 
@@ -124,17 +107,23 @@ def scalar_reward(labels: pd.DataFrame, config: ConfigDict) -> np.ndarray:
 
 
 def real_rows(material: Material, count: int) -> ClipRows:
-    """Returns rows of one real clip; `count` 0 takes all there are."""
+    """Returns rows of one real clip; `count` 0 takes all there are.
+
+    Raises:
+        ValueError: fewer real clips than asked for, or none.
+    """
+    if material.encoded is not None:
+        return preference_rows.real(material, count)
     indices, _ = material.data.real_clips(count)
     rows = np.asarray(indices)[:, None]
-    return ClipRows(material.data.clips, rows, np.ones(rows.shape), material.texts)
+    return material.rows(material.data.clips, rows, np.ones(rows.shape))
 
 
 def _all(material: Material, config: ConfigDict, seed: int, folder: Path) -> ClipRows:
     labels = read_labels(material.labels)
     rows = np.arange(len(labels))[:, None]
     rewards = scalar_reward(labels, config)[:, None]
-    return ClipRows(read_clips(material.clips), rows, rewards, material.texts)
+    return material.rows(read_clips(material.clips), rows, rewards)
 
 
 def _pairs(material: Material, config: ConfigDict, seed: int, folder: Path) -> ClipRows:
@@ -149,14 +138,14 @@ def _pairs(material: Material, config: ConfigDict, seed: int, folder: Path) -> C
                 "to config.reward.dimensions"
             )
         more["motion"] = labels[list(MOTION)].to_numpy(np.float32)[rows]
-    return ClipRows(read_clips(material.clips), rows, rewards, material.texts, labels=more)
+    return material.rows(read_clips(material.clips), rows, rewards, more)
 
 
 def _winners(material: Material, config: ConfigDict, seed: int, folder: Path) -> ClipRows:
     rows, rewards = _choose_pairs(read_labels(material.labels), config, seed, folder)
     chosen, first = np.unique(rows[:, 0], return_index=True)
     clips = read_clips(material.clips)
-    return ClipRows(clips, chosen[:, None], rewards[first, :1], material.texts)
+    return material.rows(clips, chosen[:, None], rewards[first, :1])
 
 
 def _real(material: Material, config: ConfigDict, seed: int, folder: Path) -> ClipRows:
@@ -174,7 +163,7 @@ def _real_and_samples(material: Material, config: ConfigDict, seed: int, folder:
     ]
     rewards = np.zeros((len(rows), 1 + config.losers), np.float32)
     rewards[:, 0] = 1.0
-    return ClipRows(records, np.asarray(rows), rewards, material.texts)
+    return material.rows(records, np.asarray(rows), rewards)
 
 
 KINDS = {
@@ -188,6 +177,24 @@ KINDS = {
         losers=True,
         k=lambda c: 1 + c.losers,
         fields=("real_clips", "losers"),
+    ),
+    # of a file of preferences
+    "preferred": Kind(
+        preference_rows.preferred, labels=False, losers=False, k=lambda c: 2, file=True
+    ),
+    "preferred_winners": Kind(
+        preference_rows.winners, labels=False, losers=False, k=lambda c: 1, file=True
+    ),
+    "labelled": Kind(
+        preference_rows.labelled, labels=False, losers=False, k=lambda c: 1, file=True
+    ),
+    "preferred_and_losers": Kind(
+        preference_rows.with_losers,
+        labels=False,
+        losers=False,
+        k=lambda c: 1 + c.losers,
+        fields=("losers",),
+        file=True,
     ),
 }
 

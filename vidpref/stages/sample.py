@@ -1,20 +1,22 @@
 """The sample stage: clips of a policy for many scenes, in resumable chunks."""
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
+from vidpref.datasets.clip_rows import Records
 from vidpref.datasets.records import RecordFile, write_records
 from vidpref.datasets.text import TextCache
+from vidpref.stages.chunks import local_rows, my_share, place, unfinished
 from vidpref.stages.data import Scene
 from vidpref.training.metrics import Progress
-from vidpref.training.sharding import batch_sharding
+from vidpref.training.sharding import batch_sharding, in_scope
 from vidpref.typing import Array, PyTree
 
 Row = tuple[Scene, int]  # a clip to draw: its scene and its number
@@ -22,10 +24,16 @@ Row = tuple[Scene, int]  # a clip to draw: its scene and its number
 
 @runtime_checkable
 class DrawsClips(Protocol):
-    """A stage of a cascade: a `Generator`, guided or not."""
+    """A stage of a cascade: a `Generator`, guided or not, or a `Decoder`.
+
+    Attributes:
+        output: what its clips are called in records.
+    """
+
+    output: str
 
     def sample(self, params: PyTree, keys: Array, batch: dict) -> Array:
-        """Draws one clip [t, h, w, c] in [-1, 1] a row."""
+        """Draws one clip [t, h, w, c] a row, in [-1, 1] or a latent."""
         ...
 
 
@@ -36,34 +44,77 @@ class Sampler:
     sampled with one seed can be compared clip by clip.
 
     Args:
-        cascade: the base generator, then any super-resolution generator, whose low-resolution
-            input is the clip before it.
+        cascade: the base generator, then a super-resolution generator, whose low-resolution input
+            is the clip before it, or a decoder of latents.
         texts: cached embeddings of every prompt.
         batch_size: clips in one call, over all devices.
         mesh: devices; clips are divided over its data and fsdp axes.
+        null_prompt: text of the unconditional branch of guidance, where it has one.
+        clips: records that scenes are conditioned on, where `image_latent` is.
     """
 
     def __init__(
-        self, cascade: Sequence[DrawsClips], texts: TextCache, *, batch_size: int, mesh: Mesh
+        self,
+        cascade: Sequence[DrawsClips],
+        texts: TextCache,
+        *,
+        batch_size: int,
+        mesh: Mesh,
+        null_prompt: str | None = None,
+        clips: Records | None = None,
     ):
         self.batch_size = batch_size
-        self._texts = texts
+        self._texts, self._null_prompt, self._clips = texts, null_prompt, clips
         self._sharding = batch_sharding(mesh)
-        self._draw = [jax.jit(_draw(g), out_shardings=self._sharding) for g in cascade]
+        self._cascade = cascade
+        self._draw = [jax.jit(_draw(g, mesh), out_shardings=self._sharding) for g in cascade]
 
     def __call__(
-        self, params: Sequence[PyTree], rows: Sequence[Row], seed: int
-    ) -> tuple[list[Row], list[np.ndarray]]:
-        """Returns this process's rows and, for each stage of the cascade, their uint8 clips."""
-        local = _my_rows(rows, self.batch_size)
-        keys, batch = _place((_keys(local, seed), _conditions(local, self._texts)), self._sharding)
-        videos = []
-        for draw, stage_params in zip(self._draw, params, strict=True):
-            videos.append(draw(stage_params, keys, batch))
+        self,
+        params: Sequence[PyTree],
+        rows: Sequence[Row],
+        seed: int,
+        given: Mapping[str, np.ndarray] | None = None,
+    ) -> tuple[list[Row], dict[str, np.ndarray]]:
+        """Returns this process's rows and, by its name, what each stage of the cascade drew.
+
+        Pixels are uint8. The last stage's clips come last; they are what is looked at.
+
+        Args:
+            params: of each stage of the cascade.
+            rows: at most `batch_size`.
+            seed: of the noise.
+            given: more of the batch, one row a clip or one for all, such as `noise`.
+        """
+        local = my_share(rows, self.batch_size)
+        batch = self._conditions(local)
+        for name, values in (given or {}).items():
+            batch[name] = values[np.minimum(np.arange(len(local)), len(values) - 1)]
+        keys, batch = place((_keys(local, seed), batch), self._sharding)
+        drawn = {}
+        for stage, draw, stage_params in zip(self._cascade, self._draw, params, strict=True):
+            clips = drawn[stage.output] = draw(stage_params, keys, batch)
             batch = {"text": batch["text"], "text_mask": batch["text_mask"]}
-            batch["low_res"] = videos[-1]
-        mine = _my_rows(rows, self.batch_size, padded=False)
-        return mine, [_local_rows(video)[: len(mine)] for video in videos]
+            batch["latent" if stage.output == "latent" else "low_res"] = clips
+        mine = my_share(rows, self.batch_size, padded=False)
+        return mine, {name: local_rows(clips)[: len(mine)] for name, clips in drawn.items()}
+
+    def _conditions(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+        embedded = [self._texts[scene.text] for scene, _ in rows]
+        found = {
+            "text": np.stack([text for text, _ in embedded]),
+            "text_mask": np.stack([mask for _, mask in embedded]),
+        }
+        if self._null_prompt is not None:
+            text, mask = self._texts[self._null_prompt]
+            found["null_text"] = np.stack([text] * len(rows))
+            found["null_text_mask"] = np.stack([mask] * len(rows))
+        if self._clips is not None:
+            latents = [self._clips[scene.record]["image_latent"] for scene, _ in rows]
+            found["image_latent"] = np.stack(latents)
+        elif rows[0][0].first_frame is not None:
+            found["first_frame"] = np.stack([scene.first_frame for scene, _ in rows])
+        return found
 
 
 def chunked(scenes: Sequence[Scene], per_scene: int, batch_size: int) -> list[list[Row]]:
@@ -95,14 +146,14 @@ def sample_clips(
     """
     process = f"-p{jax.process_index()}" if jax.process_count() > 1 else ""
     paths = [folder / f"clips-{i:05d}{process}.array_record" for i in range(len(chunks))]
-    todo = [i for i, path in enumerate(paths) if not path.exists()]
+    todo = unfinished(paths)
     done = sum(len(chunk) for i, chunk in enumerate(chunks) if i not in todo)
     with Progress(
         name, total=sum(map(len, chunks)), done=done, enabled=jax.process_index() == 0
     ) as progress:
         for i in todo:
-            rows, videos = sampler(params, chunks[i], seed)
-            write_records(paths[i], _records(rows, videos))
+            rows, drawn = sampler(params, chunks[i], seed)
+            write_records(paths[i], _records(rows, drawn))
             progress.update(len(chunks[i]))
 
 
@@ -111,21 +162,15 @@ def read_clips(folder: Path) -> RecordFile:
     return RecordFile(sorted(folder.glob("clips-*.array_record")))
 
 
-def _draw(generator: DrawsClips):
+def _draw(generator: DrawsClips, mesh: Mesh):
     def draw(params: PyTree, keys: Array, batch: dict) -> Array:
-        clips = generator.sample(params, jax.random.wrap_key_data(keys), batch)
+        with in_scope(mesh):
+            clips = generator.sample(params, jax.random.wrap_key_data(keys), batch)
+        if generator.output == "latent":
+            return clips
         return jnp.round((clips + 1.0) * 127.5).astype(jnp.uint8)
 
     return draw
-
-
-def _my_rows(chunk: Sequence[Row], batch_size: int, padded: bool = True) -> list[Row]:
-    """This process's share of a chunk; the last chunk is padded to keep one compiled shape."""
-    chunk = list(chunk)
-    full = chunk + [chunk[-1]] * (batch_size - len(chunk))
-    share = batch_size // jax.process_count()
-    start = share * jax.process_index()
-    return full[start : start + share] if padded else chunk[start : start + share]
 
 
 def _keys(rows: Sequence[Row], seed: int) -> np.ndarray:
@@ -138,26 +183,7 @@ def _keys(rows: Sequence[Row], seed: int) -> np.ndarray:
     return np.asarray(jax.random.key_data(jax.vmap(key)(names, samples)))
 
 
-def _conditions(rows: Sequence[Row], texts: TextCache) -> dict[str, np.ndarray]:
-    embedded = [texts[scene.text] for scene, _ in rows]
-    return {
-        "text": np.stack([text for text, _ in embedded]),
-        "text_mask": np.stack([mask for _, mask in embedded]),
-        "first_frame": np.stack([scene.first_frame for scene, _ in rows]),
-    }
-
-
-def _place(tree: PyTree, sharding: NamedSharding) -> PyTree:
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
-
-
-def _local_rows(array: Array) -> np.ndarray:
-    shards = [s for s in array.addressable_shards if s.replica_id == 0]
-    shards.sort(key=lambda s: s.index[0].start or 0)
-    return np.concatenate([np.asarray(s.data) for s in shards])
-
-
-def _records(rows: Sequence[Row], videos: Sequence[np.ndarray]) -> Iterator[dict]:
+def _records(rows: Sequence[Row], drawn: Mapping[str, np.ndarray]) -> Iterator[dict]:
     for row, (scene, i) in enumerate(rows):
         record = {
             "clip_id": f"{scene.id}/{i}",
@@ -166,9 +192,7 @@ def _records(rows: Sequence[Row], videos: Sequence[np.ndarray]) -> Iterator[dict
             "category": scene.category,
             "split": scene.split,
             "sample": i,
-            "first_frame": scene.first_frame,
-            "video": videos[0][row],
         }
-        if len(videos) > 1:
-            record["video_high"] = videos[-1][row]
-        yield record
+        if scene.first_frame is not None:
+            record["first_frame"] = scene.first_frame
+        yield record | {name: clips[row] for name, clips in drawn.items()}

@@ -117,6 +117,7 @@ def fit_rows(
         batch_size=settings.batch_size,
         seed=seed,
         beside=beside,
+        shapes=rows.shapes,
         shard=(jax.process_index(), jax.process_count()),
     )
     name = folder.name.rsplit("-", 1)[0]

@@ -122,8 +122,11 @@ class AlignmentLoss:
         return errors, Labels(reward=batch["reward"], weight=batch.get("weight"), motion=motion)
 
     def _corrupted(self, batch: Mapping[str, Array], rng: Key[Array, ""]) -> Corrupted:
-        clips = batch["clips"].astype(jnp.float32) / 127.5 - 1.0
-        return corrupt_clips(self.process, rng, clips)
+        clips = batch["clips"]
+        x0 = clips.astype(jnp.float32)
+        if clips.dtype == jnp.uint8:
+            x0 = x0 / 127.5 - 1.0
+        return corrupt_clips(self.process, rng, x0)
 
     def _condition(self, batch: Mapping[str, Array], rng: Key[Array, ""]) -> PyTree:
         condition = self.make_condition(batch)
@@ -153,10 +156,11 @@ def make_alignment_loss(
 ) -> AlignmentLoss:
     """Returns `loss_fn(trainable, frozen, batch, rng) -> (loss, metrics)`.
 
-    A batch holds `clips` uint8 [b, k, t, h, w, c], `reward` [b, k], what `make_condition` reads,
-    and where needed `weight` [b] (0 for a padding row), `motion` [b, k, 2] for McDPO, and `real`: a
-    batch of b rows of one real clip with conditions of their own. The k clips of a row share time,
-    noise and condition, and all clips go through the network in one batch.
+    A batch holds `clips` [b, k, t, h, w, c] (uint8 pixels, or floating latents), `reward` [b, k],
+    what `make_condition` reads, and where needed `weight` [b] (0 for a padding row), `motion`
+    [b, k, 2] for McDPO, and `real`: a batch of b rows of one real clip with conditions of their
+    own. The k clips of a row share time, noise and condition, and all clips go through the network
+    in one batch.
 
     Args:
         apply: `(params, x_tau, tau, condition) -> output`.

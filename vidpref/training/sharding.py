@@ -67,17 +67,26 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 @contextlib.contextmanager
+def in_scope(mesh: Mesh) -> Iterator[None]:
+    """While a program is traced: kernels that XLA cannot partition find the mesh, and its devices'
+    kind.
+    """
+    if mesh.size == 1:
+        yield
+        return
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        yield
+
+
+@contextlib.contextmanager
 def activation_rules(mesh: Mesh) -> Iterator[None]:
-    """While a step is traced: networks may spread clips over `context` too, where it has devices.
+    """While a step is traced: the mesh `in_scope`, and clips spread over `context` too.
 
     A row of the batch holds several clips, so there may be fewer rows than devices. A network that
     constrains the logical axis "batch" then still gives each device clips of its own.
     """
-    if mesh.shape["context"] == 1:
-        yield
-        return
-    rules = (("batch", (*BATCH_AXES, "context")),)
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(rules):
+    rules = (("batch", (*BATCH_AXES, "context")),) if mesh.shape["context"] > 1 else ()
+    with in_scope(mesh), nn.logical_axis_rules(rules):
         yield
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidpref.diffusion.ddpm import DDPM
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.diffusion.process import Process
 from vidpref.diffusion.samplers.steps import Denoise, check_rng, predict, step_noise
@@ -27,16 +28,31 @@ def ddim(
     """
     if not 0.0 <= eta <= 1.0:
         raise ValueError(f"eta={eta}: ddim takes 0 (deterministic) to 1 (ancestral)")
+    tau = process.sampling_times(steps)
+    times = tau[:-1], tau[1:]
+    return _ddim(process, denoise, noise, times, eta=eta, rng=rng, clip_x0=clip_x0)
+
+
+def _ddim(
+    process: Process,
+    denoise: Denoise,
+    noise: Array,
+    times: tuple[np.ndarray, np.ndarray],
+    *,
+    eta: float,
+    rng: Array | None,
+    clip_x0: float | None,
+) -> Array:
+    """DDIM over `times`: those of the network calls, and those that their steps lead to."""
     if eta > 0:
         check_rng(rng)
-
-    tau = process.sampling_times(steps)
-    alpha, sigma = process.alpha_sigma(tau)
-    kept = (alpha[:-1] / alpha[1:]) ** 2  # share of the next step's signal left at this one
-    variance = (sigma[:-1] ** 2 - kept * sigma[1:] ** 2) * (sigma[1:] / sigma[:-1]) ** 2
+    tau, _ = times
+    (alpha, sigma), (alpha_after, sigma_after) = map(process.alpha_sigma, times)
+    kept = (alpha / alpha_after) ** 2  # share of the next step's signal left at this one
+    variance = (sigma**2 - kept * sigma_after**2) * (sigma_after / sigma) ** 2
     added = eta * np.sqrt(np.maximum(variance, 0.0))
-    left = np.sqrt(np.maximum(sigma[1:] ** 2 - added**2, 0.0))
-    weights = [w.astype(np.float32) for w in (tau[:-1], alpha[1:], left, added)]
+    left = np.sqrt(np.maximum(sigma_after**2 - added**2, 0.0))
+    weights = [w.astype(np.float32) for w in (tau, alpha_after, left, added)]
 
     def step(x: Array, now: tuple[Array, list[Array]]) -> tuple[Array, None]:
         index, (tau, of_x0, of_eps, of_noise) = now
@@ -46,7 +62,7 @@ def ddim(
             x_next += of_noise * step_noise(rng, index, x.shape[1:]).astype(x.dtype)
         return x_next, None
 
-    clips, _ = jax.lax.scan(step, noise, (jnp.arange(steps), weights))
+    clips, _ = jax.lax.scan(step, noise, (jnp.arange(len(tau)), weights))
     return clips
 
 
@@ -103,11 +119,26 @@ def cogvideox_ddim(
     rng: Key[Array, " b"] | None,
     clip_x0: float | None,
 ) -> Float[Array, "b t h w c"]:
-    """CogVideoXDDIMScheduler of diffusers, which is DDIM at eta = 0 whatever eta it is given.
-
-    That scheduler steps to `timestep - 1000 // steps`, which is its own next timestep only where
-    `steps` divides 1000; this one always steps to the next time of its grid.
-    """
+    """CogVideoXDDIMScheduler of diffusers, which is DDIM at eta = 0 whatever eta it is given."""
     if eta != 0.0:
         raise ValueError(f"eta={eta}: cogvideox_ddim adds no noise; use sampler='ddim'")
-    return ddim(process, denoise, noise, steps=steps, eta=0.0, rng=rng, clip_x0=clip_x0)
+    times = cogvideox_times(process, steps)
+    return _ddim(process, denoise, noise, times, eta=0.0, rng=rng, clip_x0=clip_x0)
+
+
+def cogvideox_times(process: Process, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the times of CogVideoX's network calls and those that their steps lead to.
+
+    Both of its schedulers step by `1000 // steps`, down to the clean clip. These are the times of
+    the next calls only where `steps` divides 1000 and the spacing is "trailing".
+
+    Raises:
+        ValueError: the process is no DDPM.
+    """
+    if not isinstance(process, DDPM):
+        raise ValueError(
+            f"CogVideoX's samplers step through a DDPM, not a {type(process).__name__}"
+        )
+    tau = process.sampling_times(steps)[:-1]
+    n = np.rint(tau * process.steps)
+    return tau, np.maximum(n - process.steps // steps, 0.0) / process.steps

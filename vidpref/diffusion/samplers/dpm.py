@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidpref.diffusion.process import Process
+from vidpref.diffusion.samplers.ddim import cogvideox_times
 from vidpref.diffusion.samplers.steps import (
     Denoise,
     check_rng,
@@ -27,22 +28,23 @@ def cogvideox_dpm(
 ) -> Float[Array, "b t h w c"]:
     """SDE-DPM-Solver++(2M) (Lu et al. 2022, "DPM-Solver++") as CogVideoXDPMScheduler of diffusers.
 
-    The first and the last step are of first order. Written for any process. As `cogvideox_ddim`,
-    equal to diffusers where `steps` divides the length of the chain.
+    The first step and those to the clean clip are of first order.
     """
     if eta not in (0.0, 1.0):
         raise ValueError(f"eta={eta}: cogvideox_dpm has no eta; it always adds noise")
     check_rng(rng)
 
-    tau = process.sampling_times(steps)
-    alpha, sigma = process.alpha_sigma(tau)
-    h = np.diff(half_log_snr(alpha, sigma))
-    of_x = sigma[1:] / sigma[:-1] * np.exp(-h)
-    of_x0 = -alpha[1:] * np.expm1(-2.0 * h)
-    of_noise = sigma[1:] * np.sqrt(-np.expm1(-2.0 * h))
+    tau, after = cogvideox_times(process, steps)
+    (alpha, sigma), (alpha_after, sigma_after) = map(process.alpha_sigma, (tau, after))
+    now = half_log_snr(alpha, sigma)
+    h = half_log_snr(alpha_after, sigma_after) - now
+    of_x = sigma_after / sigma * np.exp(-h)
+    of_x0 = -alpha_after * np.expm1(-2.0 * h)
+    of_noise = sigma_after * np.sqrt(-np.expm1(-2.0 * h))
     slope = np.zeros(steps)  # of the clip over half a step; none where there is no history
-    slope[1:-1] = 0.5 * h[1:-1] / h[:-2]
-    weights = [w.astype(np.float32) for w in (tau[:-1], of_x, of_x0, of_noise, slope)]
+    second = (np.arange(steps) > 0) & (after > 0)
+    slope[second] = 0.5 * h[second] / (now - np.roll(now, 1))[second]
+    weights = [w.astype(np.float32) for w in (tau, of_x, of_x0, of_noise, slope)]
 
     def step(
         carry: tuple[Array, Array], now: tuple[Array, list[Array]]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.diffusion.process import Process
 from vidpref.diffusion.samplers.steps import Denoise, half_log_snr, predict
 from vidpref.typing import Array, Float, Key
@@ -23,21 +24,25 @@ def unipc(
 
     Second order, the last step first order, equal to UniPCMultistepScheduler of diffusers with
     `lower_order_final`: for a DDPM with its "trailing" spacing, for a RectifiedFlow with spacing
-    "unipc" (there diffusers hands the network the time rounded down to a multiple of 1/1000).
+    "unipc". There the network is told its time rounded down to a multiple of 1/1000, as diffusers
+    does it.
     Each network call serves twice: to correct the step that led to it, and to predict the next.
     """
     if eta != 0.0:
         raise ValueError(f"eta={eta}: unipc adds no noise")
     tau = process.sampling_times(steps)
     corrector, predictor = _weights(*process.alpha_sigma(tau))
-    weights = [w.astype(np.float32) for w in (tau[:-1], corrector, predictor)]
+    told = tau[:-1]
+    if isinstance(process, RectifiedFlow) and process.spacing == "unipc":
+        told = np.floor(1000 * told) / 1000
+    weights = [w.astype(np.float32) for w in (tau[:-1], told, corrector, predictor)]
 
     def step(
         carry: tuple[Array, Array, Array, Array], weights: list[Array]
     ) -> tuple[tuple[Array, Array, Array, Array], None]:
         x, corrected, before, before2 = carry
-        tau, c, p = weights
-        x0, _ = predict(process, denoise, x, tau, clip_x0)
+        tau, told, c, p = weights
+        x0, _ = predict(process, lambda x, _: denoise(x, jnp.full(len(x), told)), x, tau, clip_x0)
         corrected = c[0] * x + c[1] * corrected + c[2] * x0 + c[3] * before + c[4] * before2
         x = p[0] * corrected + p[1] * x0 + p[2] * before
         return (x, corrected, x0, before), None

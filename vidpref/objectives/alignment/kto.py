@@ -37,7 +37,8 @@ def kto(
         desirable_weight, undesirable_weight: lambda of each class, against unequal counts.
         threshold: see `labels`.
         reference_point: "mean" of g over the batch; "per_class", the mean over the clip's own
-            class; "mismatched", the mean of g with each clip under another row's condition.
+            class; "mismatched", the mean of g with each clip under another row's condition (of the
+            same microbatch, where gradients are accumulated).
         real_weight: adds this much of the error on real clips (lambda of IPO eq. 7).
 
     Returns:

@@ -1,0 +1,102 @@
+import pytest
+from preference_files import rows_of, touch, write_json_lines
+
+from vidpref.datasets.preferences import read_preferences
+
+
+@pytest.fixture
+def root(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4")
+    return tmp_path
+
+
+def record(**fields):
+    known = {"prompt": "a ball", "clip_a": "a.mp4", "clip_b": "b.mp4", "verdict": "A", **fields}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def test_every_field(root):
+    path = write_json_lines(
+        root,
+        record(
+            verdict={"visual_quality": "B", "motion": "invalid"},
+            scores_a={"object_motion": 3, "camera_motion": 1.5},
+            scores_b={"object_motion": -2},
+            judge="me",
+            rationale="it jumps",
+        ),
+        record(verdict="tie"),
+    )
+    path.write_text(path.read_text() + "\n")
+    read = read_preferences(path)
+    assert rows_of(read.comparisons, "dimension", "verdict", "judge", "rationale") == [
+        ("visual_quality", "B", "me", "it jumps"),
+        ("motion", "invalid", "me", "it jumps"),
+        ("overall", "tie", "", ""),
+    ]
+    assert rows_of(read.scores, "clip", "dimension", "score", "judge", "rationale") == [
+        ("a.mp4", "object_motion", 3.0, "me", "it jumps"),
+        ("a.mp4", "camera_motion", 1.5, "me", "it jumps"),
+        ("b.mp4", "object_motion", -2.0, "me", "it jumps"),
+    ]
+
+
+def test_one_scored_clip_a_line(root):
+    lines = [
+        record(clip_a=name, clip_b=None, verdict=None, scores_a={"quality": value})
+        for name, value in (("a.mp4", 1.0), ("b.mp4", -1.0))
+    ]
+    read = read_preferences(write_json_lines(root, *lines))
+    assert rows_of(read.scores, "clip", "score") == [("a.mp4", 1.0), ("b.mp4", -1.0)]
+    assert read.comparisons.empty
+
+
+def test_two_judges_may_disagree(root):
+    path = write_json_lines(root, record(judge="x"), record(judge="y", verdict="B"))
+    assert list(read_preferences(path).comparisons["verdict"]) == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"verdict": "a"}, r"line 2: unknown verdict 'a' in overall; known: A, B, tie, invalid"),
+        ({"verdict": {"motion": 1}}, r"unknown verdict '1' in motion"),
+        ({"verdict": ["A"]}, r"line 2: verdict=\['A'\] has the wrong type"),
+        ({"verdict": None}, r"line 2: no verdict"),
+        ({"clip_b": None}, r"line 2: no clip_b"),
+        ({"prompt": None}, r"line 2: no prompt"),
+        ({"clip_b": None, "verdict": None}, r"line 2: no scores_a"),
+        ({"clipa": "a.mp4"}, r"line 2: unknown field 'clipa' \(did you mean clip_a\?\)"),
+        ({"scores_a": {"motion": "3"}}, r"scores_a.motion='3' is not a finite number"),
+        ({"scores_a": {"motion": True}}, r"scores_a.motion=True is not"),
+        ({"scores_b": {"motion": float("nan")}}, r"scores_b.motion=nan is not"),
+        ({"scores_a": {"overall": 2}}, r"line 2: a.mp4 has the score 2 in overall, but 1 before"),
+        ({"verdict": "B"}, r"line 2: b.mp4 is the verdict .* but a.mp4 in .*line 1"),
+        ({"clip_b": "c.mp4"}, r"1 of 3 clips do not exist.*c.mp4 \(.*line 2\)"),
+    ],
+)
+def test_bad_lines(root, fields, message):
+    path = write_json_lines(root, record(scores_a={"overall": 1}), record(**fields))
+    with pytest.raises(ValueError, match=message):
+        read_preferences(path)
+
+
+def test_bad_json(root):
+    path = write_json_lines(root, record())
+    good = path.read_text()
+    path.write_text(good + '{"prompt": }\n')
+    with pytest.raises(ValueError, match=r"pairs.jsonl, line 2: not JSON: .* \(column 12\)"):
+        read_preferences(path)
+    path.write_text(good + "[1]\n")
+    with pytest.raises(ValueError, match=r"line 2: not an object but '\[1\]'"):
+        read_preferences(path)
+
+
+def test_unknown_layouts(root):
+    with pytest.raises(ValueError, match="layout='csv' is unknown; known: auto, videoalign"):
+        read_preferences(root, layout="csv")
+    with pytest.raises(ValueError, match="gone: no such file or folder"):
+        read_preferences(root / "gone")
+    for path in (root, root / "a.mp4"):
+        with pytest.raises(ValueError, match=r"cannot tell its layout.*realdpo: a folder with vid"):
+            read_preferences(path)

@@ -1,0 +1,58 @@
+"""Splash attention, forward and backward, through the TPU compiler, without a TPU."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPILE = """
+import jax
+from jax.experimental import topologies
+from jax.sharding import NamedSharding, PartitionSpec
+from vidpref.models.attention import dot_product_attention
+from vidpref.training.sharding import make_mesh
+
+devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4").devices
+mesh = make_mesh({"fsdp": 2, "context": 2, "tensor": 2}, devices)
+
+def loss(q, k, v, mask):
+    attend = lambda k, v, mask: dot_product_attention(q, k, v, mask, implementation="auto")
+    return (attend(q, q, None) + attend(k, v, mask)).astype("float32").sum()
+
+def struct(shape, dtype):
+    sharding = NamedSharding(mesh, PartitionSpec("fsdp"))
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+for dtype, d in (("bfloat16", 128), ("bfloat16", 64), ("float32", 128)):
+    q, k = struct((4, 1500, 2, d), dtype), struct((4, 226, 2, d), dtype)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(
+            q, k, k, struct((4, 226), "bool")
+        )
+    kernels = lowered.compile().as_text().count('custom_call_target="tpu_custom_call"')
+    print(dtype, d, kernels, "kernels")
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install -e .[plan]"
+)
+def test_auto_is_splash_on_a_tpu_slice():
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }
+    command = [sys.executable, "-c", COMPILE]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    # to itself and to the text: forward, gradient of queries, gradient of keys and values
+    expected = [f"{name} 6 kernels" for name in ("bfloat16 128", "bfloat16 64", "float32 128")]
+    assert done.stdout.splitlines() == expected

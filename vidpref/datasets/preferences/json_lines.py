@@ -1,0 +1,93 @@
+"""Our plain layout: a file of JSON lines, one comparison of two clips a line.
+
+    {"prompt": "a ball rolls", "clip_a": "videos/0.mp4", "clip_b": "videos/1.mp4",
+     "verdict": {"visual_quality": "A", "motion_quality": "tie"},
+     "scores_a": {"object_motion": 3.5, "camera_motion": 1},
+     "scores_b": {"object_motion": 2.0, "camera_motion": 1},
+     "judge": "a person", "rationale": "the ball of B jumps"}
+
+prompt      one line of text; line breaks become spaces
+clip_a, clip_b
+            paths, relative to the file's folder
+verdict     A, B, tie or invalid for each dimension; a plain string is a verdict on "overall"
+scores_a, scores_b
+            optional: numbers by dimension, e.g. McDPO's object_motion and camera_motion
+judge, rationale
+            optional texts; they go with the line's verdicts and scores
+
+A line may also hold one scored clip: prompt, clip_a and scores_a without clip_b and verdict.
+"""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from vidpref.datasets.preferences.collecting import Collector, number, read_text
+from vidpref.datasets.preferences.frames import OVERALL, Preferences
+
+_FIELDS = {
+    "prompt": str,
+    "clip_a": str,
+    "clip_b": str,
+    "verdict": str | dict,
+    "scores_a": dict,
+    "scores_b": dict,
+    "judge": str,
+    "rationale": str,
+}
+
+
+def read_json_lines(path: Path) -> Preferences:
+    """Reads a file; empty lines are skipped.
+
+    Raises:
+        ValueError: no such file, a line that is no JSON object, an unknown or missing field or one
+            of another type, a score that is no number, and all of `Collector`. Names file and line.
+    """
+    collector = Collector(path.parent)
+    for line, text in enumerate(read_text(path).split("\n"), start=1):
+        if text.strip():
+            where = f"{path}, line {line}"
+            _add(collector, _object(text, where), where)
+    return collector.preferences(path)
+
+
+def _add(collector: Collector, record: dict[str, Any], where: str) -> None:
+    said = {name: record.get(name, "") for name in ("judge", "rationale")}
+    ids = {
+        side: collector.clip(where, record[f"clip_{side}"], record["prompt"])
+        for side in "ab"
+        if f"clip_{side}" in record
+    }
+    for side, clip in ids.items():
+        for dimension, value in record.get(f"scores_{side}", {}).items():
+            score = number(value, where, f"scores_{side}.{dimension}")
+            collector.score(where, clip, dimension, score, **said)
+    verdicts = record.get("verdict", {})
+    if isinstance(verdicts, str):
+        verdicts = {OVERALL: verdicts}
+    for dimension, verdict in verdicts.items():
+        collector.compare(where, ids["a"], ids["b"], dimension, str(verdict), **said)
+
+
+def _object(text: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not JSON: {error.msg} (column {error.colno})") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{where}: not an object but {text.strip()[:40]!r}")
+    for name, value in record.items():
+        if name not in _FIELDS:
+            near = difflib.get_close_matches(name, _FIELDS, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"{where}: unknown field {name!r}{hint}; known: {', '.join(_FIELDS)}")
+        if not isinstance(value, _FIELDS[name]):
+            raise ValueError(f"{where}: {name}={value!r} has the wrong type")
+    single = "clip_b" not in record and "verdict" not in record and "scores_b" not in record
+    needed = ("scores_a",) if single else ("clip_b", "verdict")
+    missing = [name for name in ("prompt", "clip_a", *needed) if not record.get(name)]
+    if missing:
+        raise ValueError(f"{where}: no {', '.join(missing)}")
+    return record

@@ -1,0 +1,89 @@
+"""Attention as one function, with the implementations behind it."""
+
+import difflib
+
+import jax
+import jax.numpy as jnp
+
+from vidpref.models.attention import cudnn, splash
+from vidpref.models.attention.chunked import chunked_attention
+from vidpref.typing import Array, Bool, Float
+
+IMPLEMENTATIONS = ("auto", "xla", "chunked", "cudnn", "splash")
+LONG = 1024  # from here on "auto" does not hold the weights of all queries at once
+_KERNELS = {"splash": splash, "cudnn": cudnn}
+
+
+def dot_product_attention(
+    q: Float[Array, "b l n d"],
+    k: Float[Array, "b m n d"],
+    v: Float[Array, "b m n d"],
+    mask: Bool[Array, "b m"] | None = None,
+    *,
+    implementation: str = "xla",
+    chunk: int = 128,
+) -> Float[Array, "b l n d"]:
+    """softmax(q k^T / sqrt(d)) v of every head; the softmax in float32.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        mask: True for keys that may be seen. A row that sees none returns zeros.
+        implementation: "xla" holds all [l, m] weights; "chunked" those of `chunk` queries at a
+            time, in the backward pass too; "cudnn" (NVIDIA GPUs, half precision) and "splash" (TPU
+            v4 and later) are kernels that hold none. "auto" takes the kernel that runs on the
+            devices, else "chunked" for more than 1024 queries, else "xla". The devices are those
+            of the mesh in scope, without one the first of `jax.devices()`.
+        chunk: queries a chunk.
+
+    Raises:
+        ValueError: unknown implementation, or a kernel that does not run on the devices.
+    """
+    if implementation not in IMPLEMENTATIONS:
+        near = difflib.get_close_matches(implementation, IMPLEMENTATIONS, n=1)
+        raise ValueError(
+            f"attention implementation {implementation!r} is unknown; "
+            f"{f'did you mean {near[0]}?' if near else f'known: {IMPLEMENTATIONS}'}"
+        )
+    if implementation == "auto":
+        implementation = _choose(q, k)
+    elif implementation in _KERNELS:
+        reason = _KERNELS[implementation].refusal(_device_kind(), q)
+        if reason:
+            raise ValueError(f"attention implementation {implementation!r} {reason}; use 'auto'")
+    if implementation == "cudnn":
+        return cudnn.cudnn_attention(q, k, v, mask)
+    q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
+    if implementation == "splash":
+        return splash.splash_attention(q, k, v, mask)
+    if implementation == "chunked" and q.shape[1] > chunk:
+        return chunked_attention(q, k, v, mask, chunk)
+    return _attend(q, k, v, mask)
+
+
+def _choose(q: Array, k: Array) -> str:
+    kind, (l, m) = _device_kind(), (q.shape[1], k.shape[1])
+    # splash pads both lengths to its smallest block: short ones would be mostly padding
+    if not splash.refusal(kind, q) and min(l, m) >= splash.LANES:
+        return "splash"
+    if not cudnn.refusal(kind, q):
+        return "cudnn"
+    return "chunked" if l > LONG else "xla"
+
+
+def _device_kind() -> str:
+    """What the step is compiled for, such as "cpu", "TPU v5 lite" or "NVIDIA H200"."""
+    device = jax.sharding.get_abstract_mesh().abstract_device or jax.devices()[0]
+    return device.device_kind
+
+
+def _attend(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
+    logits = jnp.einsum("blnd,bmnd->bnlm", q, k, preferred_element_type=jnp.float32)
+    if mask is None:
+        weights = jax.nn.softmax(logits, axis=-1)
+    else:
+        visible = mask[:, None, None, :]
+        weights = jax.nn.softmax(jnp.where(visible, logits, jnp.finfo(logits.dtype).min), axis=-1)
+        weights = jnp.where(visible, weights, 0.0)  # a row without any visible key gives zeros
+    return jnp.einsum("bnlm,bmnd->blnd", weights.astype(v.dtype), v)

@@ -1,0 +1,72 @@
+"""The autoencoder between clips and the latents that ported generators work on."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from vidpref.interop.pipelines import FAMILIES
+from vidpref.typing import Array, Float, PyTree
+
+
+def build_autoencoder(model: ConfigDict) -> nn.Module:
+    """Returns the autoencoder of `config.model`, with the fields of `model.autoencoder`.
+
+    With `model.tiled` it works on one tile of a frame at a time, to need less memory.
+    """
+    family = FAMILIES[model.name]
+    return family.autoencoder.from_config(dict(model.autoencoder), tiled=model.tiled)
+
+
+def latent_shape(
+    autoencoder: nn.Module, frames: int, height: int, width: int
+) -> tuple[int, int, int, int]:
+    """Returns (t, h, w, c) of the latent of a clip.
+
+    Raises:
+        ValueError: a clip that the autoencoder cannot divide.
+    """
+    clip = jax.ShapeDtypeStruct((1, frames, height, width, autoencoder.in_channels), jnp.float32)
+    try:
+        found = jax.eval_shape(
+            lambda x: autoencoder.init_with_output(jax.random.key(0), x, method="encode")[0], clip
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"config.data: {frames} frames of {height}x{width} have no latent: {error}"
+        ) from error
+    return found.shape[1:]
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """The stage of a cascade after a generator of latents: from latents to clips.
+
+    Attributes:
+        autoencoder: the network.
+    """
+
+    autoencoder: nn.Module
+    output: str = "video"
+
+    def init(self, key: Array) -> PyTree:
+        """Returns fresh parameters of the whole autoencoder, boxed."""
+        size = self.autoencoder.space_ratio
+        clip = jnp.zeros((1, 1, size, size, self.autoencoder.in_channels))
+        return self.autoencoder.init(key, clip)["params"]
+
+    def sample(self, params: PyTree, keys: Array, batch: dict) -> Float[Array, "b t h w c"]:
+        """Returns the clips in [-1, 1] of `batch["latent"]`; nothing is drawn."""
+        decode = self.autoencoder.apply({"params": params}, batch["latent"], method="decode")
+        return jnp.clip(decode, -1.0, 1.0)
+
+    def encode(self, params: PyTree, clips: Float[Array, "b t h w c"]) -> Array:
+        """Returns the means of the latents of clips in [-1, 1]."""
+        return self.autoencoder.apply({"params": params}, clips, method="encode")
+
+    def image_latent(self, params: PyTree, clips: Float[Array, "b t h w c"]) -> Array:
+        """Returns the latent of each clip's first frame, as image-to-video networks take it."""
+        method = self.autoencoder.image_latent
+        return self.autoencoder.apply({"params": params}, clips[:, 0], 1, method=method)

@@ -1,0 +1,213 @@
+"""The encode stage: video files into latents, in resumable chunks, each process its own rows."""
+
+import concurrent.futures
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vidpref.datasets.bad_clips import BadClips
+from vidpref.datasets.records import write_records
+from vidpref.datasets.video import ClipError, decode_clip, probe
+from vidpref.stages.artifacts import write_atomic
+from vidpref.stages.autoencoder import Decoder
+from vidpref.stages.chunks import local_rows, my_share, place, unfinished
+from vidpref.training.metrics import Progress
+from vidpref.training.sharding import batch_sharding, in_scope
+from vidpref.typing import PyTree
+
+_READERS = 8  # threads that open and decode files
+_BATCHES = 16  # of one shape in a chunk: what a kill can cost
+
+Bucket = tuple[int, int]
+
+
+def encode_clips(
+    folder: Path,
+    clips: pd.DataFrame,
+    autoencoder: Decoder,
+    params: PyTree,
+    data: ConfigDict,
+    *,
+    batch_size: int,
+    image: bool,
+    mesh: Mesh,
+) -> None:
+    """Writes the latents of clips as `folder/latents-*.array_record`, and `folder/clips.parquet`.
+
+    All clips of a prompt are scaled and cropped to one size, that of `data.buckets` whose aspect
+    ratio is nearest to their median's, as the clips of a pair must have one shape. Frames are
+    taken at `data.fps` from the start. Records hold clip_id, prompt, `latent` in float16
+    [t, h, w, c] and, with `image`, `image_latent` [1, h, w, c]; what is there already is kept.
+
+    Args:
+        folder: the stage's folder.
+        clips: columns id, path and prompt.
+        autoencoder: the network.
+        params: its parameters.
+        data: the config's section: frames, height, width, fps, buckets, max_bad_fraction.
+        batch_size: clips at once, over all devices.
+        image: encode first frames on their own, for image-to-video.
+        mesh: devices.
+
+    Raises:
+        TooManyBadClips: of clips that cannot be decoded; `folder/bad_clips.csv` names all.
+    """
+    buckets = _buckets(folder, clips, data)
+    chunks = list(_chunks(clips, buckets, batch_size))
+    process = f"-p{jax.process_index():03d}" if jax.process_count() > 1 else ""
+    paths = [folder / f"latents-{i:05d}{process}.array_record" for i in range(len(chunks))]
+    encode = jax.jit(
+        lambda params, clips: _encode(autoencoder, params, clips, image, mesh),
+        out_shardings=batch_sharding(mesh),
+    )
+    for path in paths:
+        if _mended(path):
+            path.unlink()
+    todo = unfinished(paths)
+    done = sum(len(rows) for i, (_, rows) in enumerate(chunks) if i not in todo)
+    watched = Progress("encode", total=len(clips), done=done, enabled=jax.process_index() == 0)
+    with watched as progress, concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
+        for i in todo:
+            size, rows = chunks[i]
+            batches = [rows[j : j + batch_size] for j in range(0, len(rows), batch_size)]
+            records, bad = [], BadClips()
+            for batch in batches:
+                records += _encode_batch(
+                    batch, size, data, encode, params, readers, bad, batch_size, mesh
+                )
+            # before the records, whose file says that the chunk is done
+            account = {"ids": [r["clip_id"] for r in records], "size": size, "bad": bad.rows}
+            write_atomic(paths[i].with_suffix(".json"), json.dumps(account))
+            write_records(paths[i], records)
+            progress.update(len(rows))
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("encode")
+    _finish(folder, clips, data)
+
+
+def _encode(
+    autoencoder: Decoder, params: PyTree, clips: jax.Array, image: bool, mesh: Mesh
+) -> dict:
+    x = clips.astype(jnp.float32) / 127.5 - 1.0
+    with in_scope(mesh):
+        found = {"latent": autoencoder.encode(params, x).astype(jnp.float16)}
+        if image:
+            found["image_latent"] = autoencoder.image_latent(params, x).astype(jnp.float16)
+    return found
+
+
+def _buckets(folder: Path, clips: pd.DataFrame, data: ConfigDict) -> dict[str, Bucket]:
+    """The size of every prompt's clips; headers are read once and kept."""
+    sizes = [tuple(size) for size in data.buckets] or [(data.height, data.width)]
+    if len(sizes) == 1:
+        return dict.fromkeys(clips["prompt"], sizes[0])
+    kept = folder / "buckets.json"
+    if not kept.exists():
+        with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
+            ratios = pd.Series(list(readers.map(_ratio, clips["path"])), index=clips["prompt"])
+        medians = ratios.groupby(level=0).median().fillna(1.0)
+        found = {
+            prompt: min(sizes, key=lambda s: abs(np.log(s[1] / s[0]) - np.log(ratio)))
+            for prompt, ratio in medians.items()
+        }
+        if jax.process_index() == 0:
+            write_atomic(kept, json.dumps(found))
+        return found
+    return {prompt: tuple(size) for prompt, size in json.loads(kept.read_text()).items()}
+
+
+def _mended(path: Path) -> bool:
+    """Whether a clip that was bad when a chunk was written has been put in its place since."""
+    account = path.with_suffix(".json")
+    if not (path.exists() and account.exists()):
+        return False
+    bad = [Path(row[0]) for row in json.loads(account.read_text())["bad"]]
+    return any(p.exists() and p.stat().st_ctime > path.stat().st_mtime for p in bad)
+
+
+def _ratio(path: str) -> float:
+    try:
+        info = probe(path)
+    except ClipError:
+        return float("nan")  # decoding will say why
+    return info.width / info.height
+
+
+def _chunks(
+    clips: pd.DataFrame, buckets: dict[str, Bucket], batch_size: int
+) -> Iterator[tuple[Bucket, list[dict]]]:
+    rows = clips[["id", "path", "prompt"]].to_dict("records")
+    for size in sorted(set(buckets.values())):
+        same = [row for row in rows if buckets[row["prompt"]] == size]
+        for start in range(0, len(same), _BATCHES * batch_size):
+            yield size, same[start : start + _BATCHES * batch_size]
+
+
+def _encode_batch(
+    batch: Sequence[dict],
+    size: Bucket,
+    data: ConfigDict,
+    encode,
+    params: PyTree,
+    readers: concurrent.futures.Executor,
+    bad: BadClips,
+    batch_size: int,
+    mesh: Mesh,
+) -> list[dict]:
+    """Records of this process's rows of a batch; a row that cannot be read is noted as bad."""
+    height, width = size
+    empty = np.zeros((data.frames, height, width, 3), np.uint8)
+
+    def read(row: dict) -> np.ndarray | ClipError:
+        try:
+            return decode_clip(
+                row["path"],
+                frames=data.frames,
+                height=height,
+                width=width,
+                fps=data.fps,
+                short="hold" if data.hold_short else "error",
+            )
+        except ClipError as error:
+            return error
+
+    mine = my_share(batch, batch_size, padded=False)
+    read_rows = list(readers.map(read, mine))
+    for row in read_rows:
+        if isinstance(row, ClipError):
+            bad.add(row)
+    padding = [empty] * (len(my_share(batch, batch_size)) - len(mine))
+    pixels = [empty if isinstance(row, ClipError) else row for row in read_rows] + padding
+    found = encode(params, place(np.stack(pixels), batch_sharding(mesh)))
+    found = {name: local_rows(values) for name, values in found.items()}
+    return [
+        {"clip_id": row["id"], "prompt": row["prompt"]}
+        | {name: values[i] for name, values in found.items()}
+        for i, row in enumerate(mine)
+        if not isinstance(read_rows[i], ClipError)
+    ]
+
+
+def _finish(folder: Path, clips: pd.DataFrame, data: ConfigDict) -> None:
+    """Counts the bad clips of all processes, and says which record is which clip."""
+    if jax.process_index() != 0:
+        return
+    bad, rows = BadClips(), []
+    for path in sorted(folder.glob("latents-*.json")):
+        account = json.loads(path.read_text())
+        for row in account["bad"]:
+            bad.note(*row)
+        rows += [(name, len(rows) + i, *account["size"]) for i, name in enumerate(account["ids"])]
+    bad.write(folder / "bad_clips.csv")
+    bad.check(len(clips), data.max_bad_fraction, folder / "bad_clips.csv")
+    temporary = folder / "clips.partial"
+    pd.DataFrame(rows, columns=["id", "record", "height", "width"]).to_parquet(temporary)
+    temporary.replace(folder / "clips.parquet")
