@@ -44,8 +44,8 @@ _SETTINGS = {  # field of the config -> flag
     "data.height": flags.DEFINE_integer("height", None, "Pixels."),
     "data.width": flags.DEFINE_integer("width", None, "Pixels."),
     "data.frames": flags.DEFINE_integer("num_frames", None, "Frames of a clip."),
-    "compute_dtype": flags.DEFINE_string("dtype", None, "Of the computation, e.g. float32."),
 }
+_DTYPE = flags.DEFINE_string("dtype", None, "Of network and text encoder, e.g. float32.")
 
 
 def main(overrides: Sequence[str]) -> None:
@@ -54,15 +54,20 @@ def main(overrides: Sequence[str]) -> None:
     prompts = _prompts()
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     program.start_devices(Path(_WORKDIR.value or cache / "vidpref"))
-    from vidpref.datasets.video_writing import encode_clip
+    from vidpref.datasets.video_writing import encode_clip, encode_clip_bytes
     from vidpref.stages import drawing
 
-    source = _open(overrides)
-    noise = None
-    if _NOISE.value:
-        noise = np.moveaxis(np.load(_NOISE.value), 1, -1)
-    image = _first_frame(source) if _IMAGE.value else None
     count = len(prompts) * _PER_PROMPT.value
+    for path in (_path(0, count), Path(_LATENTS.value)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # refuses another suffix now, and not when the clips are there
+    black = np.zeros((1, 16, 16, 3), np.uint8)
+    encode_clip_bytes(black, 8, container=_path(0, count).suffix.lstrip("."))
+    noise = _noise() if _NOISE.value else None
+    source = _open(overrides)
+    if _LATENTS.value and not source.generator.latent:
+        raise ValueError("--save_latents: this generator makes pixels")
+    image = _first_frame(source) if _IMAGE.value else None
     fps = _FPS.value or source.config.data.get("fps", 8.0)
     latents = []
     drawn = drawing.draw(
@@ -70,13 +75,10 @@ def main(overrides: Sequence[str]) -> None:
     )
     for i, (prompt, clip, latent) in enumerate(drawn):
         path = _path(i, count)
-        path.parent.mkdir(parents=True, exist_ok=True)
         encode_clip(path, clip, fps)
         latents.append(latent)
         print(f"{path}: {prompt}")
     if _LATENTS.value:
-        if latents[0] is None:
-            raise ValueError("--save_latents: this generator makes pixels")
         np.save(_LATENTS.value, np.moveaxis(np.stack(latents), -1, 1))
 
 
@@ -84,6 +86,8 @@ def _open(overrides: Sequence[str]):
     from vidpref.stages import drawing, rounds
 
     settings = [f"{field}={f.value}" for field, f in _SETTINGS.items() if f.value is not None]
+    if _DTYPE.value:
+        settings += [f"compute_dtype={_DTYPE.value}", f"text.dtype={_DTYPE.value}"]
     if _MODEL.value:
         return drawing.open_pipeline(_MODEL.value, [*settings, *overrides], _LORA.value)
     if _LORA.value:
@@ -110,6 +114,16 @@ def _prompts() -> list[str]:
     if not prompts:
         raise ValueError(f"--prompts_file={_PROMPTS_FILE.value} has no prompt")
     return prompts
+
+
+def _noise() -> np.ndarray:
+    noise = np.load(_NOISE.value)
+    if noise.ndim != 5:
+        raise ValueError(
+            f"--init_noise={_NOISE.value} has shape {noise.shape}, wanted (clips, channels, "
+            "frames, height, width) of the latents"
+        )
+    return np.moveaxis(noise, 1, -1).astype(np.float32)
 
 
 def _first_frame(source) -> np.ndarray:

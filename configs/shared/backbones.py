@@ -38,6 +38,7 @@ def use(c: ConfigDict, backbone: str) -> None:
     c.rounds = 1
     # All 0: every dimension that the file judges, weighed alike.
     c.align.reward = ConfigDict(dict.fromkeys(DIMENSIONS, 0.0))
+    c.align.condition_dropout = 0.0
     c.align.train.best_metric = ""
     c.align.train.steps = 2000
     c.mesh.update({"data": -1, "fsdp": 16, "context": 2, "tensor": 1})

@@ -192,7 +192,7 @@ def test_a_batch_has_rows_of_one_shape():
         by_shape[shape].append(batch)
     assert {shape: len(batches) for shape, batches in by_shape.items()} == {0: 28, 2: 7, 7: 49}
     for shape, batches in by_shape.items():
-        whole = np.flatnonzero(SHAPES == shape)
+        whole = np.flatnonzero(shape == SHAPES)
         epochs = np.concatenate(batches).reshape(-1, len(whole))
         for epoch in epochs:
             assert sorted(epoch) == whole.tolist()

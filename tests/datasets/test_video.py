@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidpref.datasets.bad_clips import BadClips, TooManyBadClips
-from vidpref.datasets.video import ClipError, decode_clip, fit_clip, probe
+from vidpref.datasets.video import ClipError, decode_clip, fit_clip, probe, shown_ratio
 from vidpref.datasets.video_writing import encode_clip, encode_clip_bytes
 
 EXAMPLES = Path(__file__).parents[3] / "shared" / "data" / "videoalign_example" / "videos"
@@ -181,6 +181,7 @@ def test_rotated_phone_videos_come_upright(tmp_path, turn):
     upright = np.rot90(clip, -turn // 90, axes=(1, 2))
     decoded = decode_clip(path, frames=4, height=upright.shape[1], width=upright.shape[2])
     assert np.abs(decoded.astype(int) - upright).mean() < 3.0
+    assert shown_ratio(path) == upright.shape[2] / upright.shape[1]
 
 
 def _broken(tmp_path):

@@ -109,7 +109,7 @@ def test_no_pairs_is_an_error_that_says_what_to_do(tmp_path, strict):
     ("override", "message"),
     [
         ("align.beta=-1", "beta"),
-        ("reward.name=oracle", "known are remote_judge and verifier"),
+        ("reward.name=oracle", "known are remote_judge, verifier and none"),
         ("data.name=imagenet", "known are"),
     ],
 )

@@ -144,6 +144,20 @@ def decode_clip(
     return np.stack(chosen)
 
 
+def shown_ratio(path: str | os.PathLike) -> float:
+    """Returns width / height of a video as it is shown, turned upright and with its pixels' aspect.
+
+    Raises:
+        ClipError: its first frame cannot be read.
+    """
+    with _opened(path) as (container, stream):
+        frame = next(_decoded(path, container, stream), None)
+        if frame is None:
+            raise ClipError(path, "no_frames")
+        ratio = frame.width * _pixel_aspect(stream) / frame.height
+        return 1 / ratio if round(frame.rotation / 90) % 2 else ratio
+
+
 def fit_clip(
     clip: UInt8[Array, "t h w 3"], height: int, width: int
 ) -> UInt8[Array, "t {height} {width} 3"]:
@@ -290,7 +304,7 @@ class _Fit:
 
     def __init__(self, stream: VideoStream, height: int, width: int, crop: str):
         self._height, self._width, self._crop = height, width, crop
-        self._aspect = float(stream.sample_aspect_ratio or 1.0) or 1.0
+        self._aspect = _pixel_aspect(stream)
         self._scaler = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
@@ -301,6 +315,10 @@ class _Fit:
         else:
             image = _scaled(self._scaler, frame, height, width)
         return np.ascontiguousarray(np.rot90(image, turns))
+
+
+def _pixel_aspect(stream: VideoStream) -> float:
+    return float(stream.sample_aspect_ratio or 1.0) or 1.0
 
 
 def _cover(

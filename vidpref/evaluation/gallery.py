@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vidpref.datasets.video_writing import encode_clip
+from vidpref.evaluation.figures import training_curves
 from vidpref.typing import UInt8
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -32,7 +34,13 @@ class Sample:
 
 
 def write_gallery(
-    path: Path, samples: Sequence[Sample], *, title: str, command: str, fps: float | int
+    path: Path,
+    samples: Sequence[Sample],
+    *,
+    title: str,
+    command: str,
+    fps: float | int,
+    curves: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> None:
     """Writes `path`, an HTML page, and its videos into the folder `samples` beside it.
 
@@ -42,6 +50,7 @@ def write_gallery(
         title: of the page.
         command: that made the clips.
         fps: at which they play.
+        curves: stage -> metric records with "step"; drawn below the clips.
     """
     rows = []
     for sample in samples:
@@ -57,7 +66,11 @@ def write_gallery(
     )
     css = Markup((_TEMPLATES / "report.css").read_text())  # our own file
     page = environment.get_template("samples.html").render(
-        title=title, command=command, css=css, rows=rows
+        title=title,
+        command=command,
+        css=css,
+        rows=rows,
+        figures=[training_curves(stage, records) for stage, records in curves.items()],
     )
     temporary = path.with_suffix(".partial")
     temporary.write_text(page, encoding="utf-8")

@@ -22,7 +22,7 @@ REFERENCES = ("previous", "pretrained")
 # Fields of `config.align` that are not hyper-parameters of the objective.
 _SETTINGS = (
     *("method", "policy", "train", "validation", "reduction", "lora", "reference"),
-    *("time_range", "error_in"),
+    *("time_range", "error_in", "condition_dropout"),
     *("rows", "pairs", "max_pairs_per_prompt", "reward", "normalize_reward"),
     *("real_clips", "losers"),
 )

@@ -99,7 +99,7 @@ def draw(
     seed: int,
     per_prompt: int = 1,
     image: UInt8[np.ndarray, "h w 3"] | None = None,
-    noise: Float[np.ndarray, "b t h w c"] | None = None,
+    noise: Float[np.ndarray, "b t2 h2 w2 c"] | None = None,
 ) -> Iterator[tuple[str, UInt8[np.ndarray, "t h w 3"], np.ndarray | None]]:
     """Yields (prompt, clip, latent) of `per_prompt` clips a prompt, with a progress bar.
 
@@ -121,13 +121,17 @@ def draw(
     batch_size = -(-min(config.sampler.batch_size, len(prompts) * per_prompt) // shards) * shards
     ported = config.model.name in PORTED
     null = config.sampler.negative_prompt if ported else None
-    encoder = build_text_encoder(config.text, mesh)
     frame = image if generator.image == "first_frame" else None
     scenes = [Scene(f"prompt-{i}", text, "", "test", frame) for i, text in enumerate(prompts)]
     chunks = chunked(scenes, per_prompt, batch_size)
     total = dict(generator.sampler)["steps"] * len(chunks)
     with tempfile.TemporaryDirectory() as folder, Progress("steps", total=total) as progress:
-        texts = TextCache.build(folder, encoder, [*prompts, *([null] if ported else [])])
+        # no name for the encoder: its weights leave the devices before the first step
+        texts = TextCache.build(
+            folder,
+            build_text_encoder(config.text, mesh),
+            [*prompts, *([null] if ported else [])],
+        )
         cascade = [_Watched(generator, progress), *([source.decoder[0]] if ported else [])]
         guided = config.sampler.guidance_scale != 1.0
         sampler = Sampler(

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from vidpref.datasets.bad_clips import BadClips
 from vidpref.datasets.records import write_records
-from vidpref.datasets.video import ClipError, decode_clip, probe
+from vidpref.datasets.video import ClipError, decode_clip, shown_ratio
 from vidpref.stages.artifacts import write_atomic
 from vidpref.stages.autoencoder import Decoder
 from vidpref.stages.chunks import local_rows, my_share, place, unfinished
@@ -62,8 +62,7 @@ def encode_clips(
     """
     buckets = _buckets(folder, clips, data)
     chunks = list(_chunks(clips, buckets, batch_size))
-    process = f"-p{jax.process_index():03d}" if jax.process_count() > 1 else ""
-    paths = [folder / f"latents-{i:05d}{process}.array_record" for i in range(len(chunks))]
+    paths = _paths(folder, len(chunks), jax.process_index())
     encode = jax.jit(
         lambda params, clips: _encode(autoencoder, params, clips, image, mesh),
         out_shardings=batch_sharding(mesh),
@@ -90,7 +89,14 @@ def encode_clips(
             progress.update(len(rows))
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("encode")
-    _finish(folder, clips, data)
+    _finish(folder, clips, data, len(chunks))
+
+
+def _paths(folder: Path, chunks: int, process: int) -> list[Path]:
+    """The files of a process; with another number of processes they have other names."""
+    count = jax.process_count()
+    whose = f"-p{process:03d}-of-{count:03d}" if count > 1 else ""
+    return [folder / f"latents-{i:05d}{whose}.array_record" for i in range(chunks)]
 
 
 def _encode(
@@ -105,7 +111,7 @@ def _encode(
 
 
 def _buckets(folder: Path, clips: pd.DataFrame, data: ConfigDict) -> dict[str, Bucket]:
-    """The size of every prompt's clips; headers are read once and kept."""
+    """The size of every prompt's clips; first frames are read once, and the sizes kept."""
     sizes = [tuple(size) for size in data.buckets] or [(data.height, data.width)]
     if len(sizes) == 1:
         return dict.fromkeys(clips["prompt"], sizes[0])
@@ -135,10 +141,9 @@ def _mended(path: Path) -> bool:
 
 def _ratio(path: str) -> float:
     try:
-        info = probe(path)
+        return shown_ratio(path)
     except ClipError:
         return float("nan")  # decoding will say why
-    return info.width / info.height
 
 
 def _chunks(
@@ -196,12 +201,15 @@ def _encode_batch(
     ]
 
 
-def _finish(folder: Path, clips: pd.DataFrame, data: ConfigDict) -> None:
+def _finish(folder: Path, clips: pd.DataFrame, data: ConfigDict, chunks: int) -> None:
     """Counts the bad clips of all processes, and says which record is which clip."""
     if jax.process_index() != 0:
         return
+    ours = {p for process in range(jax.process_count()) for p in _paths(folder, chunks, process)}
+    for path in {*folder.glob("latents-*.array_record")} - ours:
+        path.unlink()  # of an earlier attempt by another number of processes
     bad, rows = BadClips(), []
-    for path in sorted(folder.glob("latents-*.json")):
+    for path in sorted(path.with_suffix(".json") for path in ours):
         account = json.loads(path.read_text())
         for row in account["bad"]:
             bad.note(*row)

@@ -135,7 +135,7 @@ class Generator:
         if noise is None:
             noise = jax.vmap(lambda key: jax.random.normal(key, self.clip_shape))(noise_keys)
         scale = settings["guidance_scale"]
-        if settings.get("dynamic_guidance"):
+        if scale != 1.0 and settings.get("dynamic_guidance"):  # at 1.0 nothing is guided
             scale = cogvideox_dynamic(scale, settings["steps"])
         denoise = classifier_free(functools.partial(self.apply, params), condition, scale)
         if guide is not None:

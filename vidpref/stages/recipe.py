@@ -9,7 +9,7 @@ from pathlib import Path
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vidpref.interop.pipelines import AUTOENCODER, TRANSFORMER
+from vidpref.interop.pipelines import TRANSFORMER
 from vidpref.stages import (
     align,
     guidance,
@@ -294,7 +294,7 @@ class Recipe:
         if self.config.superres.enabled:
             inputs["superres"] = self._superres_artifact
         if self.generator.latent:
-            which["autoencoder"] = self.sources.pipeline.fingerprint(AUTOENCODER)
+            which["autoencoder"] = self.sources.autoencoder_fingerprint
         return self._run(f"sample-{name}", draw, (*NETWORK, *DRAWING), inputs, settings=which)
 
     @functools.cached_property

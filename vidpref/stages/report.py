@@ -92,7 +92,14 @@ def _write_gallery(recipe: Recipe, evaluated: Mapping[str, Labelled], command: s
             )
         )
     title = f"{config.name}:{config.scale}"
-    write_gallery(path, samples, title=title, command=command, fps=config.data.get("fps", 8.0))
+    write_gallery(
+        path,
+        samples,
+        title=title,
+        command=command,
+        fps=config.data.get("fps", 8.0),
+        curves=training_curves(recipe.artifacts),
+    )
     return path
 
 

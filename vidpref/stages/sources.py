@@ -78,8 +78,7 @@ class Sources:
                 mesh=self._mesh,
             )
 
-        settings = {"autoencoder": self.pipeline.fingerprint(AUTOENCODER)}
-        settings["image"] = self._image
+        settings = {"autoencoder": self.autoencoder_fingerprint, "image": self._image}
         return self._run(
             "latents", body, ("data",), {"data": self.data_artifact}, settings=settings
         )
@@ -110,6 +109,12 @@ class Sources:
     @functools.cached_property
     def pipeline(self) -> PipelineFolder:
         return PipelineFolder(self._config.model.init)
+
+    @functools.cached_property
+    def autoencoder_fingerprint(self) -> list:
+        """Changes with the weights and the fields of the autoencoder."""
+        fields = self._config.model.autoencoder.to_dict()
+        return [self.pipeline.fingerprint(AUTOENCODER), fields]
 
     @functools.cached_property
     def decoder(self) -> tuple[Decoder, PyTree]:

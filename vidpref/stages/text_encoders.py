@@ -1,7 +1,6 @@
 """The text encoders by name; T5 and UMT5 with the weights of a folder, on the devices of a run."""
 
 import difflib
-import hashlib
 import html
 import math
 import re
@@ -18,6 +17,7 @@ from ml_collections import ConfigDict
 
 from vidpref.datasets.text import TextEncoder, WordTable
 from vidpref.interop.loading import component_config, load_onto
+from vidpref.interop.pipelines import digest
 from vidpref.interop.t5 import NOT_OF_THE_ENCODER, t5_table
 from vidpref.models.t5 import from_config
 from vidpref.training.sharding import (
@@ -33,7 +33,6 @@ _ONLY_T5 = ("path", "padding", "clean", "dtype")
 _PADDINGS = ("hidden", "seen")
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer_config.json")
 _ROWS = 16  # prompts at once
-_SAMPLED_BYTES = 2**20  # of each end of a weights file, for the fingerprint
 
 
 def build_text_encoder(config: ConfigDict, mesh: Mesh) -> TextEncoder:
@@ -74,8 +73,10 @@ def check_text(config: ConfigDict) -> None:
 
 def chosen_fields(config: ConfigDict) -> dict[str, Any]:
     """Returns the fields of `config.text` that its encoder reads."""
-    unread = _ONLY_T5 if config.name == "words" else ()
-    return {name: value for name, value in config.items() if name not in unread}
+    if config.name == "words":
+        return {name: value for name, value in config.items() if name not in _ONLY_T5}
+    chosen = {name: value for name, value in config.items() if name != "path"}
+    return {**chosen, "weights": _digest(*_folders(config))}  # and not where they lie
 
 
 class T5TextEncoder:
@@ -121,8 +122,9 @@ class T5TextEncoder:
         )
         shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
         self._rows = shards * -(-_ROWS // shards)
+        module = self._module  # a program that held self would keep the weights until a collection
         self._apply = jax.jit(
-            lambda params, *inputs: self._module.apply({"params": params}, *inputs),
+            lambda params, *inputs: module.apply({"params": params}, *inputs),
             out_shardings=replicated(mesh),
         )
 
@@ -228,16 +230,5 @@ def _read_tokenizer(folder: Path) -> Any:
 
 
 def _digest(folder: Path, tokenizer: Path) -> str:
-    """Changes with the weights or the tokenizer; of large files, size and both ends are read."""
-    paths = [folder / "config.json", *(tokenizer / name for name in _TOKENIZER_FILES)]
-    digest = hashlib.sha256()
-    for path in [p for p in paths if p.exists()]:
-        digest.update(path.read_bytes())
-    for path in sorted(folder.glob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_SAMPLED_BYTES))
-            file.seek(max(0, size - _SAMPLED_BYTES))
-            digest.update(file.read(_SAMPLED_BYTES))
-    return digest.hexdigest()[:12]
+    """Changes with the weights or the tokenizer."""
+    return digest(folder, ["config.json", *(tokenizer / name for name in _TOKENIZER_FILES)])

@@ -1,0 +1,53 @@
+"""One of two processes that encode the same clips together.
+
+`python encode_in_two_processes.py RANK PORT CLIPS.csv OUT`
+"""
+
+import sys
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import pandas as pd
+from ml_collections import ConfigDict
+
+from vidpref.stages.autoencoder import Decoder
+from vidpref.stages.encode import encode_clips
+from vidpref.training.sharding import make_mesh
+
+BATCH = 8
+
+
+class Brightness(nn.Module):
+    """Halves a clip's size and keeps its first channel."""
+
+    in_channels: int = 3
+    space_ratio: int = 2
+
+    def encode(self, clips):
+        return clips[:, :, ::2, ::2, :1]
+
+
+def main(rank: int, port: int, clips: Path, out: Path) -> None:
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=rank)
+    encode(clips, out)
+
+
+def encode(clips: Path, out: Path) -> None:
+    data = {"frames": 3, "height": 16, "width": 32, "fps": 4.0, "buckets": ()}
+    data |= {"hold_short": False, "max_bad_fraction": 0.2}
+    encode_clips(
+        out,
+        pd.read_csv(clips),
+        Decoder(Brightness()),
+        {},
+        ConfigDict(data),
+        batch_size=BATCH,
+        image=False,
+        mesh=make_mesh({"data": -1}),
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]))

@@ -1,0 +1,194 @@
+"""Video files into latents: their values and sizes, bad files, and what a second call redoes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from vidpref.datasets.bad_clips import TooManyBadClips
+from vidpref.datasets.records import RecordFile
+from vidpref.datasets.video import decode_clip
+from vidpref.datasets.video_writing import encode_clip
+from vidpref.interop.pipelines import PipelineFolder
+from vidpref.stages import encode
+from vidpref.stages.autoencoder import Decoder
+from vidpref.stages.sources import target
+from vidpref.training.sharding import make_mesh
+
+
+class Brightness(nn.Module):
+    """Halves a clip's size and keeps its first channel; its latents are quick to compute."""
+
+    in_channels: int = 3
+    space_ratio: int = 2
+
+    def encode(self, clips):
+        return clips[:, :, ::2, ::2, :1]
+
+
+@pytest.fixture
+def mesh():
+    return make_mesh({}, jax.devices()[:1])
+
+
+def write(path, height=32, width=48, frames=10, seed=0):
+    """A video whose blocks of colour move to the right."""
+    rng = np.random.default_rng(seed)
+    block = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    image = block.repeat(8, 0).repeat(8, 1)
+    path.parent.mkdir(exist_ok=True)
+    encode_clip(path, np.stack([np.roll(image, 2 * t, axis=1) for t in range(frames)]), fps=8)
+
+
+def clips_of(*rows):
+    """(path, prompt) rows as the encode stage gets them."""
+    return pd.DataFrame(
+        [{"id": path.name, "path": str(path), "prompt": prompt} for path, prompt in rows]
+    )
+
+
+def section(**fields):
+    data = {"frames": 3, "height": 16, "width": 32, "fps": 4.0, "buckets": ()}
+    return ConfigDict(data | {"hold_short": False, "max_bad_fraction": 0.0} | fields)
+
+
+def run(folder, clips, mesh, data, batch_size=1):
+    folder.mkdir(exist_ok=True)
+    encode.encode_clips(
+        folder,
+        clips,
+        Decoder(Brightness()),
+        {},
+        data,
+        batch_size=batch_size,
+        image=False,
+        mesh=mesh,
+    )
+    records = RecordFile(sorted(folder.glob("latents-*.array_record")))
+    table = pd.read_parquet(folder / "clips.parquet")
+    return {row.id: (records[row.record], (row.height, row.width)) for row in table.itertuples()}
+
+
+def test_latents_are_those_of_the_decoded_frames(tmp_path, mesh, image_to_video_folder):
+    folder = PipelineFolder(image_to_video_folder)
+    decoder = Decoder(folder.autoencoder())
+    params = folder.load_autoencoder(decoder.autoencoder, target(decoder.init, mesh))
+    paths = [tmp_path / f"{i}.mp4" for i in range(3)]
+    for i, path in enumerate(paths):
+        write(path, height=40, width=56, seed=i)
+    data = section(frames=9, height=32, width=48, fps=8.0)
+    clips = clips_of(*((path, f"clip {path.stem}") for path in paths))
+    out = tmp_path / "out"
+    out.mkdir()
+    encode.encode_clips(out, clips, decoder, params, data, batch_size=2, image=True, mesh=mesh)
+
+    frames = [decode_clip(path, frames=9, height=32, width=48, fps=8.0) for path in paths]
+    x = jnp.asarray(np.stack(frames), jnp.float32) / 127.5 - 1
+    expected, image = jax.jit(decoder.encode)(params, x), jax.jit(decoder.image_latent)(params, x)
+    records = RecordFile(out / "latents-00000.array_record")
+    assert len(records) == 3
+    for i, path in enumerate(paths):
+        record = records[i]
+        assert (record["clip_id"], record["prompt"]) == (path.name, f"clip {i}")
+        assert record["latent"].shape == (3, 4, 6, 4)
+        assert record["image_latent"].shape == (1, 4, 6, 4)
+        for name, wanted in (("latent", expected), ("image_latent", image)):
+            assert record[name].dtype == np.float16
+            np.testing.assert_allclose(record[name], wanted[i], rtol=2e-3, atol=2e-3)
+    assert np.abs(expected[0] - expected[1]).max() > 0.1
+
+
+def test_clips_of_a_prompt_share_the_bucket_nearest_to_their_median(tmp_path, mesh):
+    shapes = {  # prompt -> (h, w) of its clips
+        "wide": [(32, 48), (32, 64)],
+        "tall": [(48, 32)],
+        "mixed": [(32, 64), (48, 32), (32, 56)],
+        "square": [(32, 32), (32, 40)],
+    }
+    rows = []
+    for prompt, sizes in shapes.items():
+        for i, (height, width) in enumerate(sizes):
+            rows.append((tmp_path / f"{prompt}{i}.mp4", prompt))
+            write(rows[-1][0], height, width)
+    data = section(buckets=((16, 32), (32, 16), (16, 16)))
+    found = run(tmp_path / "out", clips_of(*rows), mesh, data, batch_size=2)
+    wanted = {"wide": (16, 32), "tall": (32, 16), "mixed": (16, 32), "square": (16, 16)}
+    assert len(found) == len(rows)
+    for path, prompt in rows:
+        record, size = found[path.name]
+        height, width = wanted[prompt]
+        assert (record["clip_id"], record["prompt"], size) == (path.name, prompt, wanted[prompt])
+        frames = decode_clip(path, frames=3, height=height, width=width, fps=4.0)
+        expected = frames[:, ::2, ::2, :1] / 127.5 - 1
+        np.testing.assert_allclose(record["latent"], expected, atol=1e-3)
+
+
+def three(folder):
+    """Clips of which the second is cut off, and the third is too short."""
+    for i in range(3):
+        write(folder / f"{i}.mp4", seed=i, frames=3 if i == 2 else 10)
+    cut = folder / "1.mp4"
+    cut.write_bytes(cut.read_bytes()[:-200])
+    return clips_of(*((folder / f"{i}.mp4", f"clip {i}") for i in range(3)))
+
+
+def test_bad_clips_are_named_counted_and_refused(tmp_path, mesh):
+    clips = three(tmp_path / "videos")
+    out = tmp_path / "out"
+    for _ in range(2):  # the second time nothing is decoded
+        with pytest.raises(TooManyBadClips, match=r"2 of 3 clips are bad, .*allows 1; all are li"):
+            run(out, clips, mesh, section(max_bad_fraction=0.5))
+        assert not (out / "clips.parquet").exists()
+        table = pd.read_csv(out / "bad_clips.csv")
+        assert dict(zip(table["path"], table["reason"], strict=True)) == {
+            clips["path"][1]: "truncated",
+            clips["path"][2]: "too_short",
+        }
+    assert list(run(out, clips, mesh, section(max_bad_fraction=0.7))) == ["0.mp4"]
+
+
+def test_short_clips_may_hold_their_last_frame(tmp_path, mesh):
+    clips = three(tmp_path / "videos").drop(index=1)
+    found = run(tmp_path / "out", clips, mesh, section(hold_short=True))
+    latent = found["2.mp4"][0]["latent"]
+    np.testing.assert_array_equal(latent[1], latent[2])
+    assert (latent[0] != latent[1]).any()
+
+
+def test_a_mended_clip_is_read_again(tmp_path, mesh, monkeypatch):
+    monkeypatch.setattr(encode, "_BATCHES", 1)
+    clips = three(tmp_path / "videos").drop(index=2)
+    out = tmp_path / "out"
+    with pytest.raises(TooManyBadClips):
+        run(out, clips, mesh, section())
+    kept = (out / "latents-00000.array_record").stat().st_mtime_ns
+    write(tmp_path / "videos" / "1.mp4", seed=1)
+    assert list(run(out, clips, mesh, section())) == ["0.mp4", "1.mp4"]
+    assert pd.read_csv(out / "bad_clips.csv").empty
+    assert (out / "latents-00000.array_record").stat().st_mtime_ns == kept
+
+
+def test_only_what_is_missing_is_done_again(tmp_path, mesh, monkeypatch):
+    monkeypatch.setattr(encode, "_BATCHES", 1)
+    rows = [(tmp_path / f"{i}.mp4", f"clip {i}") for i in range(5)]
+    for i, (path, _) in enumerate(rows):
+        write(path, seed=i)
+    out, clips = tmp_path / "out", clips_of(*rows)
+
+    def times():
+        return {p.name: p.stat().st_mtime_ns for p in out.glob("latents-*.array_record")}
+
+    first, written = run(out, clips, mesh, section(), batch_size=2), times()
+    assert len(written) == 3
+    run(out, clips, mesh, section(), batch_size=2)
+    assert times() == written
+    lost = out / "latents-00001.array_record"
+    lost.unlink()
+    again = run(out, clips, mesh, section(), batch_size=2)
+    assert {name for name, time in times().items() if written[name] != time} == {lost.name}
+    assert list(again) == list(first) == [path.name for path, _ in rows]
+    for name, (record, _) in first.items():
+        np.testing.assert_array_equal(again[name][0]["latent"], record["latent"])
