@@ -68,7 +68,7 @@ _NO_REAL = "+real_weight=0.0"
 _RATE = "align.train.optimizer.learning_rate"
 _SLOWLY = f"{_RATE}=1e-5"
 _PROXY = "align.reward.visual_quality=0.0+align.reward.text_alignment=0.0"
-_STEPS = (75, 150, 300, 600)
+_STEPS = (50, 150, 450)
 
 
 def _proxy(steps: int) -> str:

@@ -4,6 +4,7 @@
     python benchmarks/compile_paper_step.py                  # dpo_aif:paper on 128 cores of v3
     python benchmarks/compile_paper_step.py --effort=0       # exactly as a training run compiles it
     python benchmarks/compile_paper_step.py --section=superres
+    python benchmarks/compile_paper_step.py --config=flow_dpo:wan2_1_1_3b --topology=v5e:8x16
 
 The compiler enforces the memory of a core (15.48 GiB on v3): a compile that succeeds says that the
 step fits. Prints peak memory a core, compile time, and the host memory it took.
@@ -19,6 +20,7 @@ os.environ.update(
     ALLOW_MULTIPLE_LIBTPU_LOAD="1",
 )
 
+import functools
 import math
 import re
 import resource
@@ -34,8 +36,10 @@ from ml_collections import ConfigDict
 
 from vidpref.objectives.alignment import OBJECTIVES
 from vidpref.stages import align, program
+from vidpref.stages.adapters import lora_policies, lora_spec
 from vidpref.stages.configs import load_config
 from vidpref.stages.generator import Generator, build_base, build_superres
+from vidpref.stages.rows import kind_of
 from vidpref.stages.train import generator_loss
 from vidpref.training.optimizer import learning_rate_schedule, make_optimizer
 from vidpref.training.sharding import abstract_params, batch_sharding, make_mesh
@@ -79,22 +83,34 @@ def lower_step(config: ConfigDict, topology: str, name: str) -> jax.stages.Lower
     generator = build_superres(config) if name == "superres" else build_base(config)
     section = config[name]
     objective = section.get("method", "sft")
-    hyper = align.hyper_parameters(section) if name == "align" else {}
+    hyper, k = {}, 1
+    if name == "align":
+        hyper, k = align.hyper_parameters(section), kind_of(section).k(section)
     boxed = jax.eval_shape(generator.init, jax.random.key(0))
     train, spec = section.train, OBJECTIVES[objective]
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(boxed))
     sizes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1)
     print(
-        f"{config.name} {name}: {count / 1e9:.3f}B parameters, {train.batch_size} rows of {spec.k} "
+        f"{config.name} {name}: {count / 1e9:.3f}B parameters, {train.batch_size} rows of {k} "
         f"clips {generator.clip_shape}, {config.compute_dtype}, {topology} ({sizes})",
         flush=True,
     )
     schedule = learning_rate_schedule(train.optimizer, train.steps)
-    optimizer = make_optimizer(train.optimizer, schedule, boxed)
+    init, policies, lora = generator.init, None, lora_spec(section)
+    frozen = {"reference": abstract_params(boxed, mesh)} if spec.needs_reference else {}
+    if lora is not None:
+        init, policies = (
+            functools.partial(lora.init, base=boxed),
+            lora_policies(lora, own_reference=False),
+        )
+        frozen = {"base": abstract_params(boxed, mesh)}
+    trained = jax.eval_shape(init, jax.random.key(0))
+    optimizer = make_optimizer(train.optimizer, schedule, trained)
     with_ema = train.ema_decay > 0
-    state, shardings = state_shardings(generator.init, optimizer, mesh, with_ema=with_ema)
+    state, shardings = state_shardings(init, optimizer, mesh, with_ema=with_ema)
+    error_in = section.get("error_in", config.diffusion.error_in)
     step = make_train_step(
-        generator_loss(generator, objective, hyper, section, config.diffusion.error_in),
+        generator_loss(generator, objective, hyper, section, error_in, policies),
         optimizer,
         schedule,
         shardings,
@@ -102,8 +118,11 @@ def lower_step(config: ConfigDict, topology: str, name: str) -> jax.stages.Lower
         accumulate=train.accumulate,
         ema_decay=train.ema_decay,
     )
-    frozen = {"reference": abstract_params(boxed, mesh)} if spec.needs_reference else {}
-    return step.lower(state, frozen, _batch(train.batch_size, spec.k, generator, mesh))
+    batch = _batch(train.batch_size, k, generator, mesh)
+    if spec.needs_motion:
+        motion = (train.batch_size, k, 2)
+        batch["motion"] = jax.ShapeDtypeStruct(motion, np.float32, sharding=batch_sharding(mesh))
+    return step.lower(state, frozen, batch)
 
 
 def _batch(rows: int, k: int, generator: Generator, mesh) -> dict[str, jax.ShapeDtypeStruct]:
@@ -113,17 +132,19 @@ def _batch(rows: int, k: int, generator: Generator, mesh) -> dict[str, jax.Shape
     def struct(*shape: int, dtype) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=batch_sharding(mesh))
 
-    return {
-        "clips": struct(k, t, h, w, c, dtype=np.uint8),
+    batch = {
+        "clips": struct(k, t, h, w, c, dtype=np.float16 if generator.latent else np.uint8),
         "text": struct(length, dim, dtype=np.float32),
         "text_mask": struct(length, dtype=np.bool_),
         "reward": struct(k, dtype=np.float32),
-        **(
-            {"low_res": struct(t, *generator.low_res_shape, c, dtype=np.uint8)}
-            if generator.low_res_shape
-            else {"first_frame": struct(h, w, c, dtype=np.uint8)}
-        ),
     }
+    if generator.low_res_shape:
+        batch["low_res"] = struct(t, *generator.low_res_shape, c, dtype=np.uint8)
+    elif generator.image == "first_frame":
+        batch["first_frame"] = struct(h, w, c, dtype=np.uint8)
+    elif generator.image == "image_latent":
+        batch["image_latent"] = struct(1, h, w, c, dtype=np.float16)
+    return batch
 
 
 if __name__ == "__main__":

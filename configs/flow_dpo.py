@@ -3,9 +3,10 @@
 --config.align.time_power=2 is the paper's beta (1 - tau)^2, 0 its constant beta.
 
 Command:  python launch/tpu_run.py --config=flow_dpo:mini --workdir=runs/flow_dpo
-          python launch/tpu_run.py --config=flow_dpo:wan2_1_1_3b --workdir=runs/wan \
-              --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.csv
-Hardware: mini 2 CPU cores; paper 128 cores of TPU v3; wan2_1_1_3b a TPU v5e or v5p slice (not run).
+          python launch/tpu_run.py --config=flow_dpo:wan2_1_1_3b --workdir=runs/wan
+          --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.csv
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3; wan2_1_1_3b 128 chips of TPU v5e (compiled
+          for them, 7.0 GiB a chip, not run).
 """
 
 from configs.shared import flow

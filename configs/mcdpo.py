@@ -1,7 +1,10 @@
 """McDPO: DPO that weighs winner and loser by how much they move (McSc eq. 5-6).
 
 Command:  python launch/tpu_run.py --config=mcdpo:mini --workdir=runs/mcdpo
-Hardware: mini 2 CPU cores; paper 8 TPU chips, a pair each (the paper: 8 A100).
+          python launch/tpu_run.py --config=mcdpo:wan2_1_1_3b --workdir=runs/wan
+          --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.jsonl
+Hardware: mini 2 CPU cores; paper 8 TPU chips, a pair each (the paper: 8 A100); wan2_1_1_3b 8 chips
+          of TPU v5e (compiled for them, 15.6 of 15.75 GiB a chip, not run).
 """
 
 from configs.shared import flow

@@ -1,7 +1,10 @@
 """RealDPO: real clips against samples of the reference, which follows the policy (eq. 6-7).
 
 Command:  python launch/tpu_run.py --config=realdpo:mini --workdir=runs/realdpo
-Hardware: mini 2 CPU cores; paper 8 TPU chips, a prompt each (the paper: 8 H100).
+          python launch/tpu_run.py --config=realdpo:cogvideox_5b_i2v --workdir=runs/cog
+          --config.model.init=CogVideoX-5b-I2V --config.data.pairs=RealAction
+Hardware: mini 2 CPU cores; paper 8 TPU chips, a prompt each (the paper: 8 H100); cogvideox_5b_i2v 8
+          chips of TPU v5p (compiled for them, 54.5 GiB a chip, not run).
 """
 
 from ml_collections import ConfigDict

@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 from vidpref.models.attention import dot_product_attention
 from vidpref.models.dense import dense
 from vidpref.models.rope import rotate
+from vidpref.models.spread import spread_batch
 from vidpref.models.transformer import perceptron
 from vidpref.typing import Array, Float
 
@@ -35,6 +36,7 @@ class CogVideoXBlock(nn.Module):
         embedding: Float[Array, "b e"],
         rotary: tuple[Float[Array, "l f"], Float[Array, "l f"]] | None,
     ) -> tuple[Float[Array, "b l d"], None]:
+        x, embedding = spread_batch((x, embedding))
         b, l, width = x.shape
         y, gate = self._modulated(x, embedding, "attention")
         options = {"axes": ("in", "heads"), "bias": self.qkv_bias, "dtype": self.dtype}
@@ -49,7 +51,7 @@ class CogVideoXBlock(nn.Module):
         y = dot_product_attention(q, k, v, implementation=self.attention).reshape(b, l, width)
         x = x + gate * dense(width, axes=("heads", "out"), dtype=self.dtype, name="out")(y)
         y, gate = self._modulated(x, embedding, "mlp")
-        return x + gate * perceptron(y, 4, self.dtype), None
+        return spread_batch(x + gate * perceptron(y, 4, self.dtype)), None
 
     @nn.nowrap
     def _modulated(self, x: Array, embedding: Array, name: str) -> tuple[Array, Array]:

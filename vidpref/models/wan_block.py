@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from vidpref.models.attention import dot_product_attention
 from vidpref.models.dense import dense
 from vidpref.models.rope import rotate
+from vidpref.models.spread import spread_batch
 from vidpref.typing import Array, Float
 
 
@@ -42,6 +43,7 @@ class WanBlock(nn.Module):
         rotary: tuple[Float[Array, "l f"], Float[Array, "l f"]],
     ) -> tuple[Float[Array, "b l d"], None]:
         width, dtype = x.shape[-1], self.dtype
+        x, modulation, text = spread_batch((x, modulation, text))
         table = self.param(
             "scale_shift_table",
             nn.with_logical_partitioning(nn.initializers.normal(width**-0.5), (None, None, "out")),
@@ -68,7 +70,7 @@ class WanBlock(nn.Module):
         y = (layer_norm(self.eps)(x) * (1 + ffn_scale) + ffn_shift).astype(dtype)
         y = jax.nn.gelu(dense(self.ffn_dim, dtype=dtype, name="mlp_in")(y))
         y = dense(width, dtype=dtype, name="mlp_out")(y)
-        return (x + y * ffn_gate).astype(dtype), None
+        return spread_batch((x + y * ffn_gate).astype(dtype)), None
 
 
 class WanAttention(nn.Module):

@@ -80,12 +80,13 @@ def in_scope(mesh: Mesh) -> Iterator[None]:
 
 @contextlib.contextmanager
 def activation_rules(mesh: Mesh) -> Iterator[None]:
-    """While a step is traced: the mesh `in_scope`, and clips spread over `context` too.
+    """While a step is traced: the mesh `in_scope`, and clips spread over all its batch axes.
 
     A row of the batch holds several clips, so there may be fewer rows than devices. A network that
-    constrains the logical axis "batch" then still gives each device clips of its own.
+    constrains the logical axis "batch" then still gives each device clips of its own, and no layer
+    gathers them to shard something else.
     """
-    rules = (("batch", (*BATCH_AXES, "context")),) if mesh.shape["context"] > 1 else ()
+    rules = (("batch", (*BATCH_AXES, "context")),) if mesh.size > 1 else ()
     with in_scope(mesh), nn.logical_axis_rules(rules):
         yield
 
