@@ -359,7 +359,7 @@ def plot_steps(frame: pd.DataFrame, path: Path) -> None:
         axes.plot((0, *_STEPS), points, marker="o", label=dimension.replace("_", " "))
     axes.set(xlabel="steps of Flow-DPO on motion quality", ylabel="mean score, held-out prompts")
     axes.set_ylim(0, 1)
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)
 

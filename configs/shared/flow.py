@@ -37,7 +37,7 @@ def base(scale: str) -> ConfigDict:
         return c
     c = aif.base(scale)
     c.paper = PAPER
-    c.expected_time = ""  # not measured for these methods
+    c.expected_time = ""
     c.diffusion.update({"name": "flow", "prediction": "velocity", "error_in": "velocity"})
     c.diffusion.flow.time = "logit_normal"
     c.sampler.name = "euler"
