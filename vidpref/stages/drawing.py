@@ -21,9 +21,10 @@ from vidpref.stages.data import Scene
 from vidpref.stages.generator import Generator, build_base
 from vidpref.stages.recipe import Policy, Recipe
 from vidpref.stages.sample import Sampler, chunked
+from vidpref.stages.sources import target
 from vidpref.stages.text_encoders import build_text_encoder
 from vidpref.training.metrics import Progress
-from vidpref.training.sharding import abstract_params, make_mesh
+from vidpref.training.sharding import make_mesh
 from vidpref.typing import Array, Float, PyTree, UInt8
 
 MESH = {"data": 1, "fsdp": -1, "context": 1, "tensor": 1}  # any number of devices
@@ -67,17 +68,13 @@ def open_pipeline(path: str, overrides: Sequence[str], lora: str = "") -> Drawab
     config = load_config(_CONFIGS[folder.pipeline], [f"model.init={path}", *overrides])
     mesh = make_mesh(MESH)
     generator = build_base(config)
-
-    def target(init: Callable[[Array], PyTree]) -> PyTree:
-        return abstract_params(jax.eval_shape(init, jax.random.key(0)), mesh)
-
-    shapes = target(generator.init)
+    shapes = target(generator.init, mesh)
     params = folder.load_transformer(generator.module, shapes)
     if lora:
         adapters, spec = read_lora(Path(lora), folder.family, generator.module, shapes)
         params = jax.jit(merge, static_argnames="spec")(params, adapters, spec=spec)
     decoder = Decoder(build_autoencoder(config.model))
-    weights = folder.load_autoencoder(decoder.autoencoder, target(decoder.init))
+    weights = folder.load_autoencoder(decoder.autoencoder, target(decoder.init, mesh))
     return Drawable(config, generator, params, (decoder, weights))
 
 
