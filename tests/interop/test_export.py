@@ -1,9 +1,5 @@
 """Exported pipelines: diffusers loads them and computes what we compute."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import diffusers
@@ -14,6 +10,7 @@ import pytest
 
 from tests.interop.pipeline_pairs import MAKERS, make_pair
 from tests.models.torch_parity import relative_error
+from tests.two_processes import run_two
 from vidpref.interop.export import export_pipeline
 from vidpref.interop.pipelines import TRANSFORMER, PipelineFolder
 from vidpref.interop.safetensors_files import TensorFolder
@@ -137,28 +134,8 @@ def test_nothing_is_left_of_a_failure(wan, tmp_path):
 
 
 def test_two_processes_write_one_pipeline(wan, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    root = Path(__file__).parents[2]
-    worker = [sys.executable, str(root / "tests/interop/export_in_two_processes.py")]
-    flags = "--xla_force_host_platform_device_count=2"
-    processes = [
-        subprocess.Popen(
-            [*worker, str(rank), str(port), str(wan.folder.path), str(tmp_path / "out")],
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(root)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    worker = "tests/interop/export_in_two_processes.py"
+    run_two(worker, wan.folder.path, tmp_path / "out")
     assert files(tmp_path / "out") == files(wan.folder.path)
     ours, theirs = TensorFolder(tmp_path / "out" / TRANSFORMER), wan.pipe.transformer.state_dict()
     assert ours.keys() == theirs.keys()

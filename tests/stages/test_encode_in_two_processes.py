@@ -1,9 +1,5 @@
 """Two processes encode half of every batch each, and find each other's work when they go on."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,34 +7,11 @@ import pandas as pd
 import pytest
 
 from tests.stages.encode_in_two_processes import encode
+from tests.two_processes import run_two
 from vidpref.datasets.records import RecordFile
 from vidpref.datasets.video_writing import encode_clip
 
-ROOT = Path(__file__).parents[2]
-
-
-def together(clips: Path, out: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    flags = "--xla_force_host_platform_device_count=2"
-    worker = [sys.executable, str(ROOT / "tests/stages/encode_in_two_processes.py")]
-    processes = [
-        subprocess.Popen(
-            [*worker, str(rank), str(port), str(clips), str(out)],
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], outputs
+WORKER = "tests/stages/encode_in_two_processes.py"
 
 
 def latents(folder: Path) -> dict[str, np.ndarray]:
@@ -68,7 +41,7 @@ def test_two_processes_encode_what_one_does(clips, tmp_path):
     one.mkdir()
     two.mkdir()
     encode(clips, one)
-    together(clips, two)
+    run_two(WORKER, clips, two)
     expected, found = latents(one), latents(two)
     assert expected.keys() == found.keys() == {f"{i}.mp4" for i in (0, 1, 2, 3, 4, 6)}
     for name, latent in expected.items():
@@ -77,7 +50,7 @@ def test_two_processes_encode_what_one_does(clips, tmp_path):
 
     # a chunk that only one of them finished is done again by both
     (two / "latents-00000-p001-of-002.array_record").unlink()
-    together(clips, two)
+    run_two(WORKER, clips, two)
     assert latents(two).keys() == expected.keys()
 
     encode(clips, two)  # one process that goes on where two began takes nothing twice
