@@ -235,7 +235,7 @@ def test_fresh_clips_are_asked_about_in_the_chosen_dimension_alone(server):
     reward.remote_judge = {"base_url": server.url, "model": "judge-1", "min_size": 1}
     server.reply = lambda text, times: verdict("Good" if "\na\n" in text else "Normal")
     rows = [(Scene(p, p, "c", "train", np.zeros((4, 4, 3), np.uint8)), 0) for p in "ab"]
-    drawn = [(rows, [np.zeros((2, 2, 4, 4, 3), np.uint8), clips(2)])]
+    drawn = [(rows, {"base": np.zeros((2, 2, 4, 4, 3), np.uint8), "final": clips(2)})]
     assert label.mean_score(drawn, reward) == {"camera_motion": 0.75}
     assert len(server.requests) == 2
 
