@@ -18,6 +18,7 @@ setup(
         "transformers>=5.23,<6",
         "safetensors>=0.8,<0.9",
         "sentencepiece>=0.2.1,<0.3",  # for tokenizers that come as spiece.model (CogVideoX)
+        "ftfy>=6.3,<7",  # Wan's cleaning of prompts
         "tensorflow-datasets>=4.9.10,<5",
         "grain>=0.2.18,<0.3",
         "array_record>=0.8.3,<0.9",

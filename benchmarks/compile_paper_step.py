@@ -143,7 +143,10 @@ def _batch(rows: int, k: int, generator: Generator, mesh) -> dict[str, jax.Shape
     elif generator.image == "first_frame":
         batch["first_frame"] = struct(h, w, c, dtype=np.uint8)
     elif generator.image == "image_latent":
-        batch["image_latent"] = struct(1, h, w, c, dtype=np.float16)
+        shape = generator.example()[2].image_latent.shape[1:]
+        batch["image_latent"] = struct(*shape, dtype=np.float16)
+    if generator.image_states_shape:
+        batch["image_states"] = struct(*generator.image_states_shape, dtype=np.float16)
     return batch
 
 

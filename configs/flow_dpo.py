@@ -9,10 +9,10 @@ Hardware: mini 2 CPU cores; paper 128 cores of TPU v3; wan2_1_1_3b 128 chips of 
           for them, 7.0 GiB a chip, not run).
 """
 
-from configs.shared import flow
+from configs.shared import backbones, flow
 
 PAPER = flow.PAPER
-SCALES = ("mini", "paper", "wan2_1_1_3b")
+SCALES = ("mini", "paper", "wan2_1_1_3b", "wan2_1_i2v_14b")
 
 
 def get_config(scale: str = "paper"):
@@ -22,7 +22,7 @@ def get_config(scale: str = "paper"):
     c.align.time_power = 0.0
     c.align.nll_weight = 0.0
     c.align.gap_power, c.align.gap_reference = 0.0, 1.0  # VideoDPO's re-weighting, off
-    if scale == "wan2_1_1_3b":
+    if scale in backbones.NAMES:
         c.align.rows = "preferred"
         return c
     c.align.rows, c.align.pairs = "pairs", "best_worst"

@@ -13,19 +13,28 @@ torch.set_num_threads(1)
 
 TEXT_DIM = 24
 LATENT_CHANNELS = 4
+IMAGE_DIM = 16
 PIECES = ["▁a", "▁red", "▁circle", "▁moves", "▁the", "▁blue", "▁square", "▁&", "▁", "c", "t", ";"]
 
 
-def tiny_wan(path: Path, **fields: Any) -> diffusers.WanPipeline:
-    """Writes a text-to-video pipeline of Wan2.1 to a folder, and returns it.
+def tiny_wan(
+    path: Path, image_to_video: bool = False, **fields: Any
+) -> diffusers.WanPipeline | diffusers.WanImageToVideoPipeline:
+    """Writes a pipeline of Wan2.1 to a folder, and returns it.
 
     Clips have frames 4n + 1, and heights and widths that are multiples of 16.
 
     Args:
         path: of the folder.
+        image_to_video: as Wan2.1-I2V, else as T2V.
         **fields: of the transformer's config.
     """
     torch.manual_seed(0)
+    of_image = {
+        "in_channels": 2 * LATENT_CHANNELS + 4,
+        "image_dim": IMAGE_DIM,
+        "added_kv_proj_dim": 24,
+    }
     transformer = diffusers.WanTransformer3DModel(
         **{
             "patch_size": (1, 2, 2),
@@ -38,6 +47,7 @@ def tiny_wan(path: Path, **fields: Any) -> diffusers.WanPipeline:
             "ffn_dim": 40,
             "num_layers": 2,
             "rope_max_seq_len": 32,
+            **(of_image if image_to_video else {}),
             **fields,
         }
     )
@@ -54,7 +64,24 @@ def tiny_wan(path: Path, **fields: Any) -> diffusers.WanPipeline:
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
     )
     text_encoder = transformers.UMT5EncoderModel(transformers.UMT5Config(**_text_fields()))
-    pipeline = diffusers.WanPipeline(_tokenizer(), text_encoder, vae, scheduler, transformer)
+    components = _tokenizer(), text_encoder, vae, scheduler
+    if not image_to_video:
+        return _save(diffusers.WanPipeline(*components, transformer), path)
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=IMAGE_DIM,
+        intermediate_size=40,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+        hidden_act="gelu",
+    )
+    pipeline = diffusers.WanImageToVideoPipeline(
+        *components,
+        transformers.CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size=28),
+        transformers.CLIPVisionModel(vision),
+        transformer,
+    )
     return _save(pipeline, path)
 
 
@@ -133,8 +160,10 @@ def _text_fields() -> dict[str, Any]:
 
 
 def _save(pipeline: diffusers.DiffusionPipeline, path: Path) -> diffusers.DiffusionPipeline:
-    for seed, component in enumerate(("transformer", "vae", "text_encoder")):
-        randomize(getattr(pipeline, component).eval(), seed)
+    for seed, component in enumerate(("transformer", "vae", "text_encoder", "image_encoder")):
+        network = getattr(pipeline, component, None)
+        if network is not None:
+            randomize(network.eval(), seed)
     with torch.no_grad():  # else much of a clip is black or white
         for parameter in pipeline.vae.decoder.conv_out.parameters():
             parameter *= 0.3

@@ -2,12 +2,14 @@
 
 `--config.model.init=FOLDER` gives the weights: a diffusers pipeline, whose own configs then replace
 the sizes, the scheduler and the text encoder below. Sources: the model cards and config files of
-Wan-AI/Wan2.1-T2V-1.3B-Diffusers, THUDM/CogVideoX-2b and THUDM/CogVideoX-5b-I2V.
+Wan-AI/Wan2.1-T2V-1.3B-Diffusers, Wan-AI/Wan2.1-I2V-14B-480P-Diffusers, THUDM/CogVideoX-2b and
+THUDM/CogVideoX-5b-I2V.
 """
 
 from ml_collections import ConfigDict
 
 from vidpref.models import cogvideox_sizes, wan_sizes
+from vidpref.models.clip_vision import VIT_H
 
 # Dimensions that files of preferences name.
 DIMENSIONS = ("visual_quality", "motion_quality", "text_alignment", "overall")
@@ -64,6 +66,13 @@ def _wan2_1_1_3b(c: ConfigDict) -> None:
     c.align.lora.targets = (r"(self|cross)/(query|key|value|out)/",)
 
 
+def _wan2_1_i2v_14b(c: ConfigDict) -> None:
+    _wan2_1_1_3b(c)
+    c.model.wan = ConfigDict(wan_sizes.I2V_14B)
+    c.model.wan.attention = "auto"
+    c.model.image_encoder = ConfigDict(VIT_H)
+
+
 def _cogvideox(c: ConfigDict, transformer: dict, autoencoder: dict, snr_shift: float) -> None:
     c.data = _data(49, 480, 720, 8.0, ())
     c.model = ConfigDict({"name": "cogvideox", "cogvideox": ConfigDict(transformer)})
@@ -97,6 +106,7 @@ def _text(name: str, length: int, padding: str, *, clean: bool) -> ConfigDict:
 
 _BACKBONES = {
     "wan2_1_1_3b": _wan2_1_1_3b,
+    "wan2_1_i2v_14b": _wan2_1_i2v_14b,
     "cogvideox_2b": _cogvideox_2b,
     "cogvideox_5b_i2v": _cogvideox_5b_i2v,
 }

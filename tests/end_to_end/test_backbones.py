@@ -12,6 +12,7 @@ from pathlib import Path
 import diffusers
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -253,6 +254,50 @@ def test_ipo_kto_of_cogvideox_with_real_clips(tmp_path):
     account = json.loads((done.artifacts[4].path / "pairs.json").read_text())
     assert (account["positive"], account["negative"], account["unlabelled"]) == (6, 6, 3)
     assert page.count("<video") == 4
+
+
+@pytest.mark.slow
+def test_flow_dpo_of_wan_image_to_video(tmp_path):
+    pipeline, workdir, data = (tmp_path / name for name in ("wan", "run", "data"))
+    tiny_wan(pipeline, image_to_video=True)
+    pairs = write_lines(data, [(32, 48)])
+    # diffusers takes the last 512 states for text
+    given = ("align.lora.rank=4", "data.buckets=((32,48),)", "text.length=512")
+    done, page = run("flow_dpo:wan2_1_i2v_14b", workdir, pipeline, pairs, *given)
+    assert page.count("<video") == 4
+    metrics = check_training(done, "flow_dpo")
+    assert metrics[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
+
+    # the same clip from the run and, in diffusers, from what it exported
+    whole, picture, clip = tmp_path / "whole", tmp_path / "frame.png", tmp_path / "drawn.mp4"
+    PIL.Image.fromarray(rng.integers(256, size=(32, 48, 3), dtype=np.uint8)).save(picture)
+    noise = rng.normal(size=(1, LATENT_CHANNELS, *GRID)).astype(np.float32)
+    np.save(tmp_path / "noise.npy", noise)
+    launch("export_torch", f"--workdir={workdir}", f"--out={whole}")
+    launch(
+        "sample",
+        f"--workdir={workdir}",
+        "--prompt=a red circle moves",
+        f"--image={picture}",
+        f"--init_noise={tmp_path / 'noise.npy'}",
+        f"--save_latents={tmp_path / 'latents.npy'}",
+        f"--out={clip}",
+    )
+    info = probe(clip)
+    assert (info.frames, info.height, info.width) == (9, 32, 48)
+    drawn = np.load(tmp_path / "latents.npy")
+    call = {
+        "image": PIL.Image.open(picture),
+        "prompt": "a red circle moves",
+        "latents": torch.from_numpy(noise),
+        "num_inference_steps": 2,
+        "output_type": "latent",
+        **{"num_frames": 9, "height": 32, "width": 48},
+    }
+    theirs = diffusers.WanImageToVideoPipeline.from_pretrained(whole)(**call).frames
+    assert relative_error(drawn, theirs.numpy()) < TOLERANCE
+    before = diffusers.WanImageToVideoPipeline.from_pretrained(pipeline)(**call).frames
+    assert relative_error(before.numpy(), theirs.numpy()) > 0.01
 
 
 @pytest.mark.slow

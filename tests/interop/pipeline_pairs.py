@@ -12,16 +12,18 @@ import numpy as np
 import torch
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tests.tiny_pipelines import LATENT_CHANNELS, TEXT_DIM, tiny_cogvideox, tiny_wan
+from tests.tiny_pipelines import IMAGE_DIM, LATENT_CHANNELS, TEXT_DIM, tiny_cogvideox, tiny_wan
 from vidpref.interop.pipelines import PipelineFolder
 from vidpref.models.condition import Condition
 from vidpref.typing import PyTree
 
 GRID = (3, 4, 6)  # of the latent: t, h, w
 TOKENS = 16
+TOKENS_BESIDE_STATES = 512  # diffusers: the last 512 are text, those before are of the image
 STEPS = np.array([36, 999])  # of the original's 1000
 MAKERS: dict[str, Callable[[Path], diffusers.DiffusionPipeline]] = {
     "wan": tiny_wan,
+    "wan_i2v": lambda path: tiny_wan(path, image_to_video=True),
     "cogvideox": tiny_cogvideox,
     "cogvideox_i2v": lambda path: tiny_cogvideox(path, image_to_video=True),
 }
@@ -37,17 +39,21 @@ class Pair:
     def __post_init__(self):
         self.module = self.folder.transformer()
         image = self.module.in_channels - LATENT_CHANNELS
+        attends = self.folder.attends_to_image
+        tokens = TOKENS_BESIDE_STATES if attends else TOKENS
         rng = np.random.default_rng(0)
-        shapes = [(2, *GRID, LATENT_CHANNELS), (2, TOKENS, TEXT_DIM), (2, *GRID, image)]
+        shapes = [(2, *GRID, LATENT_CHANNELS), (2, tokens, TEXT_DIM), (2, *GRID, image)]
         self.x, self.text, self.image = (rng.normal(size=s).astype(np.float32) for s in shapes)
+        self.states = rng.normal(size=(2, 5, IMAGE_DIM)).astype(np.float32) if attends else None
 
     @property
     def inputs(self) -> tuple:
         """Of our transformer."""
         condition = Condition(
             text=self.text,
-            text_mask=np.ones((2, TOKENS), bool),
+            text_mask=np.ones(self.text.shape[:2], bool),
             image_latent=self.image if self.image.size else None,
+            image_states=self.states,
         )
         return self.x, jnp.asarray((STEPS + 1) / 1000, jnp.float32), condition
 
@@ -79,7 +85,8 @@ class Pair:
         with torch.no_grad():
             if self.folder.family.name == "wan":
                 time = torch.from_numpy((STEPS + 1).astype(np.float32))
-                out = transformer(x.permute(0, 4, 1, 2, 3), time, text).sample
+                states = None if self.states is None else torch.from_numpy(self.states)
+                out = transformer(x.permute(0, 4, 1, 2, 3), time, text, states).sample
                 return out.permute(0, 2, 3, 4, 1).numpy()
             rotary = None
             if transformer.config.use_rotary_positional_embeddings:

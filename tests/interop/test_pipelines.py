@@ -49,7 +49,7 @@ def test_what_is_no_pipeline_is_refused(wan, tmp_path_factory):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"_class_name": "LTXPipeline"}, "cannot run a 'LTXPipeline'; known are WanPipeline, Cog"),
+        ({"_class_name": "LTXPipeline"}, "cannot run a 'LTXPipeline'; known are WanPipeline, Wan"),
         ({"boundary_ratio": 0.875}, "is of Wan2.2, which has other networks"),
         ({"expand_timesteps": True}, "is of Wan2.2, which has other networks"),
     ],
@@ -58,6 +58,20 @@ def test_another_pipeline_is_refused(wan, fields, message):
     change(wan / "model_index.json", **fields)
     with pytest.raises(ValueError, match=message):
         PipelineFolder(wan)
+
+
+def test_first_and_last_frame_to_video_is_refused(tmp_path):
+    tiny_wan(tmp_path, image_to_video=True, pos_embed_seq_len=10)
+    with pytest.raises(ValueError, match="is a model of first and last frame to video"):
+        PipelineFolder(tmp_path)
+
+
+def test_an_image_encoder_that_is_missing_is_named(tmp_path):
+    tiny_wan(tmp_path, image_to_video=True)
+    assert PipelineFolder(tmp_path).attends_to_image
+    (tmp_path / "image_encoder").rename(tmp_path / "encoder")
+    with pytest.raises(ValueError, match="has no folder image_encoder: is the download complete"):
+        PipelineFolder(tmp_path)
 
 
 def test_what_is_missing_or_broken_is_named(wan):

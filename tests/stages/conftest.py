@@ -24,3 +24,10 @@ def image_to_video_folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("cogvideox_i2v")
     tiny_cogvideox(path, image_to_video=True)
     return path
+
+
+@pytest.fixture(scope="session")
+def wan_image_to_video_folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("wan_i2v")
+    tiny_wan(path, image_to_video=True)
+    return path

@@ -44,7 +44,7 @@ def encode(clips: Path, out: Path) -> None:
         {},
         ConfigDict(data),
         batch_size=BATCH,
-        image=False,
+        images=None,
         mesh=make_mesh({"data": -1}),
     )
 

@@ -48,6 +48,19 @@ def test_cogvideox_is_what_its_folder_says(image_to_video_folder):
     assert (generator.process.prediction, generator.process.zero_terminal_snr) == ("v", True)
 
 
+def test_wan_image_to_video_is_what_its_folder_says(wan_image_to_video_folder, wan_folder):
+    config = load("flow_dpo:wan2_1_i2v_14b", wan_image_to_video_folder, *SMALL)
+    assert config.model.image_encoder.num_hidden_layers == 3
+    generator = build_base(config)
+    assert (generator.clip_shape, generator.image) == ((3, 4, 6, 4), "image_latent")
+    condition = generator.example()[2]
+    assert condition.image_latent.shape == (1, 3, 4, 6, 8)
+    assert condition.image_states.shape == (1, 5, 16)
+    # the same scale from a text-to-video folder has no image
+    generator = build_base(load("flow_dpo:wan2_1_i2v_14b", wan_folder, *SMALL))
+    assert (generator.image, generator.image_states_shape) == ("", None)
+
+
 def test_the_scheduler_of_the_folder_counts(wan_folder, tmp_path):
     shutil.copytree(wan_folder, tmp_path / "wan")
     scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 5.0}

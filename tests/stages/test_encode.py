@@ -1,10 +1,13 @@
 """Video files into latents: their values and sizes, bad files, and what a second call redoes."""
 
+import diffusers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
+import torch
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -15,6 +18,9 @@ from vidpref.datasets.video_writing import encode_clip
 from vidpref.interop.pipelines import PipelineFolder
 from vidpref.stages import encode
 from vidpref.stages.autoencoder import Decoder
+from vidpref.stages.configs import load_config
+from vidpref.stages.drawing import CONFIGS
+from vidpref.stages.first_frames import open_first_frames
 from vidpref.stages.sources import target
 from vidpref.training.sharding import make_mesh
 
@@ -64,7 +70,7 @@ def run(folder, clips, mesh, data, batch_size=1):
         {},
         data,
         batch_size=batch_size,
-        image=False,
+        images=None,
         mesh=mesh,
     )
     records = RecordFile(sorted(folder.glob("latents-*.array_record")))
@@ -72,10 +78,38 @@ def run(folder, clips, mesh, data, batch_size=1):
     return {row.id: (records[row.record], (row.height, row.width)) for row in table.itertuples()}
 
 
-def test_latents_are_those_of_the_decoded_frames(tmp_path, mesh, image_to_video_folder):
-    folder = PipelineFolder(image_to_video_folder)
+def of_cogvideox(folder, x, frames):
+    """The image's latent as the pipeline of diffusers makes it, which pads it with zeros."""
+    pipe = diffusers.CogVideoXImageToVideoPipeline.from_pretrained(folder)
+    with torch.no_grad():
+        latent = pipe.vae.encode(x[:, :, :1]).latent_dist.mode() * pipe.vae.config.scaling_factor
+    return {"image_latent": latent.numpy().transpose(0, 2, 3, 4, 1)}
+
+
+def of_wan(folder, x, frames):
+    """The image's latent and states as the pipeline of diffusers makes them."""
+    pipe = diffusers.WanImageToVideoPipeline.from_pretrained(folder)
+    found = {"image_latent": [], "image_states": []}
+    for i, clip in enumerate(frames):
+        picture = PIL.Image.fromarray(clip[0])
+        with torch.no_grad():
+            found["image_states"] += [*pipe.encode_image(picture).numpy()]
+            first = x[i : i + 1, :, 0]
+            _, latent = pipe.prepare_latents(first, 1, 4, 32, 48, 9, torch.float32, "cpu")
+        found["image_latent"] += [*latent.numpy().transpose(0, 2, 3, 4, 1)]
+    return {name: np.stack(values) for name, values in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("fixture", "theirs"),
+    [("image_to_video_folder", of_cogvideox), ("wan_image_to_video_folder", of_wan)],
+)
+def test_latents_are_those_of_the_decoded_frames(tmp_path, mesh, fixture, theirs, request):
+    folder = PipelineFolder(request.getfixturevalue(fixture))
     decoder = Decoder(folder.autoencoder())
     params = folder.load_autoencoder(decoder.autoencoder, target(decoder.init, mesh))
+    config = load_config(CONFIGS[folder.pipeline], [f"model.init={folder.path}"])
+    images = open_first_frames(config.model, folder, (decoder, params), mesh)
     paths = [tmp_path / f"{i}.mp4" for i in range(3)]
     for i, path in enumerate(paths):
         write(path, height=40, width=56, seed=i)
@@ -83,22 +117,25 @@ def test_latents_are_those_of_the_decoded_frames(tmp_path, mesh, image_to_video_
     clips = clips_of(*((path, f"clip {path.stem}") for path in paths))
     out = tmp_path / "out"
     out.mkdir()
-    encode.encode_clips(out, clips, decoder, params, data, batch_size=2, image=True, mesh=mesh)
+    encode.encode_clips(out, clips, decoder, params, data, batch_size=2, images=images, mesh=mesh)
 
     frames = [decode_clip(path, frames=9, height=32, width=48, fps=8.0) for path in paths]
     x = jnp.asarray(np.stack(frames), jnp.float32) / 127.5 - 1
-    expected, image = jax.jit(decoder.encode)(params, x), jax.jit(decoder.image_latent)(params, x)
+    latents = jax.jit(decoder.encode)(params, x)
+    expected = theirs(folder.path, torch.from_numpy(np.array(x)).permute(0, 4, 1, 2, 3), frames)
+    expected["latent"] = np.asarray(latents)
     records = RecordFile(out / "latents-00000.array_record")
     assert len(records) == 3
     for i, path in enumerate(paths):
         record = records[i]
         assert (record["clip_id"], record["prompt"]) == (path.name, f"clip {i}")
         assert record["latent"].shape == (3, 4, 6, 4)
-        assert record["image_latent"].shape == (1, 4, 6, 4)
-        for name, wanted in (("latent", expected), ("image_latent", image)):
+        assert record.keys() == {"clip_id", "prompt", *expected}
+        for name, wanted in expected.items():
             assert record[name].dtype == np.float16
             np.testing.assert_allclose(record[name], wanted[i], rtol=2e-3, atol=2e-3)
-    assert np.abs(expected[0] - expected[1]).max() > 0.1
+    for values in expected.values():
+        assert np.abs(values[0] - values[1]).max() > 0.1
 
 
 def test_clips_of_a_prompt_share_the_bucket_nearest_to_their_median(tmp_path, mesh):

@@ -35,6 +35,10 @@ class JoinedRecords:
         return self._parts[part][index - self.starts[part]]
 
 
+# Of records of latents: what an image-to-video generator sees of the first frame.
+IMAGE_FIELDS = ("image_latent", "image_states")
+
+
 class ClipRows:
     """A grain source whose row is what `make_alignment_loss` takes, without the batch axis.
 
@@ -89,8 +93,7 @@ class ClipRows:
             row["low_res"] = first["video"]
         elif self._clips == "video":
             row["first_frame"] = first.get("first_frame", first["video"][0])
-        elif "image_latent" in first:
-            row["image_latent"] = first["image_latent"]
+        row |= {name: first[name] for name in IMAGE_FIELDS if name in first}
         return row
 
 

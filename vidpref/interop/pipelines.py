@@ -13,9 +13,11 @@ import flax.linen as nn
 from vidpref.diffusion.ddpm import DDPM
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.diffusion.process import Process
-from vidpref.interop import cogvideox, wan
+from vidpref.interop import clip, cogvideox, wan
 from vidpref.interop.loading import component_config, load_onto
+from vidpref.interop.safetensors_files import TensorFolder
 from vidpref.interop.table import Table
+from vidpref.models.clip_vision import ClipVision
 from vidpref.models.cogvideox import CogVideoX
 from vidpref.models.cogvideox_vae import CogVideoXVAE
 from vidpref.models.wan import Wan
@@ -24,6 +26,7 @@ from vidpref.typing import PyTree
 
 INDEX = "model_index.json"
 TRANSFORMER, AUTOENCODER, TEXT_ENCODER = "transformer", "vae", "text_encoder"
+IMAGE_ENCODER, IMAGE_PROCESSOR = "image_encoder", "image_processor"
 _SAMPLED_BYTES = 2**20  # of each end of a weights file, for the fingerprint
 
 
@@ -54,7 +57,7 @@ FAMILIES = {
     for family in (
         Family(
             "wan",
-            ("WanPipeline",),
+            ("WanPipeline", "WanImageToVideoPipeline"),
             Wan,
             WanVAE,
             wan.transformer_table,
@@ -81,6 +84,7 @@ class PipelineFolder:
         path: the folder.
         pipeline: class name in `model_index.json`.
         family: of that class.
+        attends_to_image: whether the generator sees an image encoder's states.
 
     Raises:
         ValueError: no such folder, another pipeline, or a component that is missing.
@@ -107,8 +111,17 @@ class PipelineFolder:
         if fields.get("boundary_ratio") is not None or fields.get("expand_timesteps"):
             raise ValueError(f"{index} is of Wan2.2, which has other networks than Wan2.1")
         for name in (TRANSFORMER, AUTOENCODER, TEXT_ENCODER, "scheduler"):
-            if not (self.path / name).is_dir():
-                raise ValueError(f"{self.path} has no folder {name}: is the download complete?")
+            self._require(name)
+        transformer = component_config(self.path / TRANSFORMER)
+        self.attends_to_image = transformer.get("image_dim") is not None
+        if self.attends_to_image:
+            self._require(IMAGE_ENCODER)
+            self._require(IMAGE_PROCESSOR)
+        if transformer.get("pos_embed_seq_len") is not None:
+            raise ValueError(
+                f"{self.path} is a model of first and last frame to video: its network is there "
+                "(Wan), but a run on the last frame is not"
+            )
 
     def transformer(self, **options: Any) -> nn.Module:
         """Returns the generator; `options` are fields that diffusers does not have."""
@@ -125,6 +138,13 @@ class PipelineFolder:
     def load_autoencoder(self, module: nn.Module, target: PyTree) -> PyTree:
         """Returns the autoencoder's parameters as `load_onto` places them."""
         return load_onto(target, self.path / AUTOENCODER, self.family.autoencoder_table(module))
+
+    def load_image_encoder(self, module: ClipVision, target: PyTree) -> PyTree:
+        """Returns the image encoder's parameters as `load_onto` places them."""
+        folder = self.path / IMAGE_ENCODER
+        names = TensorFolder(folder).shapes
+        ignore = clip.not_of_the_states(module, names)
+        return load_onto(target, folder, clip.clip_vision_table(names), ignore=ignore)
 
     def text_width(self) -> int:
         """Returns the width of the text encoder's states."""
@@ -145,6 +165,10 @@ class PipelineFolder:
     def fingerprint(self, component: str) -> str:
         """Changes with a component's config or weights; of large files both ends are read."""
         return digest(self.path / component, ["config.json"])
+
+    def _require(self, name: str) -> None:
+        if not (self.path / name).is_dir():
+            raise ValueError(f"{self.path} has no folder {name}: is the download complete?")
 
     def _module(self, kind: type[nn.Module], component: str, options: dict) -> nn.Module:
         folder = self.path / component

@@ -1,7 +1,7 @@
 """The causal video VAE of CogVideoX (Yang et al. 2024, section 2.1)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -57,6 +57,8 @@ class CogVideoXVAE(nn.Module):
     tile_size: tuple[int, int] | None = None
     tile_overlap: tuple[float, float] = (1 / 6, 1 / 5)
     dtype: DTypeLike = "float32"
+
+    image_steps: ClassVar[int | None] = 1  # of `image_latent` that are not zero; None: all
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], **options: Any) -> "CogVideoXVAE":

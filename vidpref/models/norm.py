@@ -1,4 +1,4 @@
-"""Group norm over all positions of a clip."""
+"""Norms in float32: group norm over all positions of a clip, and layer norm."""
 
 import flax.linen as nn
 import jax
@@ -43,3 +43,16 @@ class GroupNorm(nn.Module):
         b, c = per_channel.shape
         groups = per_channel.reshape(b, self.groups, -1).mean(axis=-1)
         return jnp.repeat(groups, c // self.groups, axis=-1)
+
+
+def layer_norm(eps: float, *, affine: bool = False, name: str | None = None) -> nn.LayerNorm:
+    """A layer norm in float32, whatever it is given."""
+    return nn.LayerNorm(
+        epsilon=eps,
+        use_scale=affine,
+        use_bias=affine,
+        dtype=jnp.float32,
+        scale_init=nn.with_logical_partitioning(nn.initializers.ones, (None,)),
+        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, (None,)),
+        name=name,
+    )

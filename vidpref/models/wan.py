@@ -15,10 +15,11 @@ from vidpref.models.config_json import read_config
 from vidpref.models.convolution import channels_to_space, space_to_channels
 from vidpref.models.dense import dense
 from vidpref.models.embeddings import TimeEmbedding
+from vidpref.models.norm import layer_norm
 from vidpref.models.rope import rotary_tables
 from vidpref.models.scan import scan_blocks
 from vidpref.models.spread import spread_batch
-from vidpref.models.wan_block import WanBlock, layer_norm
+from vidpref.models.wan_block import WanBlock
 from vidpref.typing import Array, Float
 
 

@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 
 from vidpref.models.attention import dot_product_attention
 from vidpref.models.dense import dense
+from vidpref.models.norm import layer_norm
 from vidpref.models.rope import rotate
 from vidpref.models.spread import spread_batch
 from vidpref.typing import Array, Float
@@ -131,16 +132,3 @@ class WanAttention(nn.Module):
                 name=f"{name}_norm",
             )(x)
         return x.reshape(*x.shape[:-1], self.heads, -1)
-
-
-def layer_norm(eps: float, *, affine: bool = False, name: str | None = None) -> nn.LayerNorm:
-    """A layer norm in float32, whatever it is given."""
-    return nn.LayerNorm(
-        epsilon=eps,
-        use_scale=affine,
-        use_bias=affine,
-        dtype=jnp.float32,
-        scale_init=nn.with_logical_partitioning(nn.initializers.ones, (None,)),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, (None,)),
-        name=name,
-    )

@@ -1,7 +1,7 @@
 """Wan2.1's causal video autoencoder."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -70,6 +70,8 @@ class WanVAE(nn.Module):
     tile_size: tuple[int, int] = (256, 256)
     tile_stride: tuple[int, int] = (192, 192)
     dtype: DTypeLike = "float32"
+
+    image_steps: ClassVar[int | None] = None  # of `image_latent` that are not zero; None: all
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], **options: Any) -> "WanVAE":

@@ -1,12 +1,15 @@
 """A config that takes its networks, text encoder and scheduler from a diffusers pipeline."""
 
 import dataclasses
-import json
+from typing import Any
 
+import flax.linen as nn
 from ml_collections import ConfigDict
 
 from vidpref.diffusion.flow import RectifiedFlow
-from vidpref.interop.pipelines import AUTOENCODER, PipelineFolder
+from vidpref.interop.loading import component_config
+from vidpref.interop.pipelines import AUTOENCODER, IMAGE_ENCODER, PipelineFolder
+from vidpref.models.clip_vision import ClipVision
 
 # Fields of a network that are choices of this run and not of the pipeline.
 _OURS = ("attention", "remat", "unroll", "dtype", "parent", "name")
@@ -16,7 +19,7 @@ def adopt(config: ConfigDict, path: str) -> None:
     """Writes what a pipeline folder says into a config; later overrides still count.
 
     Sizes of the generator and its autoencoder, the noise process and the sampler of its scheduler,
-    and the text encoder. The compute settings of the config stay.
+    and the encoders of text and image. The compute settings of the config stay.
 
     Args:
         config: unlocked.
@@ -33,13 +36,15 @@ def adopt(config: ConfigDict, path: str) -> None:
             f"for {config.model.name}; choose another scale (--list)"
         )
     module = folder.transformer()
-    for field in module.__dataclass_fields__:
-        if field not in _OURS:
-            config.model[name][field] = getattr(module, field)
-    fields = json.loads((folder.path / AUTOENCODER / "config.json").read_text())
+    config.model[name].update(_fields(module))
+    fields = component_config(folder.path / AUTOENCODER)
     config.model.autoencoder = ConfigDict(
         {k: v for k, v in fields.items() if not k.startswith("_")}, convert_dict=False
     )
+    config.model.image_encoder = ConfigDict()
+    if folder.attends_to_image:
+        encoder = ClipVision.from_config(component_config(folder.path / IMAGE_ENCODER))
+        config.model.image_encoder.update(_fields(encoder))
     process, sampler = folder.scheduler()
     section = "flow" if isinstance(process, RectifiedFlow) else "ddpm"
     values = dataclasses.asdict(process)
@@ -52,3 +57,7 @@ def adopt(config: ConfigDict, path: str) -> None:
     config.text.path = str(folder.path)
     if name == "cogvideox":
         config.text.length = module.max_text_seq_length
+
+
+def _fields(module: nn.Module) -> dict[str, Any]:
+    return {f: getattr(module, f) for f in module.__dataclass_fields__ if f not in _OURS}

@@ -66,7 +66,16 @@ class Decoder:
         """Returns the means of the latents of clips in [-1, 1]."""
         return self.autoencoder.apply({"params": params}, clips, method="encode")
 
-    def image_latent(self, params: PyTree, clips: Float[Array, "b t h w c"]) -> Array:
-        """Returns the latent of each clip's first frame, as image-to-video networks take it."""
+    def image_latent(
+        self, params: PyTree, images: Float[Array, "b h w c"], steps: int
+    ) -> Float[Array, "b t h2 w2 c2"]:
+        """Returns what image-to-video networks take of first frames, without zeros at its end.
+
+        Args:
+            params: of the autoencoder.
+            images: the first frames.
+            steps: of the latent clip.
+        """
+        steps = self.autoencoder.image_steps or steps
         method = self.autoencoder.image_latent
-        return self.autoencoder.apply({"params": params}, clips[:, 0], 1, method=method)
+        return self.autoencoder.apply({"params": params}, images, steps, method=method)

@@ -2,11 +2,12 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.datasets.text import TextCache
@@ -18,6 +19,7 @@ from vidpref.models.registry import PORTED
 from vidpref.stages.autoencoder import Decoder, build_autoencoder
 from vidpref.stages.configs import load_config
 from vidpref.stages.data import Scene
+from vidpref.stages.first_frames import open_first_frames
 from vidpref.stages.generator import Generator, build_base
 from vidpref.stages.recipe import Policy, Recipe
 from vidpref.stages.sample import Sampler, chunked
@@ -29,8 +31,9 @@ from vidpref.typing import Array, Float, PyTree, UInt8
 
 MESH = {"data": 1, "fsdp": -1, "context": 1, "tensor": 1}  # any number of devices
 # Whose sizes, steps and guidance a pipeline's clips have where nothing else is asked for.
-_CONFIGS = {
+CONFIGS = {
     "WanPipeline": "flow_dpo:wan2_1_1_3b",
+    "WanImageToVideoPipeline": "flow_dpo:wan2_1_i2v_14b",
     "CogVideoXPipeline": "ipo_kto:cogvideox_2b",
     "CogVideoXImageToVideoPipeline": "realdpo:cogvideox_5b_i2v",
 }
@@ -65,7 +68,7 @@ def open_pipeline(path: str, overrides: Sequence[str], lora: str = "") -> Drawab
         ValueError: weights that are not those of such a pipeline or adapter.
     """
     folder = PipelineFolder(path)
-    config = load_config(_CONFIGS[folder.pipeline], [f"model.init={path}", *overrides])
+    config = load_config(CONFIGS[folder.pipeline], [f"model.init={path}", *overrides])
     mesh = make_mesh(MESH)
     generator = build_base(config)
     shapes = target(generator.init, mesh)
@@ -139,9 +142,9 @@ def draw(
             null_prompt=null if guided else None,
         )
         params = [source.params, *([source.decoder[1]] if ported else [])]
-        more = {}
+        more: Mapping[str, np.ndarray] = {}
         if generator.image == "image_latent":
-            more["image_latent"] = _image_latent(source, image)
+            more = _first_frames(source, image, mesh)
         start = 0
         for chunk in chunks:
             given = dict(more)
@@ -163,10 +166,13 @@ def _check(generator: Generator, count: int, image, noise) -> None:
         raise ValueError(f"the noise is {noise.shape}, wanted {wanted}: (clips, t, h, w, channels)")
 
 
-def _image_latent(source: Drawable, image: np.ndarray) -> np.ndarray:
-    decoder, params = source.decoder
-    pixels = image[None, None].astype(np.float32) / 127.5 - 1.0
-    return np.asarray(jax.jit(decoder.image_latent)(params, pixels))
+def _first_frames(source: Drawable, image: np.ndarray, mesh: Mesh) -> dict[str, np.ndarray]:
+    """What the generator sees of the image, for a batch of one."""
+    model, steps = source.config.model, source.generator.clip_shape[0]
+    encoder, params = open_first_frames(model, PipelineFolder(model.init), source.decoder, mesh)
+    encode = jax.jit(encoder.encode, static_argnames="steps")
+    found = encode(params, encoder.prepare(image[None]), steps=steps)
+    return {name: np.asarray(values) for name, values in found.items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -19,9 +19,10 @@ from vidpref.datasets.video import ClipError, decode_clip, shown_ratio
 from vidpref.stages.artifacts import write_atomic
 from vidpref.stages.autoencoder import Decoder
 from vidpref.stages.chunks import local_rows, my_share, place, unfinished
+from vidpref.stages.first_frames import FirstFrames
 from vidpref.training.metrics import Progress
 from vidpref.training.sharding import batch_sharding, in_scope
-from vidpref.typing import PyTree
+from vidpref.typing import Array, PyTree
 
 _READERS = 8  # threads that open and decode files
 _BATCHES = 16  # of one shape in a chunk: what a kill can cost
@@ -37,7 +38,7 @@ def encode_clips(
     data: ConfigDict,
     *,
     batch_size: int,
-    image: bool,
+    images: tuple[FirstFrames, PyTree] | None,
     mesh: Mesh,
 ) -> None:
     """Writes the latents of clips as `folder/latents-*.array_record`, and `folder/clips.parquet`.
@@ -45,7 +46,8 @@ def encode_clips(
     All clips of a prompt are scaled and cropped to one size, that of `data.buckets` whose aspect
     ratio is nearest to their median's, as the clips of a pair must have one shape. Frames are
     taken at `data.fps` from the start. Records hold clip_id, prompt, `latent` in float16
-    [t, h, w, c] and, with `image`, `image_latent` [1, h, w, c]; what is there already is kept.
+    [t, h, w, c] and, with `images`, what those return of the first frame, in float16 too. What is
+    there already is kept.
 
     Args:
         folder: the stage's folder.
@@ -54,7 +56,7 @@ def encode_clips(
         params: its parameters.
         data: the config's section: frames, height, width, fps, buckets, max_bad_fraction.
         batch_size: clips at once, over all devices.
-        image: encode first frames on their own, for image-to-video.
+        images: encodes first frames on their own, for image-to-video; with its parameters.
         mesh: devices.
 
     Raises:
@@ -63,10 +65,7 @@ def encode_clips(
     buckets = _buckets(folder, clips, data)
     chunks = list(_chunks(clips, buckets, batch_size))
     paths = _paths(folder, len(chunks), jax.process_index())
-    encode = jax.jit(
-        lambda params, clips: _encode(autoencoder, params, clips, image, mesh),
-        out_shardings=batch_sharding(mesh),
-    )
+    encode = _encoder(autoencoder, params, images, mesh)
     for path in paths:
         if _mended(path):
             path.unlink()
@@ -79,9 +78,7 @@ def encode_clips(
             batches = [rows[j : j + batch_size] for j in range(0, len(rows), batch_size)]
             records, bad = [], BadClips()
             for batch in batches:
-                records += _encode_batch(
-                    batch, size, data, encode, params, readers, bad, batch_size, mesh
-                )
+                records += _encode_batch(batch, size, data, encode, readers, bad, batch_size)
             # before the records, whose file says that the chunk is done
             account = {"ids": [r["clip_id"] for r in records], "size": size, "bad": bad.rows}
             write_atomic(paths[i].with_suffix(".json"), json.dumps(account))
@@ -99,15 +96,29 @@ def _paths(folder: Path, chunks: int, process: int) -> list[Path]:
     return [folder / f"latents-{i:05d}{whose}.array_record" for i in range(chunks)]
 
 
-def _encode(
-    autoencoder: Decoder, params: PyTree, clips: jax.Array, image: bool, mesh: Mesh
-) -> dict:
-    x = clips.astype(jnp.float32) / 127.5 - 1.0
-    with in_scope(mesh):
-        found = {"latent": autoencoder.encode(params, x).astype(jnp.float16)}
-        if image:
-            found["image_latent"] = autoencoder.image_latent(params, x).astype(jnp.float16)
-    return found
+def _encoder(
+    autoencoder: Decoder, params: PyTree, images: tuple[FirstFrames, PyTree] | None, mesh: Mesh
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Returns what encodes a process's clips of a batch into its rows."""
+    first_frames, image_params = images or (None, None)
+
+    def network(params: PyTree, image_params: PyTree, clips: Array, prepared: dict) -> dict:
+        with in_scope(mesh):
+            latent = autoencoder.encode(params, clips.astype(jnp.float32) / 127.5 - 1.0)
+            found = {"latent": latent}
+            if first_frames is not None:
+                found |= first_frames.encode(image_params, prepared, latent.shape[1])
+        return {name: values.astype(jnp.float16) for name, values in found.items()}
+
+    sharding = batch_sharding(mesh)
+    compiled = jax.jit(network, out_shardings=sharding)
+
+    def encode(clips: np.ndarray) -> dict[str, np.ndarray]:
+        prepared = {} if first_frames is None else first_frames.prepare(clips[:, 0])
+        found = compiled(params, image_params, *place((clips, prepared), sharding))
+        return {name: local_rows(values) for name, values in found.items()}
+
+    return encode
 
 
 def _buckets(folder: Path, clips: pd.DataFrame, data: ConfigDict) -> dict[str, Bucket]:
@@ -160,12 +171,10 @@ def _encode_batch(
     batch: Sequence[dict],
     size: Bucket,
     data: ConfigDict,
-    encode,
-    params: PyTree,
+    encode: Callable[[np.ndarray], dict[str, np.ndarray]],
     readers: concurrent.futures.Executor,
     bad: BadClips,
     batch_size: int,
-    mesh: Mesh,
 ) -> list[dict]:
     """Records of this process's rows of a batch; a row that cannot be read is noted as bad."""
     height, width = size
@@ -191,8 +200,7 @@ def _encode_batch(
             bad.add(row)
     padding = [empty] * (len(my_share(batch, batch_size)) - len(mine))
     pixels = [empty if isinstance(row, ClipError) else row for row in read_rows] + padding
-    found = encode(params, place(np.stack(pixels), batch_sharding(mesh)))
-    found = {name: local_rows(values) for name, values in found.items()}
+    found = encode(np.stack(pixels))
     return [
         {"clip_id": row["id"], "prompt": row["prompt"]}
         | {name: values[i] for name, values in found.items()}

@@ -21,6 +21,7 @@ from vidpref.models.lora import with_lora
 from vidpref.models.registry import PORTED, build_generator
 from vidpref.stages.adapters import Adapted
 from vidpref.stages.autoencoder import build_autoencoder, latent_shape
+from vidpref.stages.first_frames import build_image_encoder
 from vidpref.typing import Array, Float, PyTree
 
 PROCESSES = {"ddpm": DDPM, "flow": RectifiedFlow}
@@ -39,6 +40,7 @@ class Generator:
         sampler: name, steps, eta, guidance scale and whether the scale is CogVideoX's dynamic one.
         output: what the clips are called in records: "video", "video_high" or "latent".
         image: what it sees of a first frame: "first_frame", "image_latent" or "".
+        image_states_shape: (m, e) of the image encoder's states that it attends to, or None.
     """
 
     module: nn.Module
@@ -49,6 +51,7 @@ class Generator:
     sampler: tuple[tuple[str, Any], ...]
     output: str = "video"
     image: str = "first_frame"
+    image_states_shape: tuple[int, int] | None = None
 
     @property
     def latent(self) -> bool:
@@ -66,13 +69,19 @@ class Generator:
         low_res = None
         if self.low_res_shape:
             low_res = jnp.zeros((1, t, *self.low_res_shape, c))
+        image_latent = image_states = None
+        if self.image == "image_latent":
+            image_latent = jnp.zeros((1, t, h, w, self.module.in_channels - c))
+        if self.image_states_shape:
+            image_states = jnp.zeros((1, *self.image_states_shape))
         condition = Condition(
             text=jnp.zeros((1, l, d)),
             text_mask=jnp.ones((1, l), bool),
             first_frame=jnp.zeros((1, h, w, c)) if self.image == "first_frame" else None,
             low_res=low_res,
             low_res_tau=None if low_res is None else jnp.zeros((1,)),
-            image_latent=jnp.zeros((1, t, h, w, c)) if self.image == "image_latent" else None,
+            image_latent=image_latent,
+            image_states=image_states,
         )
         return jnp.zeros((1, t, h, w, c)), jnp.zeros((1,)), condition
 
@@ -89,8 +98,8 @@ class Generator:
     def condition(self, batch: Mapping[str, Array]) -> Condition:
         """Returns the network's condition: text, its mask, and what else of a batch it takes.
 
-        `image_latent` [b, 1, h, w, c] of the first frame gets zeros for the other frames, as
-        CogVideoX was trained.
+        An `image_latent` [b, t, h, w, c] of fewer steps than the clip gets zeros for the others:
+        CogVideoX's is that of the first frame alone.
         """
 
         def pixels(name: str) -> Array | None:
@@ -102,6 +111,7 @@ class Generator:
             first_frame=pixels("first_frame") if self.image == "first_frame" else None,
             low_res=pixels("low_res"),
             image_latent=self._image_latent(batch) if self.image == "image_latent" else None,
+            image_states=batch["image_states"] if self.image_states_shape else None,
             null_text=batch.get("null_text"),
             null_text_mask=batch.get("null_text_mask"),
         )
@@ -160,7 +170,9 @@ def build_base(config: ConfigDict) -> Generator:
     if model.name not in PORTED:
         return _build(config, model, (d.frames, d.height, d.width, 3), None, steps, "video")
     clip_shape = latent_shape(build_autoencoder(model), d.frames, d.height, d.width)
-    return _build(config, model, clip_shape, None, steps, "latent")
+    vision = build_image_encoder(model)
+    states = vision.states_shape if vision else None
+    return _build(config, model, clip_shape, None, steps, "latent", states)
 
 
 def build_superres(config: ConfigDict) -> Generator:
@@ -192,7 +204,9 @@ def build_process(diffusion: ConfigDict, **fields: Any) -> Process:
     return PROCESSES[name](**given)
 
 
-def _build(config, model, clip_shape, low_res_shape, sampler_steps, output) -> Generator:
+def _build(
+    config, model, clip_shape, low_res_shape, sampler_steps, output, image_states_shape=None
+) -> Generator:
     fields = ConfigDict(
         model.to_dict()
     )  # unlocked: the compute dtype is set for all models at once
@@ -214,6 +228,7 @@ def _build(config, model, clip_shape, low_res_shape, sampler_steps, output) -> G
         ),
         output=output,
         image=_image_of(module, clip_shape[-1]),
+        image_states_shape=image_states_shape,
     )
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from vidpref.datasets.clip_rows import Records
+from vidpref.datasets.clip_rows import IMAGE_FIELDS, Records
 from vidpref.datasets.records import RecordFile, write_records
 from vidpref.datasets.text import TextCache
 from vidpref.stages.chunks import local_rows, my_share, place, unfinished
@@ -50,7 +50,7 @@ class Sampler:
         batch_size: clips in one call, over all devices.
         mesh: devices; clips are divided over its data and fsdp axes.
         null_prompt: text of the unconditional branch of guidance, where it has one.
-        clips: records that scenes are conditioned on, where `image_latent` is.
+        clips: records that scenes are conditioned on, for a generator that takes `IMAGE_FIELDS`.
     """
 
     def __init__(
@@ -110,8 +110,9 @@ class Sampler:
             found["null_text"] = np.stack([text] * len(rows))
             found["null_text_mask"] = np.stack([mask] * len(rows))
         if self._clips is not None:
-            latents = [self._clips[scene.record]["image_latent"] for scene, _ in rows]
-            found["image_latent"] = np.stack(latents)
+            records = [self._clips[scene.record] for scene, _ in rows]
+            for name in [name for name in IMAGE_FIELDS if name in records[0]]:
+                found[name] = np.stack([record[name] for record in records])
         elif rows[0][0].first_frame is not None:
             found["first_frame"] = np.stack([scene.first_frame for scene, _ in rows])
         return found

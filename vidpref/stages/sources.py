@@ -8,12 +8,13 @@ import jax
 from jax.sharding import Mesh
 
 from vidpref.datasets.text import TextCache
-from vidpref.interop.pipelines import AUTOENCODER, PipelineFolder
+from vidpref.interop.pipelines import AUTOENCODER, IMAGE_ENCODER, PipelineFolder
 from vidpref.models.registry import PORTED
 from vidpref.stages import encode, preferences, text_encoders
 from vidpref.stages.artifacts import Artifact
 from vidpref.stages.autoencoder import Decoder, build_autoencoder
 from vidpref.stages.data import Data, build_data, open_data
+from vidpref.stages.first_frames import open_first_frames
 from vidpref.stages.runner import Runner
 from vidpref.training.sharding import abstract_params
 from vidpref.typing import Array, PyTree
@@ -67,6 +68,10 @@ class Sources:
     @functools.cached_property
     def latents_artifact(self) -> Artifact:
         def body(folder: Path) -> None:
+            images = None
+            if self._image == "image_latent":
+                model, mesh = self._config.model, self._mesh
+                images = open_first_frames(model, self.pipeline, self.decoder, mesh)
             encode.encode_clips(
                 folder,
                 preferences.clips_of(self.data_artifact.path),
@@ -74,11 +79,13 @@ class Sources:
                 self.decoder[1],
                 self._config.data,
                 batch_size=self._config.data.encode_batch,
-                image=self._image == "image_latent",
+                images=images,
                 mesh=self._mesh,
             )
 
         settings = {"autoencoder": self.autoencoder_fingerprint, "image": self._image}
+        if self.pipeline.attends_to_image:
+            settings["image_encoder"] = self.pipeline.fingerprint(IMAGE_ENCODER)
         return self._run(
             "latents", body, ("data",), {"data": self.data_artifact}, settings=settings
         )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ftfy
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,8 +90,8 @@ class T5TextEncoder:
         config: `config.text` of a run. `path`: a diffusers pipeline, or a folder with `config.json`
             and safetensors and either the tokenizer's files or those in `../tokenizer`. `padding`:
             "hidden" (Wan: tokens do not attend to padding, whose states are zero) or "seen"
-            (CogVideoX: padding is text like any other). `clean`: undo HTML escapes and join
-            white space first (Wan). `dtype`: of parameters, computation and states.
+            (CogVideoX: padding is text like any other). `clean`: mend the text with ftfy, undo HTML
+            escapes and join white space first (Wan). `dtype`: of parameters, computation, states.
         mesh: where the network computes.
 
     Raises:
@@ -118,7 +119,7 @@ class T5TextEncoder:
         self._params: PyTree = None
         how = f"{config.padding}-{'clean' if self._clean else 'raw'}-{config.dtype}"
         self.fingerprint = (
-            f"{config.name}-v1-{_digest(self._folder, tokenizer)}-{self.length}x{self.dim}-{how}"
+            f"{config.name}-v2-{_digest(self._folder, tokenizer)}-{self.length}x{self.dim}-{how}"
         )
         shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
         self._rows = shards * -(-_ROWS // shards)
@@ -193,8 +194,8 @@ class T5TextEncoder:
 
 
 def _cleaned(prompt: str) -> str:
-    """Wan's cleaning of prompts; `ftfy`, which its pipeline uses where installed, is left out."""
-    return re.sub(r"\s+", " ", html.unescape(html.unescape(prompt))).strip()
+    """Wan's cleaning of prompts: straight quotes, no mojibake, no HTML escapes, single spaces."""
+    return re.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(prompt)))).strip()
 
 
 def _folders(config: ConfigDict) -> tuple[Path, Path]:

@@ -1,0 +1,168 @@
+"""The vision transformer of CLIP, whose states Wan's image to video attends to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from vidpref.models.attention import dot_product_attention
+from vidpref.models.config_json import read_config
+from vidpref.models.dense import dense
+from vidpref.models.norm import layer_norm
+from vidpref.models.scan import scan_blocks
+from vidpref.typing import Array, Float
+
+# image_encoder/config.json of Wan-AI/Wan2.1-I2V-14B-480P-Diffusers: OpenCLIP's ViT-H/14, trained
+# with XLM-RoBERTa
+VIT_H = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "hidden_act": "gelu",
+}
+
+_ACTIVATIONS = {
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+}
+_FIXED = {"model_type": "clip_vision_model", "num_channels": 3, "attention_dropout": 0.0}
+
+
+class ClipVision(nn.Module):
+    """The states before the last block (Radford et al. 2021, section 2.4).
+
+    They are `hidden_states[-2]` of transformers' `CLIPVisionModel`. Its last block and the norm
+    after it do not matter to them and have no parameters here.
+
+    Attributes:
+        hidden_size: width of a state.
+        intermediate_size: hidden width of the perceptron.
+        num_hidden_layers: blocks of the original, one more than here.
+        num_attention_heads: heads of a block.
+        image_size: pixels of the square image, (h, w) being the same.
+        patch_size: pixels of a patch's side; one patch is one token.
+        hidden_act: of the perceptron, "gelu" or "quick_gelu".
+        layer_norm_eps: of the norms.
+        dtype: of the computation; norms and softmax are in float32.
+    """
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    image_size: int = 224
+    patch_size: int = 32
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    dtype: DTypeLike = "float32"
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], **options: Any) -> "ClipVision":
+        """Returns the module of a `CLIPVisionModel`'s config.json.
+
+        Args:
+            config: the file's content.
+            **options: `dtype`.
+
+        Raises:
+            ValueError: a field that asks for another computation.
+        """
+        known = {*cls.__dataclass_fields__, *_FIXED} - {"dtype"}  # there it is that of the file
+        meant = {name: value for name, value in config.items() if name in known}
+        module = read_config(cls, meant, fixed=_FIXED, **options)
+        if module.hidden_act not in _ACTIVATIONS:
+            raise ValueError(
+                f"hidden_act={module.hidden_act!r}: known are {', '.join(_ACTIVATIONS)}"
+            )
+        return module
+
+    @property
+    def states_shape(self) -> tuple[int, int]:
+        """(m, e): one state for the image and one a patch, and their width."""
+        return 1 + (self.image_size // self.patch_size) ** 2, self.hidden_size
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b m e"]:
+        """Returns the states.
+
+        Args:
+            images: normalised as CLIP's image processor does.
+
+        Raises:
+            ValueError: images of another size.
+        """
+        size = self.image_size
+        if images.shape[1:] != (size, size, 3):
+            raise ValueError(f"images {images.shape} must be (b, {size}, {size}, 3)")
+        dtype, patch = jnp.dtype(self.dtype), self.patch_size
+        x = nn.Conv(
+            self.hidden_size,
+            (patch, patch),
+            strides=(patch, patch),
+            padding="VALID",
+            use_bias=False,
+            dtype=dtype,
+            kernel_init=nn.with_logical_partitioning(
+                nn.initializers.lecun_normal(), ("kernel", "kernel", "in", "out")
+            ),
+            name="patches",
+        )(images)
+        x = x.reshape(len(x), -1, self.hidden_size)
+        normal = nn.initializers.normal(0.02)
+        whole = self.param(
+            "whole", nn.with_logical_partitioning(normal, ("embed",)), (self.hidden_size,)
+        )
+        positions = self.param(
+            "positions", nn.with_logical_partitioning(normal, (None, "embed")), self.states_shape
+        )
+        whole = jnp.broadcast_to(whole[None, None].astype(dtype), (len(x), 1, self.hidden_size))
+        x = jnp.concatenate([whole, x], axis=1) + positions[None].astype(dtype)
+        x = layer_norm(self.layer_norm_eps, affine=True, name="norm_in")(x).astype(dtype)
+        blocks = scan_blocks(
+            ClipBlock,
+            length=self.num_hidden_layers - 1,
+            in_axes=(),
+            remat="none",
+            unroll=False,
+        )
+        x, _ = blocks(
+            self.num_attention_heads,
+            self.intermediate_size,
+            self.hidden_act,
+            self.layer_norm_eps,
+            dtype,
+            name="blocks",
+        )(x)
+        return x
+
+
+class ClipBlock(nn.Module):
+    """Self-attention and a perceptron, each after a layer norm and added to its input."""
+
+    heads: int
+    hidden: int
+    activation: str
+    epsilon: float
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b m e"]) -> tuple[Float[Array, "b m e"], None]:
+        b, m, width = x.shape
+        y = layer_norm(self.epsilon, affine=True, name="norm1")(x).astype(self.dtype)
+        q, k, v = (
+            dense(width, axes=("in", "heads"), dtype=self.dtype, name=name)(y).reshape(
+                b, m, self.heads, -1
+            )
+            for name in ("query", "key", "value")
+        )
+        y = dot_product_attention(q, k, v).reshape(b, m, width)
+        x = x + dense(width, axes=("heads", "out"), dtype=self.dtype, name="out")(y)
+        y = layer_norm(self.epsilon, affine=True, name="norm2")(x).astype(self.dtype)
+        y = _ACTIVATIONS[self.activation](dense(self.hidden, dtype=self.dtype, name="mlp_in")(y))
+        return x + dense(width, dtype=self.dtype, name="mlp_out")(y), None
