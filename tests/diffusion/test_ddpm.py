@@ -85,7 +85,7 @@ def test_is_a_hashable_static_argument():
     [
         ({"schedule": "cosin"}, "schedule='cosin': known are linear, cosine"),
         ({"prediction": "epsilon"}, "prediction='epsilon': known predictions are x0, eps, v"),
-        ({"spacing": "linspace"}, "spacing='linspace': known are trailing, leading"),
+        ({"spacing": "log"}, "spacing='log': known are trailing, leading, linspace"),
         ({"steps": 0}, "steps=0"),
         ({"steps": 1, "zero_terminal_snr": True}, "steps=1: zero_terminal_snr"),
         ({"snr_shift": 0.0}, "snr_shift=0.0"),

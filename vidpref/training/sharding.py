@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 from flax.core import meta
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vidpref.typing import PyTree
@@ -39,7 +40,8 @@ def make_mesh(mesh_config: Mapping[str, int], devices: Sequence[jax.Device] | No
         devices: default all devices of all processes.
 
     Raises:
-        ValueError: an unknown axis, or sizes that do not multiply to the number of devices.
+        ValueError: an unknown axis, sizes that do not multiply to the number of devices, or devices
+            of several slices.
     """
     devices = jax.devices() if devices is None else list(devices)
     unknown = sorted(set(mesh_config) - set(MESH_AXES))
@@ -56,9 +58,12 @@ def make_mesh(mesh_config: Mapping[str, int], devices: Sequence[jax.Device] | No
             f"there are {len(devices)}; change config.mesh, or set one axis to -1 for the rest"
         )
     sizes = [len(devices) // fixed if size == -1 else size for size in sizes]
-    return jax.make_mesh(
-        sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices
-    )
+    slices = {getattr(device, "slice_index", 0) for device in devices}
+    if len(slices) > 1:
+        raise ValueError(f"the devices are of {len(slices)} slices; a run works on one")
+    # an axis of the torus is split only where no whole one fits: (2, 32) on v5p's 4x4x4
+    grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
