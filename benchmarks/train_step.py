@@ -19,7 +19,6 @@ import os
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU is PyTorch's too
 
 import copy
-import ctypes
 import dataclasses
 import functools
 import statistics
@@ -141,7 +140,7 @@ def main(overrides: Sequence[str]) -> None:
 
 def _start() -> bool:
     """Gives both libraries the same device and cores; returns whether it is the GPU."""
-    _keep_freed_memory()
+    program.keep_freed_memory()  # PyTorch's too
     if _DEVICE.value == "cpu":
         jax.config.update("jax_platforms", "cpu")
     found = {"JAX": jax.default_backend() == "gpu", "PyTorch": torch.cuda.is_available()}
@@ -157,20 +156,6 @@ def _start() -> bool:
     device = torch.cuda.get_device_name() if gpu else f"{cores} cores for JAX and for PyTorch"
     print(f"{device}, {_DTYPE.value}; jax {jax.__version__}, torch {torch.__version__}")
     return gpu
-
-
-def _keep_freed_memory() -> None:
-    """Lets both libraries use freed memory again, as far as the C library is glibc.
-
-    By default glibc gives large arrays back to the system. XLA's buffers of a step are large, so
-    every step would begin with empty pages, and filling them takes a seventh of its time.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        trim_threshold, mmap_max, arena_max = -1, -4, -8
-        mallopt(trim_threshold, -1)
-        mallopt(mmap_max, 0)
-        mallopt(arena_max, 1)  # other arenas cannot grow large
 
 
 def _problem(gpu: bool) -> Problem:

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vidpref.models.attention import dot_product_attention
 from vidpref.models.attention.cudnn import cudnn_attention
-from vidpref.models.attention.dot_product import LONG
+from vidpref.models.attention.dot_product import CHUNK
 from vidpref.models.attention.splash import splash_attention
 
 torch = pytest.importorskip("torch")
@@ -147,14 +147,14 @@ def test_chunked_holds_no_whole_matrix_of_weights():
 @pytest.mark.parametrize(
     ("kind", "dtype", "l", "expected"),
     [
-        ("cpu", np.float32, LONG, "xla"),
-        ("cpu", np.float32, LONG + 1, "chunked"),
-        ("TPU v3", jnp.bfloat16, LONG + 1, "chunked"),
+        ("cpu", np.float32, CHUNK, "xla"),
+        ("cpu", np.float32, CHUNK + 1, "chunked"),
+        ("TPU v3", jnp.bfloat16, CHUNK + 1, "chunked"),
         ("TPU v4", np.float32, 128, "splash"),
         ("TPU v5 lite", jnp.bfloat16, 128, "splash"),
         ("TPU7x", jnp.bfloat16, 127, "xla"),
         ("NVIDIA H200", jnp.bfloat16, 16, "cudnn"),
-        ("NVIDIA H200", np.float32, LONG + 1, "chunked"),
+        ("NVIDIA H200", np.float32, CHUNK + 1, "chunked"),
     ],
 )
 def test_auto_takes_what_runs(monkeypatch, kind, dtype, l, expected):

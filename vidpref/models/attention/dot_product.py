@@ -10,7 +10,7 @@ from vidpref.models.attention.chunked import chunked_attention
 from vidpref.typing import Array, Bool, Float
 
 IMPLEMENTATIONS = ("auto", "xla", "chunked", "cudnn", "splash")
-LONG = 1024  # from here on "auto" does not hold the weights of all queries at once
+CHUNK = 512  # queries; on CPUs larger chunks gain nothing, and smaller ones cost time
 _KERNELS = {"splash": splash, "cudnn": cudnn}
 
 
@@ -21,7 +21,7 @@ def dot_product_attention(
     mask: Bool[Array, "b m"] | None = None,
     *,
     implementation: str = "xla",
-    chunk: int = 128,
+    chunk: int = CHUNK,
 ) -> Float[Array, "b l n d"]:
     """softmax(q k^T / sqrt(d)) v of every head; the softmax in float32.
 
@@ -33,9 +33,9 @@ def dot_product_attention(
         implementation: "xla" holds all [l, m] weights; "chunked" those of `chunk` queries at a
             time, in the backward pass too; "cudnn" (NVIDIA GPUs, half precision) and "splash" (TPU
             v4 and later) are kernels that hold none. "auto" takes the kernel that runs on the
-            devices, else "chunked" for more than 1024 queries, else "xla". The devices are those
+            devices, else "chunked" for more than `CHUNK` queries, else "xla". The devices are those
             of the mesh in scope, without one the first of `jax.devices()`.
-        chunk: queries a chunk.
+        chunk: queries a chunk, at most.
 
     Raises:
         ValueError: unknown implementation, or a kernel that does not run on the devices.
@@ -58,7 +58,8 @@ def dot_product_attention(
     if implementation == "splash":
         return splash.splash_attention(q, k, v, mask)
     if implementation == "chunked" and q.shape[1] > chunk:
-        return chunked_attention(q, k, v, mask, chunk)
+        chunks = -(-q.shape[1] // chunk)
+        return chunked_attention(q, k, v, mask, -(-q.shape[1] // chunks))
     return _attend(q, k, v, mask)
 
 
@@ -69,7 +70,7 @@ def _choose(q: Array, k: Array) -> str:
         return "splash"
     if not cudnn.refusal(kind, q):
         return "cudnn"
-    return "chunked" if l > LONG else "xla"
+    return "chunked" if l > CHUNK else "xla"
 
 
 def _device_kind() -> str:
