@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import interleaved
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,8 +132,9 @@ def main(overrides: Sequence[str]) -> None:
         makers.append(functools.partial(_diffusers, problem, compiled=True))
     contenders = [make() for make in makers]
     check_agreement(contenders, _TOLERANCE[_DTYPE.value])
-    times = _times({c.name: (c.forward, c.step) for c in contenders})
-    _print_table(times, against=contenders[-1].name)
+    works = {c.name: (c.forward, c.step) for c in contenders}
+    times = interleaved.times(works, _ROUNDS.value)
+    interleaved.print_table(times, ["forward", "step"], against=contenders[-1].name)
     if _BREAKDOWN.value:
         step = statistics.median(step for _, step in times[contenders[0].name])
         _print_breakdown(problem, contenders[0].name, step)
@@ -392,37 +394,6 @@ def check_agreement(contenders: Sequence[Contender], tolerance: float) -> None:
         raise ValueError(f"the contenders do not compute the same, so nothing is timed: {listed}")
 
 
-def _times(works: Mapping[str, Sequence[Callable]]) -> dict[str, list[list[float]]]:
-    """Seconds of every work, a row a round."""
-    rows: dict[str, list[list[float]]] = {name: [] for name in works}
-    for _ in range(_ROUNDS.value):
-        for name, own in works.items():
-            rows[name].append([_seconds(work) for work in own])
-    return rows
-
-
-def _seconds(work: Callable) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def _print_table(times: Mapping[str, list[list[float]]], against: str) -> None:
-    print(f"\n| contender | forward ms | step ms | {against} / this: forward | step |")
-    print("| --- | --- | --- | --- | --- |")
-    for name, rows in times.items():
-        columns = list(zip(*rows, strict=True))
-        spans = [
-            f"{1e3 * statistics.median(c):.0f} ({1e3 * min(c):.0f}-{1e3 * max(c):.0f})"
-            for c in columns
-        ]
-        ratios = [
-            f"{statistics.median(np.divide(theirs, ours)):.2f}"
-            for theirs, ours in zip(zip(*times[against], strict=True), columns, strict=True)
-        ]
-        print(f"| {name} | {' | '.join([*spans, *ratios])} |")
-
-
 def _print_breakdown(problem: Problem, name: str, step: float) -> None:
     """Times the parts of our step by themselves: twice forward, once backward, every block."""
     n, tokens = 2 * _PAIRS.value, _FRAMES.value * _HEIGHT.value * _WIDTH.value // 4
@@ -452,7 +423,8 @@ def _print_breakdown(problem: Problem, name: str, step: float) -> None:
     }
     for _, work in parts.values():
         work()
-    rows = _times({part: [work] for part, (_, work) in parts.items()})
+    works = {part: [work] for part, (_, work) in parts.items()}
+    rows = interleaved.times(works, _ROUNDS.value)
     spent = {
         part: parts[part][0] * blocks * statistics.median(seconds for (seconds,) in own)
         for part, own in rows.items()

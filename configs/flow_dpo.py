@@ -6,7 +6,8 @@ Command:  python launch/tpu_run.py --config=flow_dpo:mini --workdir=runs/flow_dp
           python launch/tpu_run.py --config=flow_dpo:wan2_1_1_3b --workdir=runs/wan
           --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.csv
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3; wan2_1_1_3b 128 chips of TPU v5e (compiled
-          for them, 7.0 GiB a chip, not run).
+          for them, 7.0 GiB a chip, not run); wan2_1_i2v_14b 64 chips of TPU v5p (compiled, 53.6
+          GiB a chip, not run).
 """
 
 from configs.shared import backbones, flow
