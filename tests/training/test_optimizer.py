@@ -7,6 +7,7 @@ import pytest
 import tiny_training as tiny
 import torch
 
+from vidpref.models.lora import LoRA
 from vidpref.training.optimizer import (
     check_optimizer,
     learning_rate_schedule,
@@ -127,6 +128,17 @@ def test_which_parameters_are_matrices():
     assert got["bias"] is None
     assert got["table"] is None
     assert tuple(got["kernel"]) == ((0,), (1,))
+
+
+def test_the_factors_of_a_lora_are_matrices_whatever_their_axes_are_called():
+    axes = {"query": ("layers", "in", "heads"), "out": ("layers", "heads", "out")}
+    base = {
+        name: {"kernel": nn.LogicallyPartitioned(jnp.zeros((3, 8, 8)), names)}
+        for name, names in axes.items()
+    }
+    adapters = LoRA(2, 2.0, ("query", "out")).init(jax.random.key(0), base)
+    for layer in matrix_dimensions(adapters).values():
+        assert tuple(layer["a"]) == tuple(layer["b"]) == ((1,), (2,))
 
 
 def muon_update(names, gradient, **fields):

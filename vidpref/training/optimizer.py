@@ -134,7 +134,7 @@ def matrix_dimensions(boxed_abstract: PyTree) -> PyTree:
 
     By logical names: "out" (without it: what follows "in") is the output, "layers" a batch, and
     the rest is summed over. Unnamed kernels of two dimensions are `[in, out]`, of four or five a
-    convolution.
+    convolution. The factors of a LoRA are [.., in, rank] and [rank, .., out].
 
     Args:
         boxed_abstract: parameters with their logical names.
@@ -143,9 +143,11 @@ def matrix_dimensions(boxed_abstract: PyTree) -> PyTree:
     def one(path: Any, leaf: Any) -> optax.contrib.MuonDimensionNumbers | None:
         names = logical_names(leaf)
         own = [i for i, name in enumerate(names) if name != "layers"]
+        last = jax.tree_util.keystr(path[-1:], simple=True)
         if not is_boxed(leaf):
-            kernel = jax.tree_util.keystr(path, simple=True, separator="/").endswith("kernel")
-            output = own[-1:] if kernel and len(names) in (2, 4, 5) else []
+            output = own[-1:] if last == "kernel" and len(names) in (2, 4, 5) else []
+        elif last in ("a", "b"):
+            output = own[-1:] if last == "a" else own[1:]
         elif "vocab" in names:
             output = []
         elif "out" in names:
