@@ -68,6 +68,7 @@ def _wan2_1_1_3b(c: ConfigDict) -> None:
 
 def _wan2_1_i2v_14b(c: ConfigDict) -> None:
     _wan2_1_1_3b(c)
+    c.data.buckets = ()  # clips are drawn from first frames of encoded ones
     c.model.wan = ConfigDict(wan_sizes.I2V_14B)
     c.model.wan.attention = "auto"
     c.model.image_encoder = ConfigDict(VIT_H)

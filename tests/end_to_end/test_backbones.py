@@ -262,7 +262,7 @@ def test_flow_dpo_of_wan_image_to_video(tmp_path):
     tiny_wan(pipeline, image_to_video=True)
     pairs = write_lines(data, [(32, 48)])
     # diffusers takes the last 512 states for text
-    given = ("align.lora.rank=4", "data.buckets=((32,48),)", "text.length=512")
+    given = ("align.lora.rank=4", "text.length=512")
     done, page = run("flow_dpo:wan2_1_i2v_14b", workdir, pipeline, pairs, *given)
     assert page.count("<video") == 4
     metrics = check_training(done, "flow_dpo")

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from vidpref.datasets.records import write_records
 from vidpref.datasets.text import TextCache, WordTable
 from vidpref.datasets.video_folder import split_of
-from vidpref.stages import preferences, rounds
+from vidpref.stages import checks, preferences
 from vidpref.stages.configs import load_config
 from vidpref.stages.material import Material
 from vidpref.stages.rows import check_rows, kind_of, real_rows
@@ -244,7 +244,7 @@ def load(folder, pairs, *overrides, spec="ipo_kto:cogvideox_2b"):
 
 
 def check(*args, **options):
-    rounds.check(load(*args, **options))
+    checks.check(load(*args, **options))
 
 
 def test_what_is_missing_is_said_before_anything_is_computed(lines, cogvideox_folder):
@@ -267,18 +267,26 @@ def test_what_is_missing_is_said_before_anything_is_computed(lines, cogvideox_fo
     check(cogvideox_folder, file, "align.real_weight=0.1", f"data.real={lines / 'real'}")
 
 
-def test_clips_drawn_from_a_first_frame_have_one_size(lines, image_to_video_folder):
-    given = (image_to_video_folder, lines / "pairs.jsonl")
-    check(*given, "data.buckets=((32,48),)", spec="realdpo:cogvideox_5b_i2v")
+@pytest.mark.parametrize(
+    ("spec", "folder"),
+    [
+        ("realdpo:cogvideox_5b_i2v", "image_to_video_folder"),
+        ("flow_dpo:wan2_1_i2v_14b", "wan_image_to_video_folder"),
+    ],
+)
+def test_clips_drawn_from_a_first_frame_have_one_size(lines, spec, folder, request):
+    given = (request.getfixturevalue(folder), lines / "pairs.jsonl", "align.lora.rank=4")
+    check(*given, spec=spec)
+    check(*given, "data.buckets=((32,48),)", spec=spec)
     with pytest.raises(ValueError, match=r"buckets: clips are drawn from first frames .* 32x48;"):
-        check(*given, "data.buckets=((48,32),)", spec="realdpo:cogvideox_5b_i2v")
+        check(*given, "data.buckets=((48,32),)", spec=spec)
 
 
 def test_batches_that_do_not_divide_over_the_devices_are_refused(lines, cogvideox_folder):
     mesh = make_mesh({"data": 4, "fsdp": 2})
     sizes = ("sampler.batch_size=8", "data.encode_batch=16", "align.train.batch_size=8")
-    rounds.check_training(load(cogvideox_folder, lines, *sizes), mesh)
+    checks.check_training(load(cogvideox_folder, lines, *sizes), mesh)
     for field in ("sampler.batch_size", "data.encode_batch"):
         config = load(cogvideox_folder, lines, *sizes, f"{field}=12")
         with pytest.raises(ValueError, match=f"{field}=12: must be a multiple of 8, the devices"):
-            rounds.check_training(config, mesh)
+            checks.check_training(config, mesh)

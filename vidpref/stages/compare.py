@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 from ml_collections import ConfigDict
 
+from vidpref.stages.checks import check
 from vidpref.stages.configs import ConfigError, apply_overrides, load_config
 from vidpref.stages.label import evaluation_frame, read_labels
 from vidpref.stages.recipe import PRETRAINED, Labelled, Recipe, policy_name
-from vidpref.stages.rounds import check, run_rounds
+from vidpref.stages.rounds import run_rounds
 
 # What compared configs must have in common: all that the pre-trained policy's scores depend on.
 _SHARED = (

@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from vidpref.stages import rounds
+from vidpref.stages import checks, rounds
 from vidpref.stages.configs import config_names, load_config
 
 # Shapes alone are computed here, and of small networks they are computed quickly.
@@ -31,7 +31,7 @@ def with_align(config, **fields):
 @pytest.mark.parametrize("name", config_names())
 def test_every_config_passes(name, scale, overrides):
     config = load_config(f"{name}:{scale}", overrides)
-    rounds.check(config)
+    checks.check(config)
     assert rounds.count_stages(config) >= 8
 
 
@@ -71,29 +71,29 @@ def test_every_config_passes(name, scale, overrides):
 )
 def test_a_config_that_cannot_work_is_refused(name, overrides, message):
     with pytest.raises(ValueError, match=message):
-        rounds.check(load(name, *overrides))
+        checks.check(load(name, *overrides))
 
 
 def test_real_data_cannot_be_mixed_in_where_there_is_none():
     config = with_align(load("flow_dpo"), real_weight=0.1)
     with pytest.raises(ValueError, match=r"real_weight=0.1 mixes real clips in, but"):
-        rounds.check(config)
+        checks.check(config)
 
 
 def test_mcdpo_needs_motion_scores_whatever_the_reward():
     config = with_align(load("mcdpo"), reward={"accept": 1.0})
     config.reward.dimensions = ("accept", "object_motion")
     with pytest.raises(ValueError, match="needs scores of 'camera_motion'"):
-        rounds.check(config)
+        checks.check(config)
 
 
 def test_a_comparison_brings_its_own_number_of_rounds():
     with pytest.raises(ValueError, match="there is no second round"):
-        rounds.check(load("flow_nrg"), 2)
-    rounds.check(load("flow_nrg"), 1)
+        checks.check(load("flow_nrg"), 2)
+    checks.check(load("flow_nrg"), 1)
 
 
 def test_real_clips_against_samples_need_no_judge_of_their_reward():
     config = load("realdpo", "reward.dimensions=('accept',)")
     assert "motion_quality" in config.align.reward
-    rounds.check(config)
+    checks.check(config)
