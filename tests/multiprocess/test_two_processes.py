@@ -1,17 +1,13 @@
 """Two processes of four devices give what one process of eight gives, and save for it."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import tiny_training as tiny
 
+from tests.two_processes import run_two
 from vidpref.training.checkpoints import Checkpoints, load_params
 from vidpref.training.loop import fit
 from vidpref.training.metrics import read_metrics
@@ -19,52 +15,12 @@ from vidpref.training.optimizer import make_optimizer
 from vidpref.training.sharding import abstract_params, make_mesh
 from vidpref.training.state import state_shardings
 
-TESTS = Path(__file__).parents[1]
-
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
-    compiled = tmp_path_factory.mktemp("compiled")
-    for _ in range(3):
-        workdir = tmp_path_factory.mktemp("two")
-        codes, outputs = run_two(workdir, compiled)
-        # Gloo gives up after 30 s where a busy machine lets one process compile much longer than
-        # the other; what is compiled by then serves the next attempt.
-        if "Gloo context initialization failed" not in "".join(outputs):
-            break
-    for code, output in zip(codes, outputs, strict=True):
-        assert code == 0, output[-5000:]
+    workdir = tmp_path_factory.mktemp("two")
+    run_two("tests/multiprocess/two_process_worker.py", workdir, devices=4)
     return workdir
-
-
-def run_two(workdir, compiled):
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_COMPILATION_CACHE_DIR": str(compiled),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS / "training")]),
-    }
-    worker = str(Path(__file__).with_name("two_process_worker.py"))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, worker, str(rank), str(port), str(workdir)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=900)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], outputs
 
 
 @pytest.fixture(scope="module")
