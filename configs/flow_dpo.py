@@ -13,7 +13,7 @@ Hardware: mini 2 CPU cores; paper 128 cores of TPU v3; wan2_1_1_3b 128 chips of 
 from configs.shared import backbones, flow
 
 PAPER = flow.PAPER
-SCALES = ("mini", "paper", "wan2_1_1_3b", "wan2_1_i2v_14b")
+SCALES = ("mini", "paper", "wan2_1_1_3b", "wan2_1_14b", "wan2_1_i2v_14b")
 
 
 def get_config(scale: str = "paper"):

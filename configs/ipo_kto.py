@@ -9,10 +9,10 @@ Hardware: mini 2 CPU cores; paper 128 cores of TPU v3; cogvideox_2b 128 chips of
 
 from ml_collections import ConfigDict
 
-from configs.shared import flow
+from configs.shared import backbones, flow
 
 PAPER = "IPO: Iterative Preference Optimization for Text-to-Video Generation"
-SCALES = ("mini", "paper", "cogvideox_2b")
+SCALES = ("mini", "paper", "cogvideox_2b", "cogvideox_5b")
 
 
 def get_config(scale: str = "paper"):
@@ -28,7 +28,7 @@ def get_config(scale: str = "paper"):
     c.align.real_clips = 0  # all there are
     c.align.lora.rank = 0
     c.align.train.optimizer.learning_rate = 2e-5
-    if scale == "cogvideox_2b":
+    if scale in backbones.NAMES:
         c.rounds = 1  # the preferences of a file are not made anew
         c.align.rows = "labelled"
         c.align.real_weight = 0.0  # 0.1 with a folder of real videos as data.real

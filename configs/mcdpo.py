@@ -7,7 +7,7 @@ Hardware: mini 2 CPU cores; paper 8 TPU chips, a pair each (the paper: 8 A100); 
           of TPU v5e (compiled for them, 15.6 of 15.75 GiB a chip, not run).
 """
 
-from configs.shared import flow
+from configs.shared import backbones, flow
 
 PAPER = "McSc: Motion-Corrective Preference Alignment with Self-Critic Hierarchical Reasoning"
 SCALES = ("mini", "paper", "wan2_1_1_3b")
@@ -25,7 +25,7 @@ def get_config(scale: str = "paper"):
         c.mesh.update({"fsdp": 8, "context": 1})
         c.align.train.batch_size = 8
         c.align.train.optimizer.update({"name": "adamw", "learning_rate": 6e-6})
-    if scale == "wan2_1_1_3b":
+    if scale in backbones.NAMES:
         c.align.rows = "preferred"  # the file must score object_motion and camera_motion
         return c
     c.align.rows, c.align.pairs = "pairs", "best_worst"

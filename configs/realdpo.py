@@ -9,7 +9,7 @@ Hardware: mini 2 CPU cores; paper 8 TPU chips, a prompt each (the paper: 8 H100)
 
 from ml_collections import ConfigDict
 
-from configs.shared import flow
+from configs.shared import backbones, flow
 
 PAPER = "RealDPO: Real or Not Real, That Is the Preference"
 SCALES = ("mini", "paper", "cogvideox_5b_i2v")
@@ -31,7 +31,7 @@ def get_config(scale: str = "paper"):
     if scale != "mini":
         c.mesh.update({"fsdp": 8, "context": 1})
         c.align.train.batch_size = 8
-    if scale == "cogvideox_5b_i2v":
+    if scale in backbones.NAMES:
         c.align.rows = "preferred_and_losers"  # the losers lie in the data set's folder
         c.align.reward = ConfigDict({"real": 1.0})
         return c

@@ -2,8 +2,7 @@
 
 `--config.model.init=FOLDER` gives the weights: a diffusers pipeline, whose own configs then replace
 the sizes, the scheduler and the text encoder below. Sources: the model cards and config files of
-Wan-AI/Wan2.1-T2V-1.3B-Diffusers, Wan-AI/Wan2.1-I2V-14B-480P-Diffusers, THUDM/CogVideoX-2b and
-THUDM/CogVideoX-5b-I2V.
+Wan-AI/Wan2.1-T2V-1.3B-Diffusers (and 14B, I2V-14B-480P), THUDM/CogVideoX-2b (and 5b, 5b-I2V).
 """
 
 from ml_collections import ConfigDict
@@ -66,6 +65,12 @@ def _wan2_1_1_3b(c: ConfigDict) -> None:
     c.align.lora.targets = (r"(self|cross)/(query|key|value|out)/",)
 
 
+def _wan2_1_14b(c: ConfigDict) -> None:
+    _wan2_1_1_3b(c)
+    c.model.wan = ConfigDict(wan_sizes.T2V_14B)
+    c.model.wan.attention = "auto"
+
+
 def _wan2_1_i2v_14b(c: ConfigDict) -> None:
     _wan2_1_1_3b(c)
     c.data.buckets = ()  # clips are drawn from first frames of encoded ones
@@ -95,6 +100,10 @@ def _cogvideox_2b(c: ConfigDict) -> None:
     _cogvideox(c, cogvideox_sizes.T2V_2B, cogvideox_sizes.VAE_2B, 3.0)
 
 
+def _cogvideox_5b(c: ConfigDict) -> None:
+    _cogvideox(c, cogvideox_sizes.T2V_5B, cogvideox_sizes.VAE_5B, 1.0)
+
+
 def _cogvideox_5b_i2v(c: ConfigDict) -> None:
     _cogvideox(c, cogvideox_sizes.I2V_5B, cogvideox_sizes.VAE_5B, 1.0)
 
@@ -107,8 +116,10 @@ def _text(name: str, length: int, padding: str, *, clean: bool) -> ConfigDict:
 
 _BACKBONES = {
     "wan2_1_1_3b": _wan2_1_1_3b,
+    "wan2_1_14b": _wan2_1_14b,
     "wan2_1_i2v_14b": _wan2_1_i2v_14b,
     "cogvideox_2b": _cogvideox_2b,
+    "cogvideox_5b": _cogvideox_5b,
     "cogvideox_5b_i2v": _cogvideox_5b_i2v,
 }
 NAMES = tuple(_BACKBONES)

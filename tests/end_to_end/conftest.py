@@ -30,6 +30,14 @@ def small_world(tmp_path_factory):
         jax.config.update("jax_compilation_cache_dir", None)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly():
+    """Compiling is most of these tests' time, and what is compiled runs but a few times."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 class Fickle:
     """Accepts every second clip it is shown: clips of an untrained policy all look the same."""
 

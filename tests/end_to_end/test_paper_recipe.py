@@ -108,7 +108,9 @@ def _something_something(root):
     pd.DataFrame(lines, columns=columns).to_csv(root / "prompts.csv", index=False)
 
 
-@pytest.mark.parametrize("data", ["video_folder", "something_something_v2"])
+@pytest.mark.parametrize(
+    "data", ["video_folder", pytest.param("something_something_v2", marks=pytest.mark.slow)]
+)
 def test_the_paper_recipe_runs_on_encoded_clips(tmp_path, judge_url, data):
     root = tmp_path / "clips"
     {"video_folder": _folder, "something_something_v2": _something_something}[data](root)

@@ -87,6 +87,7 @@ def test_the_cascade_puts_a_super_resolution_stage_behind_the_base(tmp_path, fic
     assert "superres" in page
 
 
+@pytest.mark.slow
 def test_the_dit_has_the_same_interface(tmp_path, fickle):
     overrides = ("model.name=dit", "model.dit.width=32", "model.dit.layers=1", "align.gamma=0.5")
     _, evaluation, _ = _run("rwr_aif:mini", tmp_path, *overrides)

@@ -119,13 +119,6 @@ class Clips:
     frames: np.ndarray
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     return {kind: tmp_path_factory.mktemp(kind) for kind in MAKERS}

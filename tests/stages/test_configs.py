@@ -78,5 +78,5 @@ def test_list_names_paper_and_scales():
     text = describe_configs()
     for name in config_names():
         assert f"{name}:{{mini|paper" in text
-    assert "flow_dpo:{mini|paper|wan2_1_1_3b|wan2_1_i2v_14b}" in text
+    assert "flow_dpo:{mini|paper|wan2_1_1_3b|wan2_1_14b|wan2_1_i2v_14b}" in text
     assert text.count("paper: ") == len(config_names())
