@@ -1,6 +1,6 @@
 """The benchmark of the training step runs, and its contenders agree."""
 
-import importlib.util
+import importlib
 import re
 import subprocess
 import sys
@@ -30,14 +30,11 @@ def test_contenders_agree_and_are_timed(lora_rank):
     assert ("attention to the clip" in done.stdout) == bool(lora_rank)
 
 
-@pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    spec = importlib.util.spec_from_file_location("train_step", ROOT / "benchmarks/train_step.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")  # flags can be defined once
+def benchmark():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        yield importlib.import_module("train_step")
 
 
 @pytest.mark.parametrize("changed", [None, "forward", "loss", "grad_norm"])

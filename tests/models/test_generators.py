@@ -117,7 +117,12 @@ def _loss_and_gradient(name, remat="none", unroll=False):
 
 @generators
 @pytest.mark.parametrize(
-    "fields", [{"unroll": True}, {"remat": "full"}, {"remat": "dots_saveable"}]
+    "fields",
+    [
+        {"unroll": True},
+        {"remat": "full"},
+        pytest.param({"remat": "dots_saveable"}, marks=pytest.mark.slow),
+    ],
 )
 def test_unroll_and_remat_change_neither_output_nor_gradient(name, fields):
     value, grads = _loss_and_gradient(name)
