@@ -6,8 +6,8 @@ Command:  python launch/tpu_run.py --config=flow_dpo:mini --workdir=runs/flow_dp
           python launch/tpu_run.py --config=flow_dpo:wan2_1_1_3b --workdir=runs/wan
           --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.csv
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3; wan2_1_1_3b 128 chips of TPU v5e (compiled
-          for them, 7.0 GiB a chip, not run); wan2_1_i2v_14b 64 chips of TPU v5p (compiled, 53.6
-          GiB a chip, not run).
+          for them, 7.0 GiB a chip, not run); wan2_1_14b and wan2_1_i2v_14b 64 chips of TPU v5p
+          (compiled, 54 GiB a chip, not run).
 """
 
 from configs.shared import backbones, flow
@@ -29,6 +29,7 @@ def get_config(scale: str = "paper"):
     c.align.rows, c.align.pairs = "pairs", "best_worst"
     c.align.max_pairs_per_prompt = 3
     if scale == "mini":
+        c.expected_time = "about 4 minutes on 2 CPU cores"
         c.align.train.batch_size = 32
         c.align.train.optimizer.learning_rate = 3e-4
     return c

@@ -3,8 +3,8 @@
 Command:  python launch/tpu_run.py --config=ipo_kto:mini --workdir=runs/ipo_kto
           python launch/tpu_run.py --config=ipo_kto:cogvideox_2b --workdir=runs/cog
           --config.model.init=CogVideoX-2b --config.data.pairs=pairs.csv
-Hardware: mini 2 CPU cores; paper 128 cores of TPU v3; cogvideox_2b 128 chips of TPU v5e (compiled
-          for them, 6.0 GiB a chip, not run).
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3; cogvideox_2b and 5b 128 chips of TPU v5e
+          (compiled for them, 6.0 and 11.2 GiB a chip, not run).
 """
 
 from ml_collections import ConfigDict

@@ -16,6 +16,7 @@ DIMENSIONS = ("visual_quality", "motion_quality", "text_alignment", "overall")
 
 def use(c: ConfigDict, backbone: str) -> None:
     """Turns the `paper` scale of a flow method into that of a backbone."""
+    c.mesh.update({"data": -1, "fsdp": 16, "context": 2, "tensor": 1})
     _BACKBONES[backbone](c)
     c.model.init = ""  # folder of the diffusers pipeline
     c.model.tiled = False  # True: encode and decode by tiles, in less memory
@@ -42,7 +43,6 @@ def use(c: ConfigDict, backbone: str) -> None:
     c.align.condition_dropout = 0.0
     c.align.train.best_metric = ""
     c.align.train.steps = 2000
-    c.mesh.update({"data": -1, "fsdp": 16, "context": 2, "tensor": 1})
 
 
 def _data(frames: int, height: int, width: int, fps: float, buckets: tuple) -> ConfigDict:
@@ -102,6 +102,7 @@ def _cogvideox_2b(c: ConfigDict) -> None:
 
 def _cogvideox_5b(c: ConfigDict) -> None:
     _cogvideox(c, cogvideox_sizes.T2V_5B, cogvideox_sizes.VAE_5B, 1.0)
+    c.mesh.update({"fsdp": 64, "context": 1})  # all weights are trained
 
 
 def _cogvideox_5b_i2v(c: ConfigDict) -> None:
