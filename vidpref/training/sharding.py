@@ -60,7 +60,10 @@ def make_mesh(mesh_config: Mapping[str, int], devices: Sequence[jax.Device] | No
     sizes = [len(devices) // fixed if size == -1 else size for size in sizes]
     slices = {getattr(device, "slice_index", 0) for device in devices}
     if len(slices) > 1:
-        raise ValueError(f"the devices are of {len(slices)} slices; a run works on one")
+        raise ValueError(
+            f"the devices are of {len(slices)} slices and a run works on one: start it on the "
+            "hosts of one slice"
+        )
     # an axis of the torus is split only where no whole one fits: (2, 32) on v5p's 4x4x4
     grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
     return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
