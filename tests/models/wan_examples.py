@@ -27,7 +27,8 @@ TRANSFORMERS = {
 }
 
 VAE = {
-    "base_dim": 4,
+    # RMS norms over fewer channels amplify rounding, by how much depends on the processor
+    "base_dim": 12,
     "z_dim": 3,
     "dim_mult": [1, 2, 2],
     "num_res_blocks": 1,
@@ -41,7 +42,7 @@ VAE = {
 # as many levels and blocks as the published one
 DEEP_VAE = {
     **VAE,
-    "decoder_base_dim": 6,
+    "decoder_base_dim": 8,
     "dim_mult": [1, 2, 4, 4],
     "num_res_blocks": 2,
     "temperal_downsample": [False, True, True],
