@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.tiny import TINY_FLOW
-from vidpref.stages import report, rounds
+from vidpref.stages import drawing, report, rounds
 from vidpref.stages.configs import load_config
 from vidpref.training.metrics import read_metrics
 
@@ -71,3 +71,25 @@ def test_guidance_weights_train_no_new_reward_model(workdir, graded):
     assert reused["latent-reward"]
     assert reused["sample-evaluation-pretrained"]
     assert not reused["sample-evaluation-flow_nrg"]
+
+
+def test_adapters_of_a_second_round_stand_on_those_of_the_first(workdir, graded):
+    # nearly untrained clips are alike: only the error itself moves the adapters
+    given = ("align.nll_weight=1.0", "align.train.optimizer.learning_rate=0.01")
+    run("flow_dpo", workdir, "align.lora.rank=2", "rounds=2", *given)
+    recipe, policies = rounds.open_finished(workdir, drawing.MESH)
+    assert list(policies) == ["pretrained", "flow_dpo", "flow_dpo_round2"]
+    for policy in list(policies.values())[1:]:
+        assert not (policy.params.path / "params").exists()
+    before, first, second = (
+        recipe.load(policy)["blocks"]["self"]["qkv"]["kernel"] for policy in policies.values()
+    )
+    layers, width = before.shape[:2]
+
+    def ranks(difference):
+        matrices = np.asarray(difference, np.float64).reshape(layers, width, -1)
+        return np.linalg.matrix_rank(matrices, tol=1e-2 * np.abs(matrices).max()).tolist()
+
+    assert ranks(first - before) == [2] * layers
+    assert ranks(second - first) == [2] * layers
+    assert ranks(second - before) == [4] * layers

@@ -1,14 +1,9 @@
 """The paper's step goes through the TPU compiler: here a small network on a small slice."""
 
-import importlib.util
 import re
-import subprocess
-import sys
-from pathlib import Path
 
-import pytest
+from tests import tpu_compiler
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
     "model.unet3d.features=(32,)",
     "model.unet3d.blocks=(2,)",
@@ -25,17 +20,12 @@ SMALL = (
 )
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install -e .[plan]"
-)
+@tpu_compiler.needs_libtpu
 def test_the_dpo_step_compiles_for_a_tpu_slice():
-    command = [sys.executable, "benchmarks/compile_paper_step.py", "--topology=v5e:2x4"]
-    command += [f"--config.{override}" for override in SMALL]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "8 rows of 2 clips (4, 8, 16, 3), bfloat16, v5e:2x4 (data 2 x fsdp 2 x context 2)" in (
-        done.stdout
-    )
-    peak = float(re.search(r"peak memory: ([\d.]+) GiB", done.stdout)[1])
+    overrides = [f"--config.{override}" for override in SMALL]
+    found = tpu_compiler.run("benchmarks/compile_paper_step.py", "--topology=v5e:2x4", *overrides)
+    clips = "8 rows of 2 clips (4, 8, 16, 3), bfloat16, v5e:2x4 (data 2 x fsdp 2 x context 2)"
+    assert clips in found
+    peak = float(re.search(r"peak memory: ([\d.]+) GiB", found)[1])
     assert 0 < peak < 15.75
-    assert re.search(r"collectives: .*all-", done.stdout)  # gradients and parameters do move
+    assert re.search(r"collectives: .*all-", found)  # gradients and parameters do move

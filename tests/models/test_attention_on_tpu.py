@@ -1,14 +1,7 @@
 """Splash attention, forward and backward, through the TPU compiler, without a TPU."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
+from tests import tpu_compiler
 
-import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
 COMPILE = """
 import jax
 from jax.experimental import topologies
@@ -38,21 +31,9 @@ for dtype, d in (("bfloat16", 128), ("bfloat16", 64), ("float32", 128)):
 """
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install -e .[plan]"
-)
+@tpu_compiler.needs_libtpu
 def test_auto_is_splash_on_a_tpu_slice():
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "TPU_SKIP_MDS_QUERY": "1",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    }
-    command = [sys.executable, "-c", COMPILE]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+    lines = tpu_compiler.run("-c", COMPILE).splitlines()
     # to itself and to the text: forward, gradient of queries, gradient of keys and values
     expected = [f"{name} 6 kernels" for name in ("bfloat16 128", "bfloat16 64", "float32 128")]
-    assert done.stdout.splitlines() == expected
+    assert lines == expected

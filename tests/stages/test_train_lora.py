@@ -12,7 +12,7 @@ from vidpref.datasets.text import TextCache, WordTable
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.models.dit import DiT
 from vidpref.models.lora import merge
-from vidpref.stages.adapters import lora_spec
+from vidpref.stages.adapters import load_adapters, lora_spec, merge_into
 from vidpref.stages.generator import Generator
 from vidpref.stages.train import train
 from vidpref.training.checkpoints import load_params
@@ -81,15 +81,15 @@ def run(folder, generator, rows, config, base, **options):
         params=base,
         **options,
     )
-    whole = abstract_params(jax.eval_shape(generator.init, jax.random.key(0)), mesh)
-    return load_params(folder / "params", whole), read_metrics(folder)
+    return read_metrics(folder)
 
 
-def test_adapters_alone_are_trained_and_merged(tmp_path, generator, rows, base):
+def test_adapters_alone_are_trained_and_written(tmp_path, generator, rows, base):
     config = section(lora=LORA)
     before = jax.tree.map(np.array, base)
-    params, metrics = run(tmp_path, generator, rows, config, base)
+    metrics = run(tmp_path, generator, rows, config, base)
     jax.tree.map(np.testing.assert_array_equal, base, before)
+    assert not (tmp_path / "params").exists()
 
     # B is zero at first, so the policy is its reference, the base with the adapters off
     assert metrics[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
@@ -100,9 +100,9 @@ def test_adapters_alone_are_trained_and_merged(tmp_path, generator, rows, base):
 
     spec = lora_spec(config)
     boxed = jax.eval_shape(generator.init, jax.random.key(0))
-    shapes = jax.eval_shape(lambda key: spec.init(key, boxed), jax.random.key(0))
     mesh = make_mesh({}, jax.devices()[:1])
-    adapters = load_params(tmp_path / "adapters", abstract_params(shapes, mesh))
+    adapters = load_adapters(tmp_path, spec, boxed, mesh)
+    params = merge_into(jax.tree.map(jnp.copy, base), adapters, spec)
     expected = merge(base, adapters, spec)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), params, expected
@@ -118,21 +118,24 @@ def test_a_reference_of_its_own(tmp_path, generator, rows, base):
     """Rounds against the pre-trained policy: the first step is not log 2."""
     other = jax.tree.map(lambda x: 1.1 * x, base)
     config = section(lora=LORA, train={"steps": 1})
-    _, metrics = run(tmp_path, generator, rows, config, base, reference=other)
+    metrics = run(tmp_path, generator, rows, config, base, reference=other)
     assert abs(metrics[0]["loss"] - np.log(2)) > 1e-4
 
 
 def test_a_reference_that_follows_is_one_of_adapters(tmp_path, generator, rows, base):
     config = section(lora=LORA, train={"reference_decay": 0.5})
-    _, metrics = run(tmp_path, generator, rows, config, base)
+    metrics = run(tmp_path, generator, rows, config, base)
     assert metrics[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
     assert metrics[2]["saturation"] > 1e-5
 
 
 def test_rank_zero_trains_the_whole_network(tmp_path, generator, rows, base):
     config = section(lora={**LORA, "rank": 0}, train={"steps": 1})
-    params, metrics = run(tmp_path, generator, rows, config, base)
+    metrics = run(tmp_path, generator, rows, config, base)
     assert metrics[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
     assert not (tmp_path / "adapters").exists()
+    mesh = make_mesh({}, jax.devices()[:1])
+    whole = abstract_params(jax.eval_shape(generator.init, jax.random.key(0)), mesh)
+    params = load_params(tmp_path / "params", whole)
     moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()), params, base)
     assert np.mean(jax.tree.leaves(moved)) > 0.8

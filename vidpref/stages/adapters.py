@@ -1,12 +1,19 @@
 """LoRA in the stages: a base with adapters in the place of a generator's parameters."""
 
+from pathlib import Path
+
 import flax.struct
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vidpref.models.lora import LoRA
+from vidpref.models.lora import LoRA, merge
 from vidpref.training.alignment import Policies
+from vidpref.training.checkpoints import load_params
+from vidpref.training.sharding import abstract_params
 from vidpref.typing import Array, PyTree
+
+ADAPTERS = "adapters"  # folder in that of a stage which trained adapters and not the network
 
 
 @flax.struct.dataclass
@@ -63,3 +70,21 @@ def lora_policies(spec: LoRA, *, own_reference: bool) -> Policies:
         return Adapted(frozen["base"], frozen.get("reference"), spec)
 
     return Policies(policy, reference)
+
+
+def load_adapters(folder: Path, spec: LoRA, base: PyTree, mesh: Mesh) -> PyTree:
+    """Returns the adapters that a stage wrote.
+
+    Args:
+        folder: of the stage.
+        spec: of the adapters.
+        base: the network's parameters, boxed with their logical axis names; shapes are enough.
+        mesh: where the adapters lie.
+    """
+    shapes = jax.eval_shape(lambda key: spec.init(key, base), jax.random.key(0))
+    return load_params(folder / ADAPTERS, abstract_params(shapes, mesh))
+
+
+def merge_into(base: PyTree, adapters: PyTree, spec: LoRA) -> PyTree:
+    """Returns the base with the adapters merged into it; takes the memory of `base`."""
+    return jax.jit(merge, static_argnames="spec", donate_argnums=0)(base, adapters, spec=spec)

@@ -14,8 +14,8 @@ from vidpref.datasets.text import TextCache
 from vidpref.interop.peft import read_lora
 from vidpref.interop.pipelines import PipelineFolder
 from vidpref.models.condition import Condition
-from vidpref.models.lora import merge
 from vidpref.models.registry import PORTED
+from vidpref.stages.adapters import merge_into
 from vidpref.stages.autoencoder import Decoder, build_autoencoder
 from vidpref.stages.configs import load_config
 from vidpref.stages.data import Scene
@@ -75,7 +75,7 @@ def open_pipeline(path: str, overrides: Sequence[str], lora: str = "") -> Drawab
     params = folder.load_transformer(generator.module, shapes)
     if lora:
         adapters, spec = read_lora(Path(lora), folder.family, generator.module, shapes)
-        params = jax.jit(merge, static_argnames="spec")(params, adapters, spec=spec)
+        params = merge_into(params, adapters, spec)
     decoder = Decoder(build_autoencoder(config.model))
     weights = folder.load_autoencoder(decoder.autoencoder, target(decoder.init, mesh))
     return Drawable(config, generator, params, (decoder, weights))

@@ -13,13 +13,11 @@ from vidpref.interop.export import export_pipeline
 from vidpref.interop.peft import export_lora
 from vidpref.interop.pipelines import PipelineFolder
 from vidpref.models.registry import PORTED
-from vidpref.stages.adapters import lora_spec
+from vidpref.stages.adapters import load_adapters, lora_spec
 from vidpref.stages.align import hyper_parameters
 from vidpref.stages.configs import config_yaml
 from vidpref.stages.recipe import PRETRAINED, Policy, Recipe
-from vidpref.training.checkpoints import load_params
 from vidpref.training.metrics import read_metrics
-from vidpref.training.sharding import abstract_params
 
 FORMATS = ("diffusers", "peft")
 
@@ -68,10 +66,7 @@ def export_policy(
                 "--format=diffusers writes the whole"
             )
         base = jax.eval_shape(recipe.generator.init, jax.random.key(0))
-        target = abstract_params(
-            jax.eval_shape(lambda key: spec.init(key, base), jax.random.key(0)), recipe.mesh
-        )
-        adapters = load_params(policy.params.path / "adapters", target)
+        adapters = load_adapters(policy.params.path, spec, base, recipe.mesh)
         export_lora(out, folder.family, module, adapters, spec)
     if jax.process_index() == 0:
         (out / "README.md").write_text(_card(recipe, policy, name, form, folder), encoding="utf-8")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -18,6 +19,7 @@ from vidpref.stages import (
     rows,
     sample,
 )
+from vidpref.stages.adapters import ADAPTERS, load_adapters, lora_spec, merge_into
 from vidpref.stages.artifacts import Artifact, write_atomic
 from vidpref.stages.autoencoder import Decoder
 from vidpref.stages.data import Scene
@@ -48,10 +50,17 @@ class Labelled:
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """What draws clips: a folder with `params/`, and perhaps that of a reward that guides it."""
+    """What draws clips.
+
+    Attributes:
+        params: its folder holds `params/`, or `adapters/` of `base`.
+        guidance: folder of a reward that guides the sampler.
+        base: the policy that the adapters stand on.
+    """
 
     params: Artifact
     guidance: Artifact | None = None
+    base: "Policy | None" = None
 
 
 class Recipe:
@@ -83,7 +92,7 @@ class Recipe:
         self.artifacts, self._run = runner.artifacts, runner.run
         self.sources = Sources(runner, self.generator.image, self.mesh)
 
-    # Policies: artifacts whose folder holds `params/`.
+    # Policies.
 
     @functools.cached_property
     def pretrained(self) -> Policy:
@@ -180,7 +189,7 @@ class Recipe:
         if section.train.best_metric:  # clips are drawn and judged on the way
             fields += [*DRAWING, "reward"]
         stage = f"align-{policy_name(self.config, 1)}-round{round_}"
-        return Policy(self._run(stage, body, fields, inputs))
+        return Policy(self._run(stage, body, fields, inputs), base=policy)
 
     def _guided(self, policy: Policy, labelled: Labelled) -> Policy:
         section = self.config.align
@@ -219,17 +228,26 @@ class Recipe:
 
     def load(self, policy: Policy) -> PyTree:
         """Returns a policy's parameters, sharded over the mesh."""
-        network = self._load_network(policy.params)
+        network = self._load_network(policy)
         if policy.guidance is None:
             return network
         init = guidance.reward_init(self.generator, self.config.align)
         return network, _load(init, policy.guidance, self.mesh)
 
-    def _load_network(self, artifact: Artifact) -> PyTree:
-        if not (artifact.path / _IMPORTED).exists():
-            return _load(self.generator.init, artifact, self.mesh)
-        wanted = target(self.generator.init, self.mesh)
-        return self.sources.pipeline.load_transformer(self.generator.module, wanted)
+    def _load_network(self, policy: Policy) -> PyTree:
+        folder = policy.params.path
+        if (folder / _IMPORTED).exists():
+            wanted = target(self.generator.init, self.mesh)
+            return self.sources.pipeline.load_transformer(self.generator.module, wanted)
+        if not (folder / ADAPTERS).exists():
+            return _load(self.generator.init, policy.params, self.mesh)
+        spec = lora_spec(self.config.align)
+        adapters = load_adapters(folder, spec, self._boxed, self.mesh)
+        return merge_into(self._load_network(policy.base), adapters, spec)
+
+    @functools.cached_property
+    def _boxed(self) -> PyTree:
+        return jax.eval_shape(self.generator.init, jax.random.key(0))
 
     # Clips of a policy and what the judge says of them.
 

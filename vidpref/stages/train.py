@@ -13,7 +13,7 @@ from vidpref.datasets.clip_rows import ClipRows
 from vidpref.datasets.pipeline import training_batches
 from vidpref.models.lora import merge
 from vidpref.objectives.alignment import OBJECTIVES
-from vidpref.stages.adapters import lora_policies, lora_spec
+from vidpref.stages.adapters import ADAPTERS, lora_policies, lora_spec
 from vidpref.stages.generator import Generator
 from vidpref.training.alignment import AlignmentLoss, Policies, make_alignment_loss
 from vidpref.training.checkpoints import save_params
@@ -41,8 +41,7 @@ def train(
 ) -> None:
     """Fits a generator to `rows` by an objective and writes `folder/params`.
 
-    With `config.lora` only adapters are trained: they are written to `folder/adapters`, and
-    `folder/params` holds the base with the adapters merged into it.
+    With `config.lora` only adapters are trained, and written to `folder/adapters` instead.
 
     Args:
         folder: checkpoints, metrics and the final parameters go here.
@@ -91,9 +90,7 @@ def train(
         evaluate=None if validate is None else lambda p, step: validate(whole(p)),
     )
     trained = state.ema if settings.ema_decay else state.params
-    if spec is not None:
-        save_params(folder / "adapters", trained)
-    save_params(folder / "params", whole(trained))
+    save_params(folder / ("params" if spec is None else ADAPTERS), trained)
 
 
 def fit_rows(
