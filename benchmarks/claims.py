@@ -63,6 +63,8 @@ _ONLY_TEXT = "align.reward.visual_quality=0.0+align.reward.motion_quality=0.0"
 _TEXT = "+visual_quality=0.0+motion_quality=0.0"
 _NO_TEXT = "align.reward.text_alignment=0.0"
 _STILL = "+text_alignment=0.0"
+_LIKES_STILL = f"{_NO_TEXT}+align.reward.object_motion=-0.5"
+_LIKED = f"{_STILL}+object_motion=-0.5"
 _NO_MOTION = "+object_motion=0.0+camera_motion=0.0"
 _NO_REAL = "+real_weight=0.0"
 _RATE = "align.train.optimizer.learning_rate"
@@ -183,6 +185,35 @@ GROUPS = {
                 "mcdpo" + _STILL,
                 "mcdpo" + _STILL + _NO_MOTION,
                 ("visual_quality", "motion_quality"),
+            ),
+        ),
+    ),
+    "still": Group(
+        (
+            f"mcdpo+{_LIKES_STILL}+align.object_motion=0.0+align.camera_motion=0.0",
+            f"mcdpo+{_LIKES_STILL}",
+            f"mcdpo+{_LIKES_STILL}+align.object_motion=4.0+align.camera_motion=4.0",
+        ),
+        (
+            Claim(
+                "DPO on a judge that likes still clips loses motion",
+                "dynamic degree falls (McSc Table 3)",
+                "pretrained",
+                "mcdpo" + _LIKED + _NO_MOTION,
+                ("object_motion",),
+            ),
+            *(
+                Claim(
+                    f"McDPO{scaled} recovers motion, as good in quality",
+                    "dynamic degree above DPO's, equal or better quality (McSc Table 3)",
+                    "mcdpo" + _LIKED + factors,
+                    "mcdpo" + _LIKED + _NO_MOTION,
+                    ("object_motion", "visual_quality", "motion_quality", "accept"),
+                )
+                for scaled, factors in (
+                    ("", ""),
+                    (", motion scores times 4", "+object_motion=4.0+camera_motion=4.0"),
+                )
             ),
         ),
     ),

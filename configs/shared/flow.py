@@ -46,7 +46,7 @@ def base(scale: str) -> ConfigDict:
     c.align.reference = "previous"  # of a second round: the policy it starts from, or pretrained
     c.align.lora = ConfigDict({"rank": 64, "alpha": 128.0, "dropout": 0.0, "zero": "b"})
     c.align.lora.targets = (r"(self|spatial|full|cross)/(qkv|query|key_value|out)/",)
-    c.align.reward = ConfigDict(OVERALL)
+    c.align.reward = ConfigDict({**OVERALL, "object_motion": 0.0, "camera_motion": 0.0})
     c.align.normalize_reward = False
     c.reward.dimensions = DIMENSIONS
     if scale == "paper":

@@ -117,6 +117,10 @@ def test_scalar_reward():
     found = scalar_reward(labels, settings)
     np.testing.assert_allclose([found.mean(), found.std()], [0, 1], atol=1e-6)
     np.testing.assert_allclose(np.argsort(found), [1, 2, 3, 0])
+    unused = {"score": 1.0, "beauty": 0.0}  # never scored, and not asked for
+    np.testing.assert_allclose(scalar_reward(labels, config(reward=unused)), labels["score"])
+    with pytest.raises(ValueError, match=r"align.reward: every weight is 0"):
+        scalar_reward(labels, config(reward={"score": 0.0}))
     equal = scalar_reward(labels.assign(score=1.0), config(normalize_reward=True))
     np.testing.assert_array_equal(equal, np.zeros(4))
 

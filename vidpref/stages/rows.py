@@ -79,7 +79,7 @@ def judged_dimensions(config: ConfigDict) -> tuple[str, ...]:
     if not kind_of(config).labels:
         return ()
     motion = MOTION if OBJECTIVES[config.method].needs_motion else ()
-    return (*(config.get("reward") or ()), *motion)
+    return (*_weights(config), *motion)
 
 
 def scalar_reward(labels: pd.DataFrame, config: ConfigDict) -> np.ndarray:
@@ -91,9 +91,9 @@ def scalar_reward(labels: pd.DataFrame, config: ConfigDict) -> np.ndarray:
             and deviation 1 over the labelled clips.
 
     Raises:
-        ValueError: a dimension that the judge did not score.
+        ValueError: a dimension that the judge did not score, or weights of 0 alone.
     """
-    weights = config.get("reward") or {"score": 1.0}
+    weights = _weights(config) or {"score": 1.0}
     missing = [name for name in weights if name not in labels]
     if missing:
         raise ValueError(
@@ -197,6 +197,15 @@ KINDS = {
         file=True,
     ),
 }
+
+
+def _weights(config: ConfigDict) -> dict[str, float]:
+    """The dimensions that count in the reward; none where it is the judge's own score."""
+    given = dict(config.get("reward") or {})
+    weights = {name: weight for name, weight in given.items() if weight}
+    if given and not weights:
+        raise ValueError("config.align.reward: every weight is 0; what should be preferred?")
+    return weights
 
 
 def _choose_pairs(
