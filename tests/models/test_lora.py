@@ -101,7 +101,7 @@ def test_equals_the_merged_base_in_output_and_gradient(name):
     (_, out), grads = jax.jit(step(run))(base, adapters)
     (_, merged), merged_grads = jax.jit(step(run_merged))(base, adapters)
     plain = compiled(build(name))(base, *inputs)
-    assert jnp.linalg.norm(merged - out) < 1e-6 * jnp.linalg.norm(out)
+    assert jnp.linalg.norm(merged - out) < 5e-6 * jnp.linalg.norm(out)
     assert jnp.linalg.norm(out - plain) > 1e-2 * jnp.linalg.norm(plain)
     for path, grad in flatten_dict(grads).items():
         assert jnp.abs(grad).max() > 1e-6, path
