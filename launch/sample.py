@@ -7,7 +7,8 @@
 --out is a video file, or a folder for several clips. Size, steps and guidance are those of the
 pipeline's published settings where no flag says otherwise. To compare with another program, start
 both from the same noise (--init_noise) and compare latents (--save_latents); both are channels
-first, [clips, channels, frames, height, width], as diffusers has them for Wan.
+first, [clips, channels, frames, height, width], as diffusers has them for Wan. Where the sampler
+adds noise at its steps (cogvideox_dpm), --step_noise gives that, [clips, steps, channels, ...].
 """
 
 import os
@@ -31,6 +32,7 @@ _PER_PROMPT = flags.DEFINE_integer("per_prompt", 1, "Clips of each prompt.", low
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the noise.")
 _FPS = flags.DEFINE_float("fps", 0.0, "Frames a second of the video file; 0: as trained.")
 _NOISE = flags.DEFINE_string("init_noise", "", ".npy file of the noise to start from.")
+_STEP_NOISE = flags.DEFINE_string("step_noise", "", ".npy file of the noise that steps add.")
 _LATENTS = flags.DEFINE_string("save_latents", "", ".npy file for the sampled latents.")
 _SETTINGS = {  # field of the config -> flag
     "sampler.steps": flags.DEFINE_integer("steps", None, "Steps of the sampler."),
@@ -63,7 +65,8 @@ def main(overrides: Sequence[str]) -> None:
     # refuses another suffix now, and not when the clips are there
     black = np.zeros((1, 16, 16, 3), np.uint8)
     encode_clip_bytes(black, 8, container=_path(0, count).suffix.lstrip("."))
-    noise = _noise() if _NOISE.value else None
+    noise = _read_noise(_NOISE, 5) if _NOISE.value else None
+    step_noise = _read_noise(_STEP_NOISE, 6) if _STEP_NOISE.value else None
     source = _open(overrides)
     if _LATENTS.value and not source.generator.latent:
         raise ValueError("--save_latents: this generator makes pixels")
@@ -71,7 +74,13 @@ def main(overrides: Sequence[str]) -> None:
     fps = _FPS.value or source.config.data.get("fps", 8.0)
     latents = []
     drawn = drawing.draw(
-        source, prompts, seed=_SEED.value, per_prompt=_PER_PROMPT.value, image=image, noise=noise
+        source,
+        prompts,
+        seed=_SEED.value,
+        per_prompt=_PER_PROMPT.value,
+        image=image,
+        noise=noise,
+        step_noise=step_noise,
     )
     for i, (prompt, clip, latent) in enumerate(drawn):
         path = _path(i, count)
@@ -116,14 +125,15 @@ def _prompts() -> list[str]:
     return prompts
 
 
-def _noise() -> np.ndarray:
-    noise = np.load(_NOISE.value)
-    if noise.ndim != 5:
+def _read_noise(flag: flags.FlagHolder[str], axes: int) -> np.ndarray:
+    noise = np.load(flag.value)
+    if noise.ndim != axes:
+        steps = "steps, " if axes == 6 else ""
         raise ValueError(
-            f"--init_noise={_NOISE.value} has shape {noise.shape}, wanted (clips, channels, "
+            f"--{flag.name}={flag.value} has shape {noise.shape}, wanted (clips, {steps}channels, "
             "frames, height, width) of the latents"
         )
-    return np.moveaxis(noise, 1, -1).astype(np.float32)
+    return np.moveaxis(noise, -4, -1).astype(np.float32)
 
 
 def _first_frame(source) -> np.ndarray:

@@ -29,7 +29,7 @@ from diffusers.schedulers import scheduling_dpm_cogvideox
 
 from tests.models.torch_parity import relative_error
 from tests.tiny_pipelines import LATENT_CHANNELS, tiny_cogvideox, tiny_wan
-from vidpref.diffusion.samplers import dpm
+from vidpref.diffusion.samplers import adds_noise
 from vidpref.interop.export import export_pipeline
 from vidpref.interop.peft import export_lora
 from vidpref.interop.pipelines import PipelineFolder
@@ -174,12 +174,11 @@ def open_ours(kind: str, folder: Path, call: Mapping, lora: str = "") -> Drawabl
 
 
 def ours(kind: str, source: Drawable) -> Clips:
-    def added(keys, index, clip_shape):
-        return jnp.broadcast_to(jnp.asarray(ADDED)[index], (len(keys), *clip_shape))
-
-    image = IMAGE if "i2v" in kind else None
-    with mock.patch.object(dpm, "step_noise", added):
-        drawn = list(draw(source, PROMPTS, seed=0, image=image, noise=NOISE))
+    given = {"noise": NOISE, "image": IMAGE if "i2v" in kind else None}
+    sampler = source.config.sampler
+    if adds_noise(sampler.name, sampler.eta):
+        given["step_noise"] = np.stack([ADDED[: sampler.steps]] * len(PROMPTS))
+    drawn = list(draw(source, PROMPTS, seed=0, **given))
     assert [prompt for prompt, _, _ in drawn] == PROMPTS
     latents = np.stack([latent for _, _, latent in drawn])
     decoder, params = source.decoder

@@ -30,7 +30,11 @@ def test_families_and_sizes(tmp_path):
     assert (wan.family.name, wan.pipeline) == ("wan", "WanPipeline")
     assert cogvideox.family.name == "cogvideox"
     assert wan.transformer(attention="chunked").attention == "chunked"
-    assert (wan.transformer().num_layers, wan.autoencoder().z_dim, wan.text_width()) == (2, 4, 24)
+    assert (wan.transformer().num_layers, wan.autoencoder().z_dim, wan.text_encoder()) == (
+        2,
+        4,
+        ("umt5", 24),
+    )
     assert (cogvideox.transformer().in_channels, cogvideox.autoencoder().latent_channels) == (8, 4)
     assert wan.scheduler() == (RectifiedFlow(shift=3.0, spacing="unipc"), "unipc")
     assert cogvideox.scheduler()[1] == "cogvideox_ddim"

@@ -127,10 +127,16 @@ def test_a_seed_gives_the_same_clip_twice(folder, pipe, sample):
         (["--model=pipe", "--promt=a"], "Did you mean: prompt"),
         (["--model=pipe", "--prompt=a", "--out=a.gif"], "unknown container 'gif'"),
         (["--model=pipe", "--prompt=a", "--init_noise=flat.npy"], "has shape (4, 4), wanted"),
+        (["--model=pipe", "--prompt=a", "--step_noise=flat.npy"], "wanted (clips, steps, channels"),
+        (
+            ["--model=pipe", "--prompt=a", "--step_noise=six.npy"],
+            "unipc adds no noise at its steps",
+        ),
     ],
 )
-def test_mistakes_are_answered_in_words(folder, sample, argv, message):
+def test_mistakes_are_answered_in_words(folder, pipe, sample, argv, message):
     np.save(folder / "flat.npy", np.zeros((4, 4)))
+    np.save(folder / "six.npy", np.zeros((1,) * 6))
     done = sample(*argv)
     assert done.returncode != 0
     assert message in done.stdout + done.stderr

@@ -71,6 +71,20 @@ def test_the_scheduler_of_the_folder_counts(wan_folder, tmp_path):
     assert config.sampler.name == "euler"
 
 
+def test_the_text_encoder_of_the_folder_counts(wan_folder, tmp_path):
+    """Wan's pipeline takes T5 too, as diffusers' own tests do."""
+    shutil.copytree(wan_folder, tmp_path / "wan")
+    path = tmp_path / "wan" / "text_encoder" / "config.json"
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields | {"model_type": "t5"}))
+    config = load("flow_dpo:wan2_1_1_3b", tmp_path / "wan")
+    assert (config.text.name, config.text.padding) == ("t5", "hidden")
+    del fields["d_model"]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(ConfigError, match=r"text_encoder/config.json has no 'd_model'"):
+        load("flow_dpo:wan2_1_1_3b", tmp_path / "wan")
+
+
 def test_the_command_line_has_the_last_word(wan_folder):
     overrides = {
         "text.length": 16,

@@ -62,7 +62,7 @@ FAMILIES = {
             WanVAE,
             wan.transformer_table,
             wan.vae_table,
-            {"name": "umt5", "length": 512, "padding": "hidden", "clean": True},
+            {"length": 512, "padding": "hidden", "clean": True},
         ),
         Family(
             "cogvideox",
@@ -71,7 +71,7 @@ FAMILIES = {
             CogVideoXVAE,
             cogvideox.transformer_table,
             cogvideox.vae_table,
-            {"name": "t5", "length": 226, "padding": "seen", "clean": False},
+            {"length": 226, "padding": "seen", "clean": False},
         ),
     )
 }
@@ -146,9 +146,13 @@ class PipelineFolder:
         ignore = clip.not_of_the_states(module, names)
         return load_onto(target, folder, clip.clip_vision_table(names), ignore=ignore)
 
-    def text_width(self) -> int:
-        """Returns the width of the text encoder's states."""
-        return component_config(self.path / TEXT_ENCODER)["d_model"]
+    def text_encoder(self) -> tuple[str, int]:
+        """Returns the kind of the text encoder ("t5", "umt5") and the width of its states."""
+        fields = component_config(self.path / TEXT_ENCODER)
+        try:
+            return fields["model_type"], fields["d_model"]
+        except KeyError as error:
+            raise ValueError(f"{self.path / TEXT_ENCODER}/config.json has no {error}") from error
 
     def scheduler(self) -> tuple[Process, str]:
         """Returns the noise process and the name of the sampler; see `read_scheduler`."""

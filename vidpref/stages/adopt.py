@@ -53,7 +53,7 @@ def adopt(config: ConfigDict, path: str) -> None:
     config.diffusion[section].update({k: v for k, v in values.items() if k not in trained})
     config.sampler.name = sampler
     config.text.update(folder.family.text)
-    config.text.dim = folder.text_width()
+    config.text.name, config.text.dim = folder.text_encoder()
     config.text.path = str(folder.path)
     if name == "cogvideox":
         config.text.length = module.max_text_seq_length

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.datasets.text import TextCache
+from vidpref.diffusion.samplers import adds_noise
 from vidpref.interop.peft import read_lora
 from vidpref.interop.pipelines import PipelineFolder
 from vidpref.models.condition import Condition
@@ -100,6 +101,7 @@ def draw(
     per_prompt: int = 1,
     image: UInt8[np.ndarray, "h w 3"] | None = None,
     noise: Float[np.ndarray, "b t2 h2 w2 c"] | None = None,
+    step_noise: Float[np.ndarray, "b steps t2 h2 w2 c"] | None = None,
 ) -> Iterator[tuple[str, UInt8[np.ndarray, "t h w 3"], np.ndarray | None]]:
     """Yields (prompt, clip, latent) of `per_prompt` clips a prompt, with a progress bar.
 
@@ -110,13 +112,17 @@ def draw(
         per_prompt: clips of each prompt.
         image: first frame of all clips, where the generator takes one.
         noise: where the clips start, one row a clip; instead of `seed`.
+        step_noise: what the sampler's steps add, likewise.
 
     Raises:
-        ValueError: an image that is missing or not taken, or noise of another shape.
+        ValueError: an image that is missing or not taken, noise of another shape, or noise for the
+            steps of a sampler that adds none.
     """
     config, generator = source.config, source.generator
     mesh = make_mesh(MESH)
-    _check(generator, len(prompts) * per_prompt, image, noise)
+    given = {"noise": noise, "step_noise": step_noise}
+    given = {name: values for name, values in given.items() if values is not None}
+    _check(generator, len(prompts) * per_prompt, image, given)
     shards = jax.device_count()
     batch_size = -(-min(config.sampler.batch_size, len(prompts) * per_prompt) // shards) * shards
     ported = config.model.name in PORTED
@@ -147,23 +153,28 @@ def draw(
             more = _first_frames(source, image, mesh)
         start = 0
         for chunk in chunks:
-            given = dict(more)
-            if noise is not None:
-                given["noise"] = noise[start : start + len(chunk)]
+            part = {name: values[start : start + len(chunk)] for name, values in given.items()}
             start += len(chunk)
-            rows, drawn = sampler(params, chunk, seed, given)
+            rows, drawn = sampler(params, chunk, seed, {**more, **part})
             for i, (scene, _) in enumerate(rows):
                 latent = drawn["latent"][i] if "latent" in drawn else None
                 yield scene.text, drawn["video"][i], latent
 
 
-def _check(generator: Generator, count: int, image, noise) -> None:
+def _check(generator: Generator, count: int, image, given: Mapping[str, np.ndarray]) -> None:
     if (image is None) != (not generator.image):
         wants = "an image, its first frame" if generator.image else "no image"
         raise ValueError(f"this generator takes {wants}")
-    wanted = (count, *generator.clip_shape)
-    if noise is not None and noise.shape != wanted:
-        raise ValueError(f"the noise is {noise.shape}, wanted {wanted}: (clips, t, h, w, channels)")
+    settings = dict(generator.sampler)
+    if "step_noise" in given and not adds_noise(settings["name"], settings["eta"]):
+        raise ValueError(f"step_noise: the sampler {settings['name']} adds no noise at its steps")
+    clip = generator.clip_shape
+    for name, wanted, axes in (
+        ("noise", (count, *clip), "clips, t, h, w, channels"),
+        ("step_noise", (count, settings["steps"], *clip), "clips, steps, t, h, w, channels"),
+    ):
+        if name in given and given[name].shape != wanted:
+            raise ValueError(f"the {name} is {given[name].shape}, wanted {wanted}: ({axes})")
 
 
 def _first_frames(source: Drawable, image: np.ndarray, mesh: Mesh) -> dict[str, np.ndarray]:

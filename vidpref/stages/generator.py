@@ -133,7 +133,8 @@ class Generator:
         Args:
             params: of the network.
             keys: one a row.
-            batch: conditions; and `noise`, where the chain is not to start from noise of `keys`.
+            batch: conditions; and `noise` and `step_noise` [b, steps, t, h, w, c], where the chain
+                is not to start from noise of `keys`, or its steps not to add such.
             guide: `(denoise, condition) -> denoise`, guidance on top of the classifier-free one.
         """
         settings = dict(self.sampler)
@@ -157,7 +158,7 @@ class Generator:
             sampler=settings["name"],
             steps=settings["steps"],
             eta=settings["eta"],
-            rng=sampler_keys,
+            rng=batch.get("step_noise", sampler_keys),
             clip_x0=None if self.latent else 1.0,
         )
         return clips if self.latent else jnp.clip(clips, -1.0, 1.0)

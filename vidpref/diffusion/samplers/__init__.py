@@ -3,9 +3,9 @@
 from vidpref.diffusion.process import Process
 from vidpref.diffusion.samplers.ddim import cogvideox_ddim, ddim, ddpm, euler
 from vidpref.diffusion.samplers.dpm import cogvideox_dpm
-from vidpref.diffusion.samplers.steps import Denoise, step_noise
+from vidpref.diffusion.samplers.steps import Denoise, Fresh, step_noise
 from vidpref.diffusion.samplers.unipc import unipc
-from vidpref.typing import Array, Float, Key
+from vidpref.typing import Array, Float
 
 SAMPLERS = {
     "ddim": ddim,
@@ -16,7 +16,12 @@ SAMPLERS = {
     "cogvideox_dpm": cogvideox_dpm,
 }
 
-__all__ = ["SAMPLERS", "sample", "step_noise"]
+__all__ = ["SAMPLERS", "adds_noise", "sample", "step_noise"]
+
+
+def adds_noise(sampler: str, eta: float) -> bool:
+    """Whether a sampler adds noise at its steps."""
+    return sampler in ("ddpm", "cogvideox_dpm") or eta > 0
 
 
 def sample(
@@ -27,7 +32,7 @@ def sample(
     sampler: str,
     steps: int,
     eta: float = 0.0,
-    rng: Key[Array, " b"] | None = None,
+    rng: Fresh | None = None,
     clip_x0: float | None = None,
 ) -> Float[Array, "b t h w c"]:
     """Draws one clip from each row of `noise`.
@@ -41,7 +46,7 @@ def sample(
         steps: network calls.
         eta: of "ddim": 0 is deterministic, 1 is as random as "ddpm".
         rng: one key a clip for samplers that add noise; a clip depends on its own key alone, never
-            on its neighbours in the batch.
+            on its neighbours in the batch. Or the noise itself, [b, steps, t, h, w, c].
         clip_x0: clip the predicted clean clip to [-clip_x0, clip_x0] at every step.
 
     Raises:

@@ -7,8 +7,8 @@ import numpy as np
 from vidpref.diffusion.ddpm import DDPM
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.diffusion.process import Process
-from vidpref.diffusion.samplers.steps import Denoise, check_rng, predict, step_noise
-from vidpref.typing import Array, Float, Key
+from vidpref.diffusion.samplers.steps import Denoise, Fresh, check_rng, predict, step_noise
+from vidpref.typing import Array, Float
 
 
 def ddim(
@@ -18,7 +18,7 @@ def ddim(
     *,
     steps: int,
     eta: float,
-    rng: Key[Array, " b"] | None,
+    rng: Fresh | None,
     clip_x0: float | None,
 ) -> Float[Array, "b t h w c"]:
     """Denoising diffusion implicit model (Song et al. 2021, eq. 12 and 16).
@@ -40,7 +40,7 @@ def _ddim(
     times: tuple[np.ndarray, np.ndarray],
     *,
     eta: float,
-    rng: Array | None,
+    rng: Fresh | None,
     clip_x0: float | None,
 ) -> Array:
     """DDIM over `times`: those of the network calls, and those that their steps lead to."""
@@ -73,7 +73,7 @@ def ddpm(
     *,
     steps: int,
     eta: float,
-    rng: Key[Array, " b"] | None,
+    rng: Fresh | None,
     clip_x0: float | None,
 ) -> Float[Array, "b t h w c"]:
     """Ancestral sampling with the smaller of the two variances (Ho et al. 2020, eq. 7).
@@ -92,7 +92,7 @@ def euler(
     *,
     steps: int,
     eta: float,
-    rng: Key[Array, " b"] | None,
+    rng: Fresh | None,
     clip_x0: float | None,
 ) -> Float[Array, "b t h w c"]:
     """Euler's method for `dx / dtau = velocity`, as FlowMatchEulerDiscreteScheduler of diffusers.
@@ -116,7 +116,7 @@ def cogvideox_ddim(
     *,
     steps: int,
     eta: float,
-    rng: Key[Array, " b"] | None,
+    rng: Fresh | None,
     clip_x0: float | None,
 ) -> Float[Array, "b t h w c"]:
     """CogVideoXDDIMScheduler of diffusers, which is DDIM at eta = 0 whatever eta it is given."""

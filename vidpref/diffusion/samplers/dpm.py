@@ -8,12 +8,13 @@ from vidpref.diffusion.process import Process
 from vidpref.diffusion.samplers.ddim import cogvideox_times
 from vidpref.diffusion.samplers.steps import (
     Denoise,
+    Fresh,
     check_rng,
     half_log_snr,
     predict,
     step_noise,
 )
-from vidpref.typing import Array, Float, Key
+from vidpref.typing import Array, Float
 
 
 def cogvideox_dpm(
@@ -23,7 +24,7 @@ def cogvideox_dpm(
     *,
     steps: int,
     eta: float,
-    rng: Key[Array, " b"] | None,
+    rng: Fresh | None,
     clip_x0: float | None,
 ) -> Float[Array, "b t h w c"]:
     """SDE-DPM-Solver++(2M) (Lu et al. 2022, "DPM-Solver++") as CogVideoXDPMScheduler of diffusers.

@@ -44,14 +44,20 @@ def half_log_snr(
         return np.log(alpha) - np.log(sigma)
 
 
-def check_rng(rng: Key[Array, " b"] | None) -> None:
+# One key a clip, or the noise of every step itself.
+Fresh = Key[Array, " b"] | Float[Array, "b steps t h w c"]
+
+
+def check_rng(rng: Fresh | None) -> None:
     """Raises ValueError if there are no keys to draw noise from."""
     if rng is None:
         raise ValueError("this sampler adds noise: pass rng, one key for each clip of the batch")
 
 
 def step_noise(
-    rng: Key[Array, " b"], index: int | Int[Array, ""], clip_shape: tuple[int, ...]
+    rng: Fresh, index: int | Int[Array, ""], clip_shape: tuple[int, ...]
 ) -> Float[Array, " b *clip"]:
     """Returns the noise added after network call `index`, each clip's from its own key."""
+    if not jnp.issubdtype(rng.dtype, jax.dtypes.prng_key):
+        return rng[:, index]
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), clip_shape))(rng)

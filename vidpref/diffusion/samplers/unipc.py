@@ -6,8 +6,8 @@ import numpy as np
 
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.diffusion.process import Process
-from vidpref.diffusion.samplers.steps import Denoise, half_log_snr, predict
-from vidpref.typing import Array, Float, Key
+from vidpref.diffusion.samplers.steps import Denoise, Fresh, half_log_snr, predict
+from vidpref.typing import Array, Float
 
 
 def unipc(
@@ -17,7 +17,7 @@ def unipc(
     *,
     steps: int,
     eta: float,
-    rng: Key[Array, " b"] | None,
+    rng: Fresh | None,
     clip_x0: float | None,
 ) -> Float[Array, "b t h w c"]:
     """UniPC-2 with B2(h) on predicted clips (Zhao et al. 2023), as Wan ships it.
