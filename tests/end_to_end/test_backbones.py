@@ -237,7 +237,6 @@ def write_lines(data, sizes):
     return data / "pairs.jsonl"
 
 
-@pytest.mark.slow
 def test_ipo_kto_of_cogvideox_with_real_clips(tmp_path):
     pipeline, workdir, real = (tmp_path / name for name in ("cogvideox", "run", "real"))
     tiny_cogvideox(pipeline)
@@ -300,7 +299,6 @@ def test_flow_dpo_of_wan_image_to_video(tmp_path):
     assert relative_error(before.numpy(), theirs.numpy()) > 0.01
 
 
-@pytest.mark.slow
 def test_mcdpo_of_wan_in_two_buckets(tmp_path):
     pipeline, workdir = tmp_path / "wan", tmp_path / "run"
     tiny_wan(pipeline)
