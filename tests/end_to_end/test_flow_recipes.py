@@ -62,6 +62,12 @@ def test_config_runs_end_to_end(name, workdir, graded):
     assert len(done.artifacts) == rounds.count_stages(done.config)
 
 
+def test_more_real_clips_than_there_are_are_refused_before_anything_is_trained(tmp_path, graded):
+    with pytest.raises(ValueError, match=r"align.real_clips=999: the data has \d+ clips"):
+        run("ipo_dpo", tmp_path, "align.real_clips=999")
+    assert not list(tmp_path.glob("pretrain-*"))
+
+
 def test_guidance_weights_train_no_new_reward_model(workdir, graded):
     run("flow_nrg", workdir, "align.layers=1")
     done, _, _ = run(

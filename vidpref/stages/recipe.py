@@ -92,6 +92,12 @@ class Recipe:
         self.artifacts, self._run = runner.artifacts, runner.run
         self.sources = Sources(runner, self.generator.image, self.mesh)
 
+    def check_data(self) -> None:
+        """Refuses a config that asks the data for more than it has, before anything is trained."""
+        wanted = self.config.align.get("real_clips", 0)
+        if wanted and wanted > (there := len(self.sources.data.clips)):
+            raise ValueError(f"config.align.real_clips={wanted}: the data has {there} clips")
+
     # Policies.
 
     @functools.cached_property

@@ -30,7 +30,11 @@ def run_rounds(recipe: Recipe, rounds: int) -> dict[str, Labelled]:
 
     Returns:
         The labelled evaluation clips of each policy by its name, the pre-trained one first.
+
+    Raises:
+        ValueError: the data has less than the config asks for.
     """
+    recipe.check_data()
     policies = align_rounds(recipe, rounds)
     return {name: recipe.evaluation_samples(policy, name) for name, policy in policies.items()}
 
