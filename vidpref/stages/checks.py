@@ -29,7 +29,13 @@ def check(config: ConfigDict, rounds: int = 0) -> None:
     """
     section = config.align
     _check_sources(config)
-    if section.method == guidance.METHOD:
+    guided = section.method == guidance.METHOD
+    judged = config.reward.name != label.NO_JUDGE
+    if not judged and (guided or rows.kind_of(section).labels):
+        raise ValueError(
+            "config.reward.name='none': config.align learns from clips that a judge scored"
+        )
+    if guided:
         guidance.check(section)
         if (rounds or config.rounds) > 1:
             raise ValueError("align.method=nrg trains no generator: there is no second round")
@@ -39,11 +45,7 @@ def check(config: ConfigDict, rounds: int = 0) -> None:
         _check_sizes(config, generator)
         align.check(section, generator)
         needed = rows.judged_dimensions(section)
-    if config.reward.name == label.NO_JUDGE:
-        if needed:
-            raise ValueError(
-                "config.reward.name='none': config.align learns from clips that a judge scored"
-            )
+    if not judged:
         if section.get("train", {}).get("best_metric"):
             raise ValueError("config.align.train.best_metric needs a judge, config.reward has none")
         return

@@ -19,6 +19,7 @@ from vidpref.datasets.preferences.selection import (
 )
 from vidpref.objectives.alignment import OBJECTIVES
 from vidpref.stages.artifacts import write_atomic
+from vidpref.stages.classes import check_classes
 from vidpref.stages.material import Material
 
 
@@ -62,6 +63,7 @@ def winners(material: Material, config: ConfigDict, seed: int, folder: Path) -> 
 def labelled(material: Material, config: ConfigDict, seed: int, folder: Path) -> ClipRows:
     """Rows of one clip, good (reward 1) or bad (0)."""
     clips, report = labelled_clips(material.encoded.preferences, weights_of(material, config))
+    check_classes(clips["reward"].to_numpy(), config)
     return _rows(material, clips[["clip"]], clips[["reward"]].to_numpy(), report, folder)
 
 

@@ -15,6 +15,7 @@ from vidpref.datasets.clip_rows import ClipRows, JoinedRecords
 from vidpref.objectives.alignment import OBJECTIVES
 from vidpref.stages import preference_rows
 from vidpref.stages.artifacts import write_atomic
+from vidpref.stages.classes import check_classes
 from vidpref.stages.label import read_labels
 from vidpref.stages.material import Material
 from vidpref.stages.sample import read_clips
@@ -123,6 +124,7 @@ def _all(material: Material, config: ConfigDict, seed: int, folder: Path) -> Cli
     labels = read_labels(material.labels)
     rows = np.arange(len(labels))[:, None]
     rewards = scalar_reward(labels, config)[:, None]
+    check_classes(rewards, config)
     return material.rows(read_clips(material.clips), rows, rewards)
 
 

@@ -1,0 +1,43 @@
+"""The two classes of KTO: what of them is refused, and what is warned of."""
+
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+_UNEQUAL = 1.5  # at 2, the pull of one class alone ended runs of the mini world (docs/claims.md)
+
+
+def check_classes(rewards: np.ndarray, config: ConfigDict) -> None:
+    """Warns where one class pulls harder than the other; does nothing but for KTO.
+
+    Every undesirable clip asks for a larger error and every desirable one for a smaller. The method
+    asks for weights that make up for unequal counts (Ethayarajh et al. 2024, "KTO").
+
+    Args:
+        rewards: of all clips.
+        config: the `align` section.
+
+    Raises:
+        ValueError: no clip is desirable.
+    """
+    if config.method != "kto":
+        return
+    threshold = config.get("threshold", 0.5)
+    good = int((rewards > threshold).sum())
+    bad = rewards.size - good
+    if not good:
+        raise ValueError(
+            f"kto: none of {bad} clips has a reward above config.align.threshold={threshold}, so "
+            "there is nothing to learn towards"
+        )
+    weights = config.get("desirable_weight", 1.0), config.get("undesirable_weight", 1.0)
+    pull = [count * weight for count, weight in zip((good, bad), weights, strict=True)]
+    if bad and not 1 / _UNEQUAL <= pull[0] / pull[1] <= _UNEQUAL:
+        logging.warning(
+            "kto: %d clips are desirable and %d are not; config.align.desirable_weight=%.2g would "
+            "weigh the classes alike, it is %.2g",
+            good,
+            bad,
+            weights[1] * bad / good,
+            weights[0],
+        )
