@@ -29,7 +29,6 @@ def get_config(scale: str = "paper"):
     c.align.rows, c.align.pairs = "pairs", "best_worst"
     c.align.max_pairs_per_prompt = 3
     if scale == "mini":
-        c.expected_time = "about 4 minutes on 2 CPU cores"
         c.align.train.batch_size = 32
         c.align.train.optimizer.learning_rate = 3e-4
     return c

@@ -25,6 +25,7 @@ def get_config(scale: str = "paper"):
     c.align.layers = 8
     c.align.pairs_per_prompt = 64
     if scale == "mini":
+        c.expected_time = "about 4 minutes on 2 CPU cores"
         c.align.layers = 4
         c.align.pairs_per_prompt = 28
         c.align.scale = 1.0

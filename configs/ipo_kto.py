@@ -39,6 +39,7 @@ def get_config(scale: str = "paper"):
     if scale == "paper":
         c.align.train.batch_size = 128
     else:
+        c.expected_time = "about 5 minutes on 2 CPU cores"
         c.align.real_clips = 2000
         # Two of three clips are undesirable: weighed alike, they drive the errors of all clips up,
         # with some seeds until nothing is accepted any more (docs/claims.md).
