@@ -4,16 +4,18 @@
     python benchmarks/claims.py --workdir=runs/claims --only=beta,mcdpo     # some groups
 
 Each group of claims is one comparison (`launch/compare.py`) in the same work directory, so all
-share pre-training and labels, and a stopped run goes on where it was. WORKDIR/claims.md gets one
-table: the claim, the paper's number, ours with a 95 % interval over seeds and prompts on held-out
-prompts, and the verdict: the claim holds or does not hold where the interval lies on one side of
-zero, and is unresolved otherwise. WORKDIR/GROUP/ gets each comparison's own tables and report.
+share pre-training and labels, and a stopped run goes on where it was. WORKDIR/claims.md gets all
+claims in short, then every dimension: the claim, the paper's number, ours with a 95 % interval over
+seeds and prompts on held-out prompts, and the verdict: the claim holds or does not hold where the
+interval lies on one side of zero, and is unresolved otherwise. WORKDIR/GROUP/ gets each
+comparison's own tables and report.
 """
 
 import dataclasses
+import itertools
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -359,12 +361,13 @@ def main(overrides: Sequence[str]) -> None:
         raise app.UsageError(f"--only={unknown[0]}: known are {', '.join(GROUPS)}")
     workdir = Path(_WORKDIR.value)
     program.start_devices(workdir)
-    rows = []
+    found = {}
     with locked(workdir):
         for name in names:
             frame = run_group(GROUPS[name], workdir, name, overrides)
-            rows += [row for claim in GROUPS[name].claims for row in judge(claim, frame)]
-            write_markdown(workdir / "claims.md", [claims_table(rows)])
+            found[name] = [row for claim in GROUPS[name].claims for row in judge(claim, frame)]
+            rows = [row for group in found.values() for row in group]
+            write_markdown(workdir / "claims.md", [summary_table(found), claims_table(rows)])
     print((workdir / "claims.md").read_text())
 
 
@@ -410,6 +413,26 @@ def judge(claim: Claim, frame: pd.DataFrame) -> list[list]:
         wins = None if wins is None else f"{100 * wins:.1f}"
         rows.append([claim.text, claim.paper, name.replace("_", " "), ours, wins, verdict])
     return rows
+
+
+def summary_table(found: Mapping[str, Sequence[Sequence]]) -> Table:
+    """Returns one row a claim, of the rows of `judge` of each group."""
+    rows = []
+    for group, judged in found.items():
+        for (text, paper), several in itertools.groupby(judged, key=lambda row: tuple(row[:2])):
+            ours, verdicts = [], {}
+            for _, _, dimension, estimate, _, verdict in several:
+                ours.append(f"{dimension} {estimate}")
+                verdicts.setdefault(verdict, []).append(dimension)
+            whole = len(verdicts) == 1
+            verdict = "; ".join(v if whole else f"{v}: {', '.join(d)}" for v, d in verdicts.items())
+            rows.append([text, paper, ", ".join(ours), verdict, f"`--only={group}`"])
+    return Table(
+        "All claims",
+        ["Claim", "Paper", "Ours, points", "Verdict", "Command"],
+        rows,
+        "A row of the table below for each dimension, in one.",
+    )
 
 
 def claims_table(rows: Sequence[Sequence]) -> Table:
