@@ -28,7 +28,7 @@ def check_classes(rewards: np.ndarray, config: ConfigDict) -> None:
     if not good:
         raise ValueError(
             f"kto: none of {bad} clips has a reward above config.align.threshold={threshold}, so "
-            "there is nothing to learn towards"
+            "there is nothing to learn towards: lower it, label more clips, or use another judge"
         )
     weights = config.get("desirable_weight", 1.0), config.get("undesirable_weight", 1.0)
     pull = [count * weight for count, weight in zip((good, bad), weights, strict=True)]

@@ -96,7 +96,10 @@ class Recipe:
         """Refuses a config that asks the data for more than it has, before anything is trained."""
         wanted = self.config.align.get("real_clips", 0)
         if wanted and wanted > (there := len(self.sources.data.clips)):
-            raise ValueError(f"config.align.real_clips={wanted}: the data has {there} clips")
+            raise ValueError(
+                f"config.align.real_clips={wanted}: the data has {there} clips; ask for fewer, or "
+                "for all there are with 0"
+            )
 
     # Policies.
 
