@@ -19,7 +19,7 @@ import torch
 from absl import flags
 
 from vidpref.models.attention import dot_product_attention
-from vidpref.stages import program
+from vidpref.runs import command_line as program
 from vidpref.typing import Array
 
 _BATCH = flags.DEFINE_integer("batch", 2, "Clips.", lower_bound=1)

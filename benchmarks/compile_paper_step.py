@@ -34,12 +34,13 @@ from absl import flags
 from jax.experimental import topologies
 from ml_collections import ConfigDict
 
+from vidpref.generation.adapters import lora_policies, lora_spec
+from vidpref.generation.adopt import load_config
+from vidpref.generation.generator import Generator, build_base, build_superres
 from vidpref.objectives.alignment import OBJECTIVES
-from vidpref.stages import align, program
-from vidpref.stages.adapters import lora_policies, lora_spec
-from vidpref.stages.configs import load_config
-from vidpref.stages.generator import Generator, build_base, build_superres
-from vidpref.stages.rows import kind_of
+from vidpref.runs import command_line as program
+from vidpref.stages import align
+from vidpref.stages.rows.sampled import kind_of
 from vidpref.stages.train import generator_loss
 from vidpref.training.optimizer import learning_rate_schedule, make_optimizer
 from vidpref.training.sharding import abstract_params, batch_sharding, make_mesh

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 from absl import flags
 
-from vidpref.stages import program
-from vidpref.stages.configs import load_config
-from vidpref.stages.generator import build_base
+from vidpref.generation.adopt import load_config
+from vidpref.generation.generator import build_base
+from vidpref.runs import command_line as program
 from vidpref.stages.train import generator_loss
 from vidpref.training.optimizer import learning_rate_schedule, make_optimizer
 from vidpref.training.sharding import make_mesh

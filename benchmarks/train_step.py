@@ -44,9 +44,9 @@ from vidpref.models.attention import dot_product_attention
 from vidpref.models.condition import Condition
 from vidpref.models.dense import flat_dot_general
 from vidpref.models.lora import LoRA, with_lora
-from vidpref.models.wan import Wan
+from vidpref.models.wan.network import Wan
 from vidpref.objectives.alignment import OBJECTIVES, Errors, Labels
-from vidpref.stages import program
+from vidpref.runs import command_line as program
 from vidpref.training.optimizer import learning_rate_schedule, make_optimizer
 from vidpref.training.sharding import make_mesh
 from vidpref.training.state import create_state, state_shardings

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from vidpref.stages import program
+from vidpref.runs import command_line as program
 
 _CONFIGS = flags.DEFINE_list("configs", None, "Names in configs/, separated by commas.")
 _SCALE = flags.DEFINE_string("scale", "mini", "Scale of every config: mini or paper.")
@@ -33,8 +33,8 @@ def main(overrides: Sequence[str]) -> None:
     if not _WORKDIR.value:
         raise app.UsageError("--workdir=FOLDER is missing.")
 
-    from vidpref.stages import compare, report
-    from vidpref.stages.artifacts import locked
+    from vidpref.runs import compare, report
+    from vidpref.runs.artifacts import locked
 
     configs = compare.load_configs(_CONFIGS.value, _SCALE.value, overrides)
     workdir = Path(_WORKDIR.value)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from vidpref.stages import program
+from vidpref.runs import command_line as program
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.")
 _FORMAT = flags.DEFINE_string("format", "diffusers", "diffusers (whole pipeline) or peft (LoRA).")
@@ -29,7 +29,8 @@ def main(overrides: Sequence[str]) -> None:
         raise app.UsageError(f"--config.{overrides[0]}: a finished run has its config already.")
     workdir = Path(_WORKDIR.value)
     program.start_devices(workdir)
-    from vidpref.stages import drawing, export, rounds
+    from vidpref.runs import export, rounds
+    from vidpref.runs import prompted as drawing
 
     recipe, policies = rounds.open_finished(workdir, drawing.MESH)
     export.export_policy(

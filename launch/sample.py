@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from vidpref.stages import program
+from vidpref.runs import command_line as program
 
 _MODEL = flags.DEFINE_string("model", None, "Folder of a diffusers pipeline.")
 _LORA = flags.DEFINE_string("lora", "", "Folder or file of a LoRA for --model.")
@@ -57,7 +57,7 @@ def main(overrides: Sequence[str]) -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     program.start_devices(Path(_WORKDIR.value or cache / "vidpref"))
     from vidpref.datasets.video_writing import encode_clip, encode_clip_bytes
-    from vidpref.stages import drawing
+    from vidpref.runs import prompted as drawing
 
     count = len(prompts) * _PER_PROMPT.value
     for path in (_path(0, count), Path(_LATENTS.value)):
@@ -92,7 +92,8 @@ def main(overrides: Sequence[str]) -> None:
 
 
 def _open(overrides: Sequence[str]):
-    from vidpref.stages import drawing, rounds
+    from vidpref.runs import prompted as drawing
+    from vidpref.runs import rounds
 
     settings = [f"{field}={f.value}" for field, f in _SETTINGS.items() if f.value is not None]
     if _DTYPE.value:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from absl import app, flags
 
-from vidpref.stages import configs, program
+from vidpref.config import by_name as configs
+from vidpref.runs import command_line as program
 
 _CONFIG = flags.DEFINE_string("config", None, "Config by name: NAME[:SCALE]; --list shows all.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if it does not exist.")
@@ -33,15 +34,20 @@ def main(overrides: Sequence[str]) -> None:
         return
     if not _CONFIG.value:
         raise app.UsageError("--config=NAME[:SCALE] is missing; --list shows the names.")
-    config = configs.load_config(_CONFIG.value, overrides)
+    from vidpref.generation.adopt import load_config
+
+    config = load_config(_CONFIG.value, overrides)
     if _SHOW.value:
         print(config)
         return
     if not _WORKDIR.value:
         raise app.UsageError("--workdir=FOLDER is missing.")
 
-    from vidpref.stages import report, rounds  # imported late: the answers above are instant
-    from vidpref.stages.artifacts import locked
+    from vidpref.runs import (
+        report,
+        rounds,  # imported late: the answers above are instant
+    )
+    from vidpref.runs.artifacts import locked
 
     workdir = Path(_WORKDIR.value)
     program.start_devices(workdir)

@@ -1,4 +1,7 @@
-"""Every test runs with shape-checked signatures and without silent rank promotion."""
+"""Every test runs with shape-checked signatures and without silent rank promotion.
+
+The fixtures are folders of tiny pipelines, which tests read and do not change.
+"""
 
 import os
 
@@ -9,6 +12,38 @@ from jaxtyping import install_import_hook
 
 install_import_hook("vidpref", "beartype.beartype")
 
-import jax  # noqa: E402 - after the hook, which must see every module of vidpref
+# After the hook, which must see every module of vidpref.
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+from tests.tiny_pipelines import tiny_cogvideox, tiny_wan  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def wan_folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("wan")
+    tiny_wan(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def cogvideox_folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cogvideox")
+    tiny_cogvideox(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def image_to_video_folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cogvideox_i2v")
+    tiny_cogvideox(path, image_to_video=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def wan_image_to_video_folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("wan_i2v")
+    tiny_wan(path, image_to_video=True)
+    return path

@@ -7,7 +7,7 @@ embedded mini world in minutes on a CPU; docs/measurements.md says how its const
 
 from ml_collections import ConfigDict
 
-from vidpref.models import unet3d_sizes
+from vidpref.models.unet3d import sizes as unet3d_sizes
 
 PAPER = "Improving Dynamic Object Interactions in Text-to-Video Generation with AI Feedback"
 

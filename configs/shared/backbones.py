@@ -7,8 +7,9 @@ Wan-AI/Wan2.1-T2V-1.3B-Diffusers (and 14B, I2V-14B-480P), THUDM/CogVideoX-2b (an
 
 from ml_collections import ConfigDict
 
-from vidpref.models import cogvideox_sizes, wan_sizes
-from vidpref.models.clip_vision import VIT_H
+from vidpref.models.clip.vision import VIT_H
+from vidpref.models.cogvideox import sizes as cogvideox_sizes
+from vidpref.models.wan import sizes as wan_sizes
 
 # Dimensions that files of preferences name.
 DIMENSIONS = ("visual_quality", "motion_quality", "text_alignment", "overall")

@@ -9,7 +9,7 @@ mini world with a moving camera in minutes on a CPU; docs/claims.md has its numb
 from ml_collections import ConfigDict
 
 from configs.shared import aif, backbones
-from vidpref.models import st_dit_sizes
+from vidpref.models.dit import sizes as st_dit_sizes
 
 PAPER = "Improving Video Generation with Human Feedback (VideoAlign)"
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.claims import GROUPS, Claim, judge, summary_table
-from vidpref.stages import compare
-from vidpref.stages.recipe import PRETRAINED, policy_name
+from vidpref.runs import compare
+from vidpref.runs.recipe import PRETRAINED, policy_name
 
 
 @pytest.mark.parametrize("name", GROUPS)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from configs.shared.flow import DIMENSIONS
-from vidpref.stages import data, label, report
+from vidpref.runs import report
+from vidpref.stages import data, label
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,9 +20,10 @@ from tests.models.torch_parity import relative_error
 from tests.tiny_pipelines import LATENT_CHANNELS, TEXT_DIM, tiny_cogvideox, tiny_wan
 from vidpref.datasets.video import probe
 from vidpref.datasets.video_writing import encode_clip
+from vidpref.generation.adopt import load_config
 from vidpref.models.condition import Condition
-from vidpref.stages import drawing, report, rounds
-from vidpref.stages.configs import load_config
+from vidpref.runs import prompted as drawing
+from vidpref.runs import report, rounds
 from vidpref.stages.sample import read_clips
 from vidpref.training.metrics import read_metrics
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from tests.end_to_end.tiny import TINY
-from vidpref.stages import compare, report
-from vidpref.stages.configs import ConfigError
+from vidpref.config.by_name import ConfigError
+from vidpref.runs import compare, report
 
 
 def test_two_methods_two_seeds(tmp_path, fickle):

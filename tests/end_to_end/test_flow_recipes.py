@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.tiny import TINY_FLOW
-from vidpref.stages import drawing, report, rounds
-from vidpref.stages.configs import load_config
+from vidpref.generation.adopt import load_config
+from vidpref.runs import prompted as drawing
+from vidpref.runs import report, rounds
 from vidpref.training.metrics import read_metrics
 
 REAL = "align.real_clips=8"

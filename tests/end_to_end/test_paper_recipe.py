@@ -11,8 +11,8 @@ import pytest
 
 from vidpref.datasets.miniworld import prompts, render, scene
 from vidpref.datasets.video_writing import encode_clip
-from vidpref.stages import report, rounds
-from vidpref.stages.configs import load_config
+from vidpref.generation.adopt import load_config
+from vidpref.runs import report, rounds
 
 # The paper config with a small network and short stages; everything else as it stands.
 SMALL = (

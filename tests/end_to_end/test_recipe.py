@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.tiny import TINY
-from vidpref.stages import recipe, report, rounds
-from vidpref.stages.configs import load_config
+from vidpref.generation.adopt import load_config
+from vidpref.runs import recipe, report, rounds
 from vidpref.stages.sample import read_clips
 
 

@@ -30,12 +30,12 @@ from diffusers.schedulers import scheduling_dpm_cogvideox
 from tests.models.torch_parity import relative_error
 from tests.tiny_pipelines import LATENT_CHANNELS, tiny_cogvideox, tiny_wan
 from vidpref.diffusion.samplers import adds_noise
+from vidpref.generation.adapters import Adapted
 from vidpref.interop.export import export_pipeline
 from vidpref.interop.peft import export_lora
 from vidpref.interop.pipelines import PipelineFolder
 from vidpref.models.lora import LoRA
-from vidpref.stages.adapters import Adapted
-from vidpref.stages.drawing import Drawable, draw, open_pipeline
+from vidpref.runs.prompted import Drawable, draw, open_pipeline
 
 # Relative to the largest element; guidance of 40 comes to 7e-6 and 3e-5.
 TOLERANCES = {"latents": 5e-5, "frames": 5e-4}

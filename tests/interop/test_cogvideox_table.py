@@ -13,7 +13,9 @@ from flax import linen as nn
 from tests.models.cogvideox_examples import TRANSFORMER, TRANSFORMERS, VAE
 from vidpref.interop.cogvideox import transformer_table, vae_table
 from vidpref.interop.table import plan, to_params, to_tensors
-from vidpref.models import cogvideox, cogvideox_sizes, cogvideox_vae
+from vidpref.models.cogvideox import network as cogvideox
+from vidpref.models.cogvideox import sizes as cogvideox_sizes
+from vidpref.models.cogvideox import vae as cogvideox_vae
 from vidpref.models.condition import Condition
 
 # What the published config.json files have besides the defaults of the class in diffusers.

@@ -9,8 +9,8 @@ from tests.models.wan_examples import DEEP_VAE, PUBLISHED, TRANSFORMERS, VAE
 from vidpref.interop.table import plan, to_params, to_tensors
 from vidpref.interop.wan import transformer_table, vae_table
 from vidpref.models.condition import Condition
-from vidpref.models.wan import Wan
-from vidpref.models.wan_vae import WanVAE
+from vidpref.models.wan.network import Wan
+from vidpref.models.wan.vae import WanVAE
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from vidpref.models.condition import Condition
-from vidpref.models.dit import DiT
-from vidpref.models.st_dit import STDiT
-from vidpref.models.unet3d import UNet3D
+from vidpref.models.dit.network import DiT
+from vidpref.models.dit.spatio_temporal import STDiT
+from vidpref.models.unet3d.network import UNet3D
 
 CLIP = (4, 8, 8, 3)
 TEXT = (5, 6)

@@ -14,8 +14,8 @@ from tests.models import torch_parity as parity
 from tests.models.cogvideox_examples import TRANSFORMER, TRANSFORMERS, check_parity
 from vidpref.interop.cogvideox import transformer_table
 from vidpref.interop.table import to_params
-from vidpref.models.cogvideox import CogVideoX
-from vidpref.models.cogvideox_positions import rotary_positions, sincos_positions
+from vidpref.models.cogvideox.network import CogVideoX
+from vidpref.models.cogvideox.positions import rotary_positions, sincos_positions
 from vidpref.models.condition import Condition
 from vidpref.models.rope import rotate
 

@@ -13,7 +13,7 @@ from tests.models import torch_parity as parity
 from tests.models.cogvideox_examples import VAE, check_parity
 from vidpref.interop.cogvideox import vae_table
 from vidpref.interop.table import to_params
-from vidpref.models.cogvideox_vae import CogVideoXVAE
+from vidpref.models.cogvideox.vae import CogVideoXVAE
 
 CHANNELS_LAST = (0, 2, 3, 4, 1)
 CHANNELS_FIRST = (0, 4, 1, 2, 3)

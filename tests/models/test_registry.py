@@ -3,10 +3,10 @@
 import pytest
 from ml_collections import ConfigDict
 
-from vidpref.models.dit import DiT
+from vidpref.models.dit.network import DiT
+from vidpref.models.dit.spatio_temporal import STDiT
 from vidpref.models.registry import build_generator
-from vidpref.models.st_dit import STDiT
-from vidpref.models.unet3d import UNet3D
+from vidpref.models.unet3d.network import UNet3D
 
 
 @pytest.mark.parametrize(("name", "module"), [("unet3d", UNet3D), ("dit", DiT), ("st_dit", STDiT)])

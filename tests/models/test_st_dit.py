@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.models.conftest import randomize
-from vidpref.models import st_dit_sizes
 from vidpref.models.condition import Condition
-from vidpref.models.st_dit import STDiT, STDiTBlock
+from vidpref.models.dit import sizes as st_dit_sizes
+from vidpref.models.dit.spatio_temporal import STDiT, STDiTBlock
 
 FRAMES, TOKENS, WIDTH, HEAD_DIM = 3, 4, 12, 4
 

@@ -9,9 +9,9 @@ import pytest
 from tests.models import wan_examples
 from vidpref.interop import cogvideox, wan
 from vidpref.interop.table import to_params
-from vidpref.models.cogvideox_vae import CogVideoXVAE
+from vidpref.models.cogvideox.vae import CogVideoXVAE
 from vidpref.models.tiling import Cut
-from vidpref.models.wan_vae import WanVAE
+from vidpref.models.wan.vae import WanVAE
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")

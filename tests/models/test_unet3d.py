@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from tests.models.conftest import UNET, build, compiled, init, random_params
-from vidpref.models import unet3d_sizes
 from vidpref.models.condition import Condition
 from vidpref.models.convolution import SpatialConv, channels_to_space, space_to_channels
 from vidpref.models.embeddings import ConditionEmbedding
 from vidpref.models.inputs import network_inputs
 from vidpref.models.norm import GroupNorm
-from vidpref.models.unet3d import UNet3D
-from vidpref.models.unet3d_block import UNetBlock
+from vidpref.models.unet3d import sizes as unet3d_sizes
+from vidpref.models.unet3d.blocks import UNetBlock
+from vidpref.models.unet3d.network import UNet3D
 
 
 def _loop(params, x, tau, condition):

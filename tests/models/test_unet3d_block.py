@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.models.conftest import randomize
-from vidpref.models.unet3d_block import ResidualBlock, UNetBlock
+from vidpref.models.unet3d.blocks import ResidualBlock, UNetBlock
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional

@@ -10,9 +10,9 @@ import pytest
 from tests.models.wan_examples import PUBLISHED, T2V, TRANSFORMERS
 from vidpref.interop.table import to_params, to_tensors
 from vidpref.interop.wan import transformer_table
-from vidpref.models import wan_sizes
 from vidpref.models.condition import Condition
-from vidpref.models.wan import Wan
+from vidpref.models.wan import sizes as wan_sizes
+from vidpref.models.wan.network import Wan
 
 torch = pytest.importorskip("torch")
 wan = pytest.importorskip("diffusers.models.transformers.transformer_wan")

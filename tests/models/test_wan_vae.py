@@ -9,7 +9,7 @@ import pytest
 from tests.models.wan_examples import DEEP_VAE, VAE
 from vidpref.interop.table import to_params, to_tensors
 from vidpref.interop.wan import vae_table
-from vidpref.models.wan_vae import WanVAE
+from vidpref.models.wan.vae import WanVAE
 
 torch = pytest.importorskip("torch")
 original = pytest.importorskip("diffusers.models.autoencoders.autoencoder_kl_wan")

@@ -13,11 +13,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from vidpref.datasets.records import write_records
+from vidpref.datasets.scenes import Scene
 from vidpref.rewards.chat import encode_png
 from vidpref.rewards.remote_judge import JudgeError, RemoteJudge, parse_grade, parse_verdict
 from vidpref.rewards.reward import Reward
 from vidpref.stages import label
-from vidpref.stages.data import Scene
 
 TEMPLATES = Path(__file__).parents[2] / "data" / "judge_templates"
 GRADED = {

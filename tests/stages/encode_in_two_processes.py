@@ -11,7 +11,7 @@ import jax
 import pandas as pd
 from ml_collections import ConfigDict
 
-from vidpref.stages.autoencoder import Decoder
+from vidpref.generation.autoencoder import Decoder
 from vidpref.stages.encode import encode_clips
 from vidpref.training.sharding import make_mesh
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from vidpref.datasets.records import write_records
+from vidpref.datasets.scenes import Data
 from vidpref.datasets.text import TextCache, WordTable
-from vidpref.stages.data import Data
-from vidpref.stages.rows import Material
+from vidpref.stages.rows.inputs import Material
 
 PROMPTS = ("a ball", "a cone", "a cup")
 

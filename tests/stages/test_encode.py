@@ -15,13 +15,13 @@ from vidpref.datasets.bad_clips import TooManyBadClips
 from vidpref.datasets.records import RecordFile
 from vidpref.datasets.video import decode_clip
 from vidpref.datasets.video_writing import encode_clip
+from vidpref.generation.adopt import load_config
+from vidpref.generation.autoencoder import Decoder
+from vidpref.generation.first_frames import open_first_frames
 from vidpref.interop.pipelines import PipelineFolder
+from vidpref.runs.inputs import target
+from vidpref.runs.prompted import CONFIGS
 from vidpref.stages import encode
-from vidpref.stages.autoencoder import Decoder
-from vidpref.stages.configs import load_config
-from vidpref.stages.drawing import CONFIGS
-from vidpref.stages.first_frames import open_first_frames
-from vidpref.stages.sources import target
 from vidpref.training.sharding import make_mesh
 
 

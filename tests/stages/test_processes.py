@@ -7,9 +7,9 @@ import pytest
 from flax.core import meta
 
 from tests.end_to_end.tiny import TINY_FLOW
+from vidpref.generation.adopt import load_config
+from vidpref.generation.generator import build_base
 from vidpref.objectives.alignment import OBJECTIVES
-from vidpref.stages.configs import load_config
-from vidpref.stages.generator import build_base
 from vidpref.stages.train import generator_loss
 
 PROCESSES = {

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from numbered_clips import PROMPTS, pixels, real_record
 
-from vidpref.stages.data import Data
+from tests.stages.numbered_clips import PROMPTS, pixels, real_record
+from vidpref.datasets.scenes import Data
 
 
 def data(records):

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vidpref.datasets.scenes import Scene
 from vidpref.datasets.text import TextCache, WordTable
 from vidpref.diffusion.ddpm import DDPM
-from vidpref.stages.data import Scene
-from vidpref.stages.generator import Generator
-from vidpref.stages.sample import Sampler, chunked, read_clips, sample_clips
+from vidpref.generation.cascade import Sampler, chunked
+from vidpref.generation.generator import Generator
+from vidpref.stages.sample import read_clips, sample_clips
 from vidpref.training.sharding import make_mesh
 
 

@@ -10,10 +10,10 @@ from ml_collections import ConfigDict
 from vidpref.datasets.clip_rows import ClipRows
 from vidpref.datasets.text import TextCache, WordTable
 from vidpref.diffusion.flow import RectifiedFlow
-from vidpref.models.dit import DiT
+from vidpref.generation.adapters import load_adapters, lora_spec, merge_into
+from vidpref.generation.generator import Generator
+from vidpref.models.dit.network import DiT
 from vidpref.models.lora import merge
-from vidpref.stages.adapters import load_adapters, lora_spec, merge_into
-from vidpref.stages.generator import Generator
 from vidpref.stages.train import train
 from vidpref.training.checkpoints import load_params
 from vidpref.training.metrics import read_metrics

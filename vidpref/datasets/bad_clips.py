@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from vidpref.datasets.video import ClipError
+from vidpref.files import whole_file
 
 _SHOWN = 20  # rows of the printed table; the CSV file has all
 
@@ -53,12 +54,13 @@ class BadClips:
         """Writes every bad clip to a CSV file with the columns path, reason and detail."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
+        with (
+            whole_file(path) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(("path", "reason", "detail"))
             writer.writerows(self.rows)
-        temporary.replace(path)
 
     def check(self, total: int, max_bad_fraction: float, where: str | os.PathLike = "") -> None:
         """Refuses to go on where too many are bad.

@@ -83,7 +83,7 @@ class ClipRows:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         records = [self._records[int(i)] for i in self._rows[index]]
         first = records[0]
-        text, mask = self._texts[_text(first["prompt"])]
+        text, mask = self._texts[text_of(first["prompt"])]
         row = {"text": text, "text_mask": mask, "reward": self._rewards[index]}
         row |= {name: np.asarray(values[index]) for name, values in self._labels.items()}
         if self._null_prompt is not None:
@@ -97,5 +97,6 @@ class ClipRows:
         return row
 
 
-def _text(value: str | bytes) -> str:
+def text_of(value: str | bytes) -> str:
+    """Returns a text field of a record."""
     return value.decode() if isinstance(value, bytes) else value  # TFDS gives bytes

@@ -2,7 +2,6 @@
 
 import json
 import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -10,6 +9,8 @@ from typing import Any, SupportsIndex
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
+
+from vidpref.files import whole_file
 
 # One record a group, as random access wants it; zstd:1 halves clips at the speed of no compression.
 _OPTIONS = "group_size:1,zstd:1"
@@ -39,9 +40,8 @@ def write_records(path: str | os.PathLike, records: Iterable[Mapping[str, Any]])
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     count = 0
-    try:
+    with whole_file(path) as temporary:
         writer = ArrayRecordWriter(os.fspath(temporary), _OPTIONS)
         try:
             for record in records:
@@ -53,12 +53,6 @@ def write_records(path: str | os.PathLike, records: Iterable[Mapping[str, Any]])
                 count += 1
         finally:
             writer.close()
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     return count
 
 
@@ -160,11 +154,3 @@ def _open(path: str) -> ArrayRecordDataSource:
             f"{path} is truncated or no array_record file ({error}). "
             "Delete it and run the command again to write it anew."
         ) from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

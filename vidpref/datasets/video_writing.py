@@ -2,7 +2,6 @@
 
 import io
 import os
-import uuid
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
+from vidpref.files import whole_file
 from vidpref.typing import Array, UInt8
 
 # Default codec of a container, and settings that keep errors to a few grey levels.
@@ -42,9 +42,8 @@ def encode_clip(
     """
     path = Path(path)
     data = encode_clip_bytes(clip, fps, container=path.suffix.lstrip("."), codec=codec)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def encode_clip_bytes(

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from vidpref.datasets.video_writing import encode_clip
 from vidpref.evaluation.figures import training_curves
+from vidpref.files import write_text
 from vidpref.typing import UInt8
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -72,6 +73,4 @@ def write_gallery(
         rows=rows,
         figures=[training_curves(stage, records) for stage, records in curves.items()],
     )
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, page)

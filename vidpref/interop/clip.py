@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from vidpref.interop.table import Rule, Table
-from vidpref.models.clip_vision import ClipVision
+from vidpref.models.clip.vision import ClipVision
 
 # transformers 4, which the published files are from, wrote it before all names
 _PREFIX = "vision_model."

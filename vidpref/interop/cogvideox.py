@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from vidpref.interop.table import Rule, Table
-from vidpref.models.cogvideox import CogVideoX
-from vidpref.models.cogvideox_vae import CogVideoXVAE
+from vidpref.models.cogvideox.network import CogVideoX
+from vidpref.models.cogvideox.vae import CogVideoXVAE
 
 
 def transformer_table(model: CogVideoX) -> Table:

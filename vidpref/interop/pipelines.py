@@ -17,11 +17,11 @@ from vidpref.interop import clip, cogvideox, wan
 from vidpref.interop.loading import component_config, load_onto
 from vidpref.interop.safetensors_files import TensorFolder
 from vidpref.interop.table import Table
-from vidpref.models.clip_vision import ClipVision
-from vidpref.models.cogvideox import CogVideoX
-from vidpref.models.cogvideox_vae import CogVideoXVAE
-from vidpref.models.wan import Wan
-from vidpref.models.wan_vae import WanVAE
+from vidpref.models.clip.vision import ClipVision
+from vidpref.models.cogvideox.network import CogVideoX
+from vidpref.models.cogvideox.vae import CogVideoXVAE
+from vidpref.models.wan.network import Wan
+from vidpref.models.wan.vae import WanVAE
 from vidpref.typing import PyTree
 
 INDEX = "model_index.json"

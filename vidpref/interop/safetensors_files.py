@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
+from vidpref.files import whole_file
+
 STEMS = ("diffusion_pytorch_model", "model")  # of diffusers, of transformers
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _TYPES = {
@@ -225,9 +227,7 @@ def _write_file(path: Path, tensors: Mapping[str, Any], names: Iterable[str]) ->
         offset += tensor.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
             file.write(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8).data)
-    partial.replace(path)

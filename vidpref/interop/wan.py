@@ -1,8 +1,8 @@
 """Wan2.1's networks in diffusers: `WanTransformer3DModel` and `AutoencoderKLWan`."""
 
 from vidpref.interop.table import Rule, Table
-from vidpref.models.wan import Wan
-from vidpref.models.wan_vae import WanVAE
+from vidpref.models.wan.network import Wan
+from vidpref.models.wan.vae import WanVAE
 
 
 def transformer_table(module: Wan) -> Table:

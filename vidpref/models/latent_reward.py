@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from vidpref.models.condition import Condition
 from vidpref.models.dense import dense
-from vidpref.models.transformer import VideoTransformer
+from vidpref.models.dit.blocks import VideoTransformer
 from vidpref.typing import Array, Float, PyTree
 
 TRUNK = ("condition", "stem", "blocks")  # the parameters of `VideoTransformer.trunk`

@@ -5,11 +5,11 @@ import difflib
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from vidpref.models.cogvideox import CogVideoX
-from vidpref.models.dit import DiT
-from vidpref.models.st_dit import STDiT
-from vidpref.models.unet3d import UNet3D
-from vidpref.models.wan import Wan
+from vidpref.models.cogvideox.network import CogVideoX
+from vidpref.models.dit.network import DiT
+from vidpref.models.dit.spatio_temporal import STDiT
+from vidpref.models.unet3d.network import UNet3D
+from vidpref.models.wan.network import Wan
 
 GENERATORS: dict[str, type[nn.Module]] = {
     "unet3d": UNet3D,

@@ -10,11 +10,11 @@ from ml_collections import ConfigDict
 
 from vidpref.diffusion.conversions import check_kind
 from vidpref.diffusion.denoising import REDUCTIONS
+from vidpref.generation.adapters import lora_spec
+from vidpref.generation.generator import Generator
 from vidpref.objectives.alignment import check_hyper, needs_real_clips
-from vidpref.stages.adapters import lora_spec
-from vidpref.stages.generator import Generator
-from vidpref.stages.material import Material
-from vidpref.stages.rows import check_rows, kind_of, real_rows
+from vidpref.stages.rows.inputs import Material
+from vidpref.stages.rows.sampled import check_rows, kind_of, real_rows
 from vidpref.stages.train import train
 from vidpref.typing import PyTree
 

@@ -16,11 +16,12 @@ from ml_collections import ConfigDict
 from vidpref.datasets.bad_clips import BadClips
 from vidpref.datasets.records import write_records
 from vidpref.datasets.video import ClipError, decode_clip, shown_ratio
-from vidpref.stages.artifacts import write_atomic
-from vidpref.stages.autoencoder import Decoder
-from vidpref.stages.chunks import local_rows, my_share, place, unfinished
-from vidpref.stages.first_frames import FirstFrames
+from vidpref.files import write_table, write_text
+from vidpref.generation.autoencoder import Decoder
+from vidpref.generation.first_frames import FirstFrames
+from vidpref.pixels import to_unit
 from vidpref.training.metrics import Progress
+from vidpref.training.processes import local_rows, my_share, place, unfinished
 from vidpref.training.sharding import batch_sharding, in_scope
 from vidpref.typing import Array, PyTree
 
@@ -81,7 +82,7 @@ def encode_clips(
                 records += _encode_batch(batch, size, data, encode, readers, bad, batch_size)
             # before the records, whose file says that the chunk is done
             account = {"ids": [r["clip_id"] for r in records], "size": size, "bad": bad.rows}
-            write_atomic(paths[i].with_suffix(".json"), json.dumps(account))
+            write_text(paths[i].with_suffix(".json"), json.dumps(account))
             write_records(paths[i], records)
             progress.update(len(rows))
     if jax.process_count() > 1:
@@ -104,7 +105,7 @@ def _encoder(
 
     def network(params: PyTree, image_params: PyTree, clips: Array, prepared: dict) -> dict:
         with in_scope(mesh):
-            latent = autoencoder.encode(params, clips.astype(jnp.float32) / 127.5 - 1.0)
+            latent = autoencoder.encode(params, to_unit(clips))
             found = {"latent": latent}
             if first_frames is not None:
                 found |= first_frames.encode(image_params, prepared, latent.shape[1])
@@ -136,7 +137,7 @@ def _buckets(folder: Path, clips: pd.DataFrame, data: ConfigDict) -> dict[str, B
             for prompt, ratio in medians.items()
         }
         if jax.process_index() == 0:
-            write_atomic(kept, json.dumps(found))
+            write_text(kept, json.dumps(found))
         return found
     return {prompt: tuple(size) for prompt, size in json.loads(kept.read_text()).items()}
 
@@ -224,6 +225,5 @@ def _finish(folder: Path, clips: pd.DataFrame, data: ConfigDict, chunks: int) ->
         rows += [(name, len(rows) + i, *account["size"]) for i, name in enumerate(account["ids"])]
     bad.write(folder / "bad_clips.csv")
     bad.check(len(clips), data.max_bad_fraction, folder / "bad_clips.csv")
-    temporary = folder / "clips.partial"
-    pd.DataFrame(rows, columns=["id", "record", "height", "width"]).to_parquet(temporary)
-    temporary.replace(folder / "clips.parquet")
+    index = pd.DataFrame(rows, columns=["id", "record", "height", "width"])
+    write_table(folder / "clips.parquet", index)

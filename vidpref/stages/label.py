@@ -9,11 +9,13 @@ import pandas as pd
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from vidpref.config.by_name import PROJECT_ROOT
 from vidpref.datasets.records import RecordFile
+from vidpref.files import write_table
+from vidpref.generation.cascade import Row
 from vidpref.rewards.remote_judge import JudgeError, RemoteJudge
 from vidpref.rewards.reward import Reward
-from vidpref.stages.configs import PROJECT_ROOT
-from vidpref.stages.sample import Row, read_clips
+from vidpref.stages.sample import read_clips
 from vidpref.training.metrics import Progress
 
 NO_JUDGE = "none"  # as `config.reward.name`: clips are drawn, and nobody scores them
@@ -91,7 +93,7 @@ def label_clips(folder: Path, clips_folder: Path, reward: ConfigDict, *, name: s
                 _label_chunk(path, clips, range(start, stop), judge, reward)
             progress.update(stop - start)
     parts = [pd.read_parquet(p) for p in sorted(folder.glob("labels-*.parquet"))]
-    _write(pd.concat(parts, ignore_index=True), folder / "labels.parquet")
+    write_table(folder / "labels.parquet", pd.concat(parts, ignore_index=True))
 
 
 def mean_score(
@@ -146,13 +148,13 @@ def _label_chunk(
     frame, failure = _label(clips, left, judge, reward)
     frame = pd.concat([*before, frame]).sort_index()
     if failure is not None:
-        _write(frame, kept)
+        write_table(kept, frame)
         failure.add_note(
             f"The labels of {len(frame)} of these {len(rows)} clips are kept in {kept}; "
             "the same command asks for the others."
         )
         raise failure
-    _write(frame, path)
+    write_table(path, frame)
     kept.unlink(missing_ok=True)
 
 
@@ -179,9 +181,3 @@ def _label(
     if failure is not None:
         frame = frame.dropna(subset=list(judge.dimensions))
     return frame, failure
-
-
-def _write(frame: pd.DataFrame, path: Path) -> None:
-    temporary = path.with_suffix(".partial")
-    frame.to_parquet(temporary)
-    temporary.replace(path)

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from vidpref.datasets.preferences import Preferences, read_preferences
 from vidpref.datasets.records import RecordFile
+from vidpref.datasets.scenes import Data, Scene
 from vidpref.datasets.video_folder import load_captions, split_of
-from vidpref.stages.data import Data, Scene
 
 NAME = "preferences"  # as `config.data.name`
 REAL = "real"  # source of clips that no generator made

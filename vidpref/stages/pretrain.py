@@ -7,9 +7,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.datasets.clip_rows import ClipRows
+from vidpref.datasets.scenes import Data
 from vidpref.datasets.text import TextCache
-from vidpref.stages.data import Data
-from vidpref.stages.generator import Generator
+from vidpref.generation.generator import Generator
 from vidpref.stages.train import train
 
 

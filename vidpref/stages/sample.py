@@ -1,127 +1,16 @@
 """The sample stage: clips of a policy for many scenes, in resumable chunks."""
 
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
-from vidpref.datasets.clip_rows import IMAGE_FIELDS, Records
 from vidpref.datasets.records import RecordFile, write_records
-from vidpref.datasets.text import TextCache
-from vidpref.stages.chunks import local_rows, my_share, place, unfinished
-from vidpref.stages.data import Scene
+from vidpref.generation.cascade import Row, Sampler
 from vidpref.training.metrics import Progress
-from vidpref.training.sharding import batch_sharding, in_scope
-from vidpref.typing import Array, PyTree
-
-Row = tuple[Scene, int]  # a clip to draw: its scene and its number
-
-
-@runtime_checkable
-class DrawsClips(Protocol):
-    """A stage of a cascade: a `Generator`, guided or not, or a `Decoder`.
-
-    Attributes:
-        output: what its clips are called in records.
-    """
-
-    output: str
-
-    def sample(self, params: PyTree, keys: Array, batch: dict) -> Array:
-        """Draws one clip [t, h, w, c] a row, in [-1, 1] or a latent."""
-        ...
-
-
-class Sampler:
-    """Draws clips for (scene, number) rows, padded to one compiled batch shape.
-
-    The noise of a clip depends on the seed, the scene and the clip's number alone, so two policies
-    sampled with one seed can be compared clip by clip.
-
-    Args:
-        cascade: the base generator, then a super-resolution generator, whose low-resolution input
-            is the clip before it, or a decoder of latents.
-        texts: cached embeddings of every prompt.
-        batch_size: clips in one call, over all devices.
-        mesh: devices; clips are divided over its data and fsdp axes.
-        null_prompt: text of the unconditional branch of guidance, where it has one.
-        clips: records that scenes are conditioned on, for a generator that takes `IMAGE_FIELDS`.
-    """
-
-    def __init__(
-        self,
-        cascade: Sequence[DrawsClips],
-        texts: TextCache,
-        *,
-        batch_size: int,
-        mesh: Mesh,
-        null_prompt: str | None = None,
-        clips: Records | None = None,
-    ):
-        self.batch_size = batch_size
-        self._texts, self._null_prompt, self._clips = texts, null_prompt, clips
-        self._sharding = batch_sharding(mesh)
-        self._cascade = cascade
-        self._draw = [jax.jit(_draw(g, mesh), out_shardings=self._sharding) for g in cascade]
-
-    def __call__(
-        self,
-        params: Sequence[PyTree],
-        rows: Sequence[Row],
-        seed: int,
-        given: Mapping[str, np.ndarray] | None = None,
-    ) -> tuple[list[Row], dict[str, np.ndarray]]:
-        """Returns this process's rows and, by its name, what each stage of the cascade drew.
-
-        Pixels are uint8. The last stage's clips come last; they are what is looked at.
-
-        Args:
-            params: of each stage of the cascade.
-            rows: at most `batch_size`.
-            seed: of the noise.
-            given: more of the batch, one row a clip or one for all, such as `noise`.
-        """
-        local = my_share(rows, self.batch_size)
-        batch = self._conditions(local)
-        for name, values in (given or {}).items():
-            batch[name] = values[np.minimum(np.arange(len(local)), len(values) - 1)]
-        keys, batch = place((_keys(local, seed), batch), self._sharding)
-        drawn = {}
-        for stage, draw, stage_params in zip(self._cascade, self._draw, params, strict=True):
-            clips = drawn[stage.output] = draw(stage_params, keys, batch)
-            batch = {"text": batch["text"], "text_mask": batch["text_mask"]}
-            batch["latent" if stage.output == "latent" else "low_res"] = clips
-        mine = my_share(rows, self.batch_size, padded=False)
-        return mine, {name: local_rows(clips)[: len(mine)] for name, clips in drawn.items()}
-
-    def _conditions(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        embedded = [self._texts[scene.text] for scene, _ in rows]
-        found = {
-            "text": np.stack([text for text, _ in embedded]),
-            "text_mask": np.stack([mask for _, mask in embedded]),
-        }
-        if self._null_prompt is not None:
-            text, mask = self._texts[self._null_prompt]
-            found["null_text"] = np.stack([text] * len(rows))
-            found["null_text_mask"] = np.stack([mask] * len(rows))
-        if self._clips is not None:
-            records = [self._clips[scene.record] for scene, _ in rows]
-            for name in [name for name in IMAGE_FIELDS if name in records[0]]:
-                found[name] = np.stack([record[name] for record in records])
-        elif rows[0][0].first_frame is not None:
-            found["first_frame"] = np.stack([scene.first_frame for scene, _ in rows])
-        return found
-
-
-def chunked(scenes: Sequence[Scene], per_scene: int, batch_size: int) -> list[list[Row]]:
-    """Returns the rows of `per_scene` clips a scene, in chunks of `batch_size`."""
-    rows = [(scene, i) for scene in scenes for i in range(per_scene)]
-    return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+from vidpref.training.processes import unfinished
+from vidpref.typing import PyTree
 
 
 def sample_clips(
@@ -161,27 +50,6 @@ def sample_clips(
 def read_clips(folder: Path) -> RecordFile:
     """Opens the clips of a finished sample stage."""
     return RecordFile(sorted(folder.glob("clips-*.array_record")))
-
-
-def _draw(generator: DrawsClips, mesh: Mesh):
-    def draw(params: PyTree, keys: Array, batch: dict) -> Array:
-        with in_scope(mesh):
-            clips = generator.sample(params, jax.random.wrap_key_data(keys), batch)
-        if generator.output == "latent":
-            return clips
-        return jnp.round((clips + 1.0) * 127.5).astype(jnp.uint8)
-
-    return draw
-
-
-def _keys(rows: Sequence[Row], seed: int) -> np.ndarray:
-    names = np.array([zlib.crc32(scene.id.encode()) for scene, _ in rows], np.uint32)
-    samples = np.array([i for _, i in rows], np.uint32)
-
-    def key(name: Array, sample: Array) -> Array:
-        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), name), sample)
-
-    return np.asarray(jax.random.key_data(jax.vmap(key)(names, samples)))
 
 
 def _records(rows: Sequence[Row], drawn: Mapping[str, np.ndarray]) -> Iterator[dict]:

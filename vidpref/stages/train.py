@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 
 from vidpref.datasets.clip_rows import ClipRows
 from vidpref.datasets.pipeline import training_batches
+from vidpref.generation.adapters import ADAPTERS, lora_policies, lora_spec
+from vidpref.generation.generator import Generator
+from vidpref.losses.alignment import AlignmentLoss, Policies, make_alignment_loss
 from vidpref.models.lora import merge
 from vidpref.objectives.alignment import OBJECTIVES
-from vidpref.stages.adapters import ADAPTERS, lora_policies, lora_spec
-from vidpref.stages.generator import Generator
-from vidpref.training.alignment import AlignmentLoss, Policies, make_alignment_loss
 from vidpref.training.checkpoints import save_params
 from vidpref.training.loop import fit
 from vidpref.training.state import TrainState

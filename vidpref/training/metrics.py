@@ -10,6 +10,8 @@ from types import TracebackType
 
 import tqdm
 
+from vidpref.files import write_text
+
 METRICS_FILE = "metrics.jsonl"
 _LINE_EVERY = 10.0  # seconds between two lines where the output is no terminal
 
@@ -79,9 +81,7 @@ def rewind(path: Path, step: int) -> None:
             continue
         if record["step"] <= step:
             kept.append(line + "\n")
-    temporary = path.with_suffix(".partial")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
+    write_text(path, "".join(kept))
 
 
 class Progress:

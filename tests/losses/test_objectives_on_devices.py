@@ -1,0 +1,147 @@
+"""Every objective on one device and on eight; KTO's reference point under accumulation."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tiny_alignment import CLIP, POLICY, REFERENCE, make_condition, words_of
+
+from vidpref.diffusion.ddpm import DDPM
+from vidpref.diffusion.flow import RectifiedFlow
+from vidpref.losses.alignment import make_alignment_loss
+from vidpref.objectives.alignment import OBJECTIVES
+from vidpref.training.sharding import make_mesh
+from vidpref.training.state import create_state, state_shardings
+from vidpref.training.step import make_train_step, put_batch
+
+ROWS = 16
+CASES = {
+    "sft": ("sft", {}),
+    "rwr": ("rwr", {"eta": 2.0, "gamma": 0.1}),
+    "flow_rwr": ("flow_rwr", {"beta": 0.7}),
+    "dpo": ("dpo", {"beta": 5.0, "real_weight": 0.2, "time_power": 2.0, "gap_power": 0.5}),
+    "mcdpo": ("mcdpo", {"beta": 5.0}),
+    "kto": ("kto", {"beta": 5.0, "real_weight": 0.2}),
+    "kto_mismatched": ("kto", {"beta": 5.0, "reference_point": "mismatched"}),
+}
+
+
+def network(params, x_tau, tau, condition):
+    return params["scale"] * x_tau + params["text"] * words_of(condition).reshape(-1, 1, 1, 1, 1)
+
+
+def make(name, hyper, process):
+    return make_alignment_loss(
+        network,
+        process,
+        name,
+        hyper,
+        make_condition=make_condition,
+        error_in=None,
+        reduction="mean",
+    )
+
+
+def batch_of(k, seed=0):
+    rng = np.random.default_rng(seed)
+    reward = np.sort(rng.uniform(size=(ROWS, k)).astype(np.float32), axis=1)[:, ::-1]
+    return {
+        "clips": rng.integers(0, 256, (ROWS, k, *CLIP), dtype=np.uint8),
+        "text": rng.normal(size=(ROWS, 5, 6)).astype(np.float32),
+        "text_mask": rng.uniform(size=(ROWS, 5)) < 0.7,
+        "reward": np.ascontiguousarray(reward),
+        "motion": rng.uniform(size=(ROWS, k, 2)).astype(np.float32),
+    }
+
+
+def test_every_objective_has_a_case():
+    assert {name for name, _ in CASES.values()} == set(OBJECTIVES)
+
+
+@pytest.fixture(scope="module")
+def one_and_eight():
+    """Loss, metrics and gradients of every case on one device, and on eight.
+
+    One program for all cases: they share their noise, and with it most of the compilation.
+    """
+    process = RectifiedFlow(prediction="x0")
+    losses = {case: make(name, hyper, process) for case, (name, hyper) in CASES.items()}
+    batches = {}
+    for case, loss_fn in losses.items():
+        k = loss_fn.objective.k + loss_fn.objective.more
+        batches[case] = batch_of(k) | {"real": batch_of(1, seed=1)}
+
+    @jax.jit
+    def step(params, frozen, batches, key):
+        return {
+            case: jax.value_and_grad(loss_fn, has_aux=True)(params, frozen, batches[case], key)
+            for case, loss_fn in losses.items()
+        }
+
+    frozen, key = {"reference": REFERENCE}, jax.random.key(3)
+    one = step(POLICY, frozen, batches, key)
+    sharded = put_batch(batches, make_mesh({"data": 4, "fsdp": 2}))
+    return jax.device_get((one, step(POLICY, frozen, sharded, key)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_eight_devices_equal_one(case, one_and_eight):
+    one, eight = (results[case] for results in one_and_eight)
+    assert all(np.any(slope) for slope in one[1].values())
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), eight, one)
+
+
+@dataclasses.dataclass(frozen=True)
+class Still(DDPM):
+    """Half of every clip is taken away, the same at all times: no noise, no draw."""
+
+    prediction: str = "x0"
+
+    def sample_time(self, rng, b):
+        return jnp.full((b,), 0.5)
+
+    def corrupt(self, x0, eps, tau):
+        return 0.5 * x0
+
+
+def one_step(loss_fn, mesh, batch, accumulate):
+    """Loss and gradients of the training step: plain descent with rate 1 moves by the latter."""
+    optimizer = optax.sgd(1.0)
+    init = lambda key: POLICY  # noqa: E731
+    _, shardings = state_shardings(init, optimizer, mesh, with_ema=False)
+    state = create_state(init, optimizer, shardings, seed=0)
+    step = make_train_step(
+        loss_fn, optimizer, lambda _: 1.0, shardings, mesh, accumulate=accumulate
+    )
+    state, metrics = step(state, {"reference": REFERENCE}, put_batch(batch, mesh))
+    gradient = jax.tree.map(lambda new, old: np.asarray(old - new), state.params, POLICY)
+    return jax.device_get(metrics), gradient
+
+
+def test_kto_takes_its_reference_point_from_the_whole_batch_under_accumulation():
+    mesh = make_mesh({}, jax.devices()[:1])
+    loss_fn = make("kto", {"beta": 8.0}, Still())
+    assert loss_fn.needs_statistics
+    batch = batch_of(1)
+    # clips of very different contrast, so that the microbatches differ
+    contrast = np.linspace(0.05, 1.0, ROWS).reshape(ROWS, 1, 1, 1, 1, 1)
+    batch["clips"] = (127.5 + contrast * (batch["clips"] - 127.5)).astype(np.uint8)
+    order = np.argsort(np.arange(ROWS) % 4, kind="stable").argsort()
+    batch = {name: values[order] for name, values in batch.items()}
+    whole, gradient = one_step(loss_fn, mesh, batch, 1)
+    parts, of_parts = one_step(loss_fn, mesh, batch, 4)
+    assert whole["reference_point"] > 1e-3
+    for name in ("loss", "reference_point", "moved_desirable", "desirable", "saturation"):
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5, err_msg=name)
+    for name in POLICY:
+        np.testing.assert_allclose(of_parts[name], gradient[name], rtol=1e-4, atol=1e-5)
+
+    def of_each_microbatch(*args):  # nothing says that its rows depend on each other
+        return loss_fn(*args)
+
+    alone, _ = one_step(of_each_microbatch, mesh, batch, 4)
+    assert abs(alone["loss"] - whole["loss"]) > 1e-4

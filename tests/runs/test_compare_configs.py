@@ -1,0 +1,67 @@
+"""Configs and variants of them, named and refused before anything runs."""
+
+import pytest
+
+from vidpref.config.by_name import ConfigError, apply_overrides
+from vidpref.runs.compare import load_configs
+from vidpref.runs.recipe import policy_name
+
+
+def names(configs):
+    return [policy_name(config, 1) for config in configs]
+
+
+def test_a_variant_is_named_by_what_it_changes():
+    spec = "flow_dpo+align.time_power=2+align.train.optimizer.learning_rate=1e-4"
+    configs = load_configs(["flow_dpo", "flow_dpo+align.time_power=2", spec], "mini", ["seed=3"])
+    assert names(configs) == [
+        "flow_dpo",
+        "flow_dpo+time_power=2",
+        "flow_dpo+time_power=2+learning_rate=1e-4",
+    ]
+    assert policy_name(configs[1], 2) == "flow_dpo+time_power=2_round2"
+    assert [config.align.time_power for config in configs] == [0.0, 2.0, 2.0]
+    assert configs[2].align.train.optimizer.learning_rate == 1e-4
+    assert [config.seed for config in configs] == [3, 3, 3]
+
+
+def test_overrides_leave_the_given_config_as_it_was():
+    (config,) = load_configs(["flow_dpo"], "mini", [])
+    changed = apply_overrides(config, ["align.beta=7", "align.train.steps=5"])
+    assert (changed.align.beta, changed.align.train.steps) == (7.0, 5)
+    assert config.align.beta != 7.0
+    assert config.align.train.steps != 5
+
+
+@pytest.mark.parametrize(
+    "specs",
+    [
+        ["flow_dpo", "flow_dpo"],
+        ["flow_dpo+align.beta=5", "flow_dpo+align.beta=5"],
+    ],
+)
+def test_the_same_name_twice_is_refused(specs):
+    with pytest.raises(ConfigError, match="is there twice"):
+        load_configs(specs, "mini", [])
+
+
+def test_methods_of_one_generator_go_together():
+    specs = ["flow_sft", "flow_rwr", "flow_dpo", "mcdpo", "ipo_kto", "realdpo", "flow_nrg"]
+    assert names(load_configs(specs, "mini", [])) == specs
+
+
+@pytest.mark.parametrize(
+    ("specs", "field"),
+    [
+        (["flow_dpo", "dpo_aif"], "data"),
+        (["flow_dpo", "flow_dpo+sampler.steps=3"], "sampler"),
+    ],
+)
+def test_policies_of_different_generators_or_samplers_are_refused(specs, field):
+    with pytest.raises(ConfigError, match=rf"differ in config\.{field}"):
+        load_configs(specs, "mini", [])
+
+
+def test_a_bad_change_names_the_nearest_field():
+    with pytest.raises(ConfigError, match=r"did you mean align\.time_power"):
+        load_configs(["flow_dpo+align.time_powr=2"], "mini", [])

@@ -1,0 +1,293 @@
+"""Which clips of a file of preferences each kind of rows holds, by the numbers of their latents."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ml_collections import ConfigDict
+
+from vidpref.datasets.records import write_records
+from vidpref.datasets.text import TextCache, WordTable
+from vidpref.datasets.video_folder import split_of
+from vidpref.generation.adopt import load_config
+from vidpref.runs import checks
+from vidpref.stages import preferences
+from vidpref.stages.rows.inputs import Material
+from vidpref.stages.rows.sampled import check_rows, kind_of, real_rows
+from vidpref.training.sharding import make_mesh
+
+HELD_OUT = 0.2
+
+
+def prompts(split, count):
+    found = (text for i in itertools.count() if split_of(text := f"clip {i}", HELD_OUT) == split)
+    return list(itertools.islice(found, count))
+
+
+RED, BLUE, GREEN, NEW = prompts("train", 4)
+TEST, VALIDATION = *prompts("test", 1), *prompts("validation", 1)
+
+# (prompt, clip_a, clip_b, verdicts); a clip's number is that of its latent
+LINES = [
+    (RED, 1, 0, {"quality": "B", "motion": "tie"}),
+    (RED, 0, 2, {"quality": "A", "motion": "B"}),
+    (BLUE, 4, 3, {"quality": "tie", "motion": "A"}),
+    (TEST, 5, 6, {"quality": "A", "motion": "A"}),
+    (GREEN, 7, 8, {"quality": "A", "motion": "A"}),
+    (VALIDATION, 9, 10, {"quality": "B", "motion": "B"}),
+]
+
+
+def moves(number):
+    return {"object_motion": number / 10, "camera_motion": number / 100}
+
+
+def write_lines(folder, lines, scores=moves):
+    records = []
+    for prompt, a, b, verdict in lines:
+        for number in (a, b):
+            (folder / f"{number}.mp4").touch()
+        line = {"prompt": prompt, "clip_a": f"{a}.mp4", "clip_b": f"{b}.mp4", "verdict": verdict}
+        records.append(line | {"scores_a": scores(a), "scores_b": scores(b)})
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, records)))
+
+
+def write_real(folder, rows):
+    """(file, caption, split) of real videos."""
+    (folder / "real" / "videos").mkdir(parents=True)
+    lines = ["file,caption,split", *(f'{file},"{text}",{split}' for file, text, split in rows)]
+    (folder / "real" / "captions.csv").write_text("\n".join(lines))
+
+
+def material(folder, *, real=False, without=(), null_prompt=None):
+    """The file's clips as encoded ones, but for those of `without`; wide if their number is odd."""
+    data = ConfigDict({"pairs": str(folder / "pairs.jsonl"), "layout": "auto", "real": ""})
+    data.held_out = HELD_OUT
+    if real:
+        data.real = str(folder / "real")
+    (folder / "data").mkdir()
+    (folder / "latents").mkdir()
+    preferences.read(folder / "data", data)
+    clips = preferences.clips_of(folder / "data")
+    # records in another order than the file's clips
+    kept = [row for row in clips[::-1].itertuples() if row.id not in without]
+    numbers = [int(Path(row.id).stem) for row in kept]
+    write_records(
+        folder / "latents" / "latents-00000.array_record",
+        (
+            {
+                "clip_id": row.id,
+                "prompt": row.prompt,
+                "latent": np.full((1, 2, 2, 1), n, np.float16),
+            }
+            for row, n in zip(kept, numbers, strict=True)
+        ),
+    )
+    table = pd.DataFrame({"id": [row.id for row in kept], "record": range(len(kept))})
+    table["height"], table["width"] = 32, [32 + 16 * (n % 2) for n in numbers]
+    table.to_parquet(folder / "latents" / "clips.parquet")
+    opened, encoded = preferences.open_encoded(data, folder / "data", folder / "latents")
+    texts = TextCache.build(folder / "text", WordTable(4, 8), [*opened.prompts, "none"])
+    return Material(opened, texts, encoded=encoded, output="latent", null_prompt=null_prompt)
+
+
+def config(rows, method="dpo", **fields):
+    weights = {"quality": 0.0, "motion": 0.0, "overall": 0.0}
+    found = ConfigDict({"method": method, "rows": rows, "reward": weights, **fields})
+    check_rows(found)
+    return found
+
+
+def build(given, settings, folder):
+    rows = kind_of(settings).build(given, settings, 0, folder)
+    return rows, [
+        (row["clips"][:, 0, 0, 0, 0].astype(int).tolist(), row["reward"].tolist())
+        for row in map(rows.__getitem__, range(len(rows)))
+    ]
+
+
+@pytest.fixture
+def lines(tmp_path):
+    write_lines(tmp_path, LINES)
+    return tmp_path
+
+
+def test_pairs_have_the_winner_first_and_held_out_prompts_do_not_train(lines):
+    settings = config("preferred")
+    settings.reward.quality = 1.0
+    rows, found = build(material(lines), settings, lines)
+    assert rows.k == 2
+    assert sorted(found) == [([0, 1], [1.0, 0.0]), ([0, 2], [1.0, 0.0]), ([7, 8], [1.0, 0.0])]
+    report = json.loads((lines / "pairs.json").read_text())
+    assert (report["compared"], report["chosen"], report["ties"]) == (4, 3, 1)
+
+
+def test_without_weights_all_dimensions_count_alike(lines):
+    given = material(lines)
+    _, found = build(given, config("preferred"), lines)
+    assert sorted(found) == [([0, 1], [0.5, 0.0]), ([4, 3], [0.5, 0.0]), ([7, 8], [1.0, 0.0])]
+    settings = config("preferred")
+    settings.reward.quality = settings.reward.motion = 0.5
+    assert build(given, settings, lines)[1] == found
+
+
+def test_rows_carry_text_shape_and_what_stands_for_no_text(lines):
+    given = material(lines, null_prompt="none")
+    settings = config("preferred")
+    rows, found = build(given, settings, lines)
+    place = given.encoded.place
+    for i, (numbers, _) in enumerate(found):
+        row, clip = rows[i], f"{numbers[0]}.mp4"
+        prompt = next(p for p, a, b, _ in LINES if numbers[0] in (a, b))
+        np.testing.assert_array_equal(row["text"], given.texts[prompt][0])
+        np.testing.assert_array_equal(row["null_text"], given.texts["none"][0])
+        assert "first_frame" not in row
+        assert given.data.clips[int(place[clip])]["latent"].flat[0] == numbers[0]
+    odd = [numbers[0] % 2 for numbers, _ in found]
+    assert (rows.shapes == odd).all()
+
+
+def test_mcdpo_rows_carry_the_motion_of_each_clip(lines):
+    rows, found = build(material(lines), config("preferred", "mcdpo"), lines)
+    for i, (numbers, _) in enumerate(found):
+        expected = [[n / 10, n / 100] for n in numbers]
+        np.testing.assert_allclose(rows[i]["motion"], expected, rtol=1e-6)
+
+
+def test_mcdpo_without_motion_scores_is_refused(tmp_path):
+    write_lines(tmp_path, LINES, lambda n: {"object_motion": 1.0} if n == 1 else moves(n))
+    with pytest.raises(ValueError, match=r"1 of 7 clips have no score for .* first are 1.mp4"):
+        build(material(tmp_path), config("preferred", "mcdpo"), tmp_path)
+
+
+def test_winners_come_once(lines):
+    settings = config("preferred_winners", "sft")
+    settings.reward.quality = 1.0
+    rows, found = build(material(lines), settings, lines)
+    assert rows.k == 1
+    assert sorted(found) == [([0], [1.0]), ([7], [1.0])]
+
+
+def test_single_clips_are_good_or_bad(lines):
+    _, found = build(material(lines), config("labelled", "kto"), lines)
+    # 2 lost and drew in equal parts: neither
+    good, bad = [0, 4, 7], [1, 3, 8]
+    assert sorted(found) == sorted(([n], [float(n in good)]) for n in (*good, *bad))
+
+
+def test_winners_with_several_losers(lines):
+    settings = config("preferred_and_losers", losers=2)
+    settings.reward.quality = 1.0
+    rows, found = build(material(lines), settings, lines)
+    assert rows.k == 3
+    assert found == [([0, 1, 2], [1.0, 0.0, 0.0])]
+    report = json.loads((lines / "pairs.json").read_text())
+    assert report["too_few"] == ["7.mp4"]
+
+
+def test_a_bad_clip_takes_its_comparisons_with_it(lines, caplog):
+    with caplog.at_level("WARNING"):
+        given = material(lines, without=("1.mp4", "9.mp4"))
+    assert "4 of 12 comparisons have a clip that is bad" in caplog.text
+    settings = config("preferred")
+    settings.reward.quality = 1.0
+    assert sorted(build(given, settings, lines)[1]) == [
+        ([0, 2], [1.0, 0.0]),
+        ([7, 8], [1.0, 0.0]),
+    ]
+    numbers = [numbers for numbers, _ in build(given, config("labelled", "kto"), lines)[1]]
+    assert [1] not in numbers
+
+
+def test_nothing_to_learn_from_is_said_in_words(tmp_path):
+    write_lines(tmp_path, [line for line in LINES if line[0] in (TEST, VALIDATION)])
+    given = material(tmp_path)
+    for settings in (config("preferred"), config("labelled", "kto")):
+        with pytest.raises(ValueError, match=r"nothing to learn from: no clip of a train prompt"):
+            build(given, settings, tmp_path)
+
+
+def test_scenes_are_prompts_with_their_split_and_first_clip(lines):
+    given = material(lines)
+    for scene in given.data.all_scenes:
+        (first, *_) = (a for p, a, _, _ in LINES if p == scene.text)
+        assert scene.split == split_of(scene.text, HELD_OUT)
+        assert given.data.clips[scene.record]["clip_id"] == f"{first}.mp4"
+    assert [scene.text for scene in given.data.scenes("train")] == [RED, BLUE, GREEN]
+    assert set(given.data.prompts) == {RED, BLUE, GREEN, TEST, VALIDATION}
+
+
+def test_real_clips_of_train_prompts_are_mixed_in(lines):
+    rows = [("20.mp4", RED, "train"), ("21.mp4", TEST, "train"), ("22.mp4", NEW, "train")]
+    write_real(lines, [*rows, ("23.mp4", GREEN, "test"), ("24.mp4", "two\nlines", "train")])
+    given = material(lines, real=True)
+    found = real_rows(given, 0)
+    numbers = [int(found[i]["clips"].flat[0]) for i in range(len(found))]
+    expected = {20, 22} | ({24} if split_of("two lines", HELD_OUT) == "train" else set())
+    assert set(numbers) == expected
+    assert len(numbers) == len(expected)
+    assert all(found[i]["clips"].shape[0] == 1 for i in range(len(found)))
+    assert "two lines" in given.data.prompts
+    assert len(real_rows(given, 1)) == 1
+    with pytest.raises(ValueError, match=r"9 real clips wanted, the data has \d: give a folder"):
+        real_rows(given, 9)
+    # nobody compared them
+    labelled = [numbers[0] for numbers, _ in build(given, config("labelled", "kto"), lines)[1]]
+    assert not set(labelled) & {20, 21, 22, 23, 24}
+
+
+def load(folder, pairs, *overrides, spec="ipo_kto:cogvideox_2b"):
+    given = ["text.length=16", "data.frames=9", "data.height=32", "data.width=48"]
+    return load_config(spec, [f"model.init={folder}", f"data.pairs={pairs}", *given, *overrides])
+
+
+def check(*args, **options):
+    checks.check(load(*args, **options))
+
+
+def test_what_is_missing_is_said_before_anything_is_computed(lines, cogvideox_folder):
+    file = lines / "pairs.jsonl"
+    check(cogvideox_folder, file)
+    for overrides, message in (
+        (["data.pairs="], "config.data.pairs is empty: give a VideoAlign CSV"),
+        (["data.pairs=nowhere.csv"], "data.pairs='nowhere.csv': no such file or folder"),
+        (["align.real_weight=0.1"], r"and .*pairs.jsonl has none: give a folder of videos with ca"),
+        (["align.real_weight=0.1", "data.real=nowhere"], "data.real='nowhere': no such file"),
+        ([f"data.real={lines}"], "data.real is given, but config.align.real_weight mixes none"),
+        (["data.buckets=((32,48),(32,40))"], r"the network takes no clips of 32x40: .*\(3, 4, 5\)"),
+        (["data.buckets=((32,44),)"], "9 frames of 32x44 have no latent: .*multiples of 8"),
+        (["data.frames=11"], "11 frames of 32x48 have no latent: .*takes 1, 8 n or 8 n . 1"),
+        (["align.rows=all"], "learns from clips that a judge scored"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check(cogvideox_folder, file, *overrides)
+    write_real(lines, [("20.mp4", RED, "train")])
+    check(cogvideox_folder, file, "align.real_weight=0.1", f"data.real={lines / 'real'}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "folder"),
+    [
+        ("realdpo:cogvideox_5b_i2v", "image_to_video_folder"),
+        ("flow_dpo:wan2_1_i2v_14b", "wan_image_to_video_folder"),
+    ],
+)
+def test_clips_drawn_from_a_first_frame_have_one_size(lines, spec, folder, request):
+    given = (request.getfixturevalue(folder), lines / "pairs.jsonl", "align.lora.rank=4")
+    check(*given, spec=spec)
+    check(*given, "data.buckets=((32,48),)", spec=spec)
+    with pytest.raises(ValueError, match=r"buckets: clips are drawn from first frames .* 32x48;"):
+        check(*given, "data.buckets=((48,32),)", spec=spec)
+
+
+def test_batches_that_do_not_divide_over_the_devices_are_refused(lines, cogvideox_folder):
+    mesh = make_mesh({"data": 4, "fsdp": 2})
+    sizes = ("sampler.batch_size=8", "data.encode_batch=16", "align.train.batch_size=8")
+    checks.check_training(load(cogvideox_folder, lines, *sizes), mesh)
+    for field in ("sampler.batch_size", "data.encode_batch"):
+        config = load(cogvideox_folder, lines, *sizes, f"{field}=12")
+        with pytest.raises(ValueError, match=f"{field}=12: must be a multiple of 8, the devices"):
+            checks.check_training(config, mesh)

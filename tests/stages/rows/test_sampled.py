@@ -1,0 +1,182 @@
+"""Which clips each kind of rows pairs, and in which order."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from ml_collections import ConfigDict
+
+from tests.stages.numbered_clips import (
+    material,
+    numbers_of,
+    real_record,
+    write_labels,
+    write_samples,
+)
+from vidpref.stages.rows.sampled import check_rows, judged_dimensions, kind_of, scalar_reward
+
+# Two scenes of four clips each, then one of two; clips of a scene do not stand together.
+CLIPS = [
+    *(("x", 0, 10), ("y", 0, 20), ("x", 1, 11), ("y", 1, 21)),
+    *(("x", 2, 12), ("y", 2, 22), ("x", 3, 13), ("y", 3, 23)),
+    *(("z", 0, 30), ("z", 1, 31)),
+]
+SCORE = [1, 0, 0, 0, 0, 1, 1, 0, 1, 1]
+QUALITY = [0.4, 0.1, 0.9, 0.2, 0.5, 0.3, 0.1, 0.8, 0.6, 0.6]
+
+
+def config(method="dpo", **fields):
+    return ConfigDict(
+        {"method": method, "pairs": "accepted_rejected", "max_pairs_per_prompt": 8, **fields}
+    )
+
+
+@pytest.fixture
+def sampled(tmp_path):
+    write_samples(tmp_path / "samples", CLIPS)
+    motion = {"object_motion": np.arange(10) / 10, "camera_motion": np.arange(10) / 20}
+    score = np.array(SCORE, float)
+    write_labels(tmp_path / "labels", CLIPS, score=score, quality=QUALITY, **motion)
+    return material(tmp_path, clips=tmp_path / "samples", labels=tmp_path / "labels")
+
+
+def build(given, settings, folder):
+    rows = kind_of(settings).build(given, settings, 0, folder)
+    return rows, [(numbers_of(rows[i]), rows[i]["reward"].tolist()) for i in range(len(rows))]
+
+
+def test_all_clips_with_their_rewards(sampled, tmp_path):
+    rows, found = build(sampled, config("rwr", rows="all"), tmp_path)
+    assert rows.k == 1
+    expected = [([number], [score]) for (*_, number), score in zip(CLIPS, SCORE, strict=True)]
+    assert found == expected
+
+
+def test_pairs_of_accepted_and_rejected_clips_of_one_scene(sampled, tmp_path):
+    _, found = build(sampled, config(rows="pairs"), tmp_path)
+    expected = [[10, 11], [10, 12], [13, 11], [13, 12], [22, 20], [22, 21], [22, 23]]
+    assert sorted(numbers for numbers, _ in found) == expected
+    assert all(reward == [1.0, 0.0] for _, reward in found)
+    report = json.loads((tmp_path / "pairs.json").read_text())
+    assert (report["prompts"], report["pairs"], report["all_accepted"]) == (3, 7, 1)
+
+
+def test_pairs_of_best_and_worst_by_a_weighted_reward(sampled, tmp_path):
+    settings = config(
+        rows="pairs", pairs="best_worst", max_pairs_per_prompt=2, reward={"quality": 2.0}
+    )
+    _, found = build(sampled, settings, tmp_path)
+    expected = [([11, 13], [1.8, 0.2]), ([12, 10], [1.0, 0.8])]
+    expected += [([23, 20], [1.6, 0.2]), ([22, 21], [0.6, 0.4])]
+    assert [numbers for numbers, _ in found] == [numbers for numbers, _ in expected]
+    np.testing.assert_allclose([r for _, r in found], [r for _, r in expected], rtol=1e-6)
+
+
+def test_mcdpo_rows_carry_the_motion_of_each_clip(sampled, tmp_path):
+    settings = config("mcdpo", rows="pairs", pairs="best_worst", reward={"quality": 1.0})
+    settings.max_pairs_per_prompt = 1
+    rows, found = build(sampled, settings, tmp_path)
+    assert [numbers for numbers, _ in found] == [[11, 13], [23, 20]]
+    np.testing.assert_allclose(rows[0]["motion"], [[0.2, 0.1], [0.6, 0.3]])  # labels 2 and 6
+    np.testing.assert_allclose(rows[1]["motion"], [[0.7, 0.35], [0.1, 0.05]])
+
+
+def test_winners_come_once_each(sampled, tmp_path):
+    rows, found = build(sampled, config("sft", rows="winners"), tmp_path)
+    assert rows.k == 1
+    assert found == [([10], [1.0]), ([22], [1.0]), ([13], [1.0])]
+
+
+def test_real_clips_alone(tmp_path):
+    given = material(tmp_path, [real_record(0), real_record(1, defect=b"jump"), real_record(2)])
+    _, found = build(given, config("sft", rows="real", real_clips=0), tmp_path)
+    assert found == [([0], [1.0]), ([2], [1.0])]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_real_clips_meet_the_losers_of_their_own_scene(tmp_path, order):
+    real = [real_record(0), real_record(1, defect=b"jump"), real_record(2), real_record(3)]
+    losers = [(f"real-{i}", sample, 100 + 10 * i + sample) for i in (0, 2, 3) for sample in (0, 1)]
+    write_samples(tmp_path / "losers", losers[::order])
+    given = material(tmp_path, real, losers=tmp_path / "losers")
+    settings = config(rows="real_and_samples", real_clips=0, losers=2)
+    rows, found = build(given, settings, tmp_path)
+    assert rows.k == kind_of(settings).k(settings) == 3
+    reward = [1.0, 0.0, 0.0]
+    assert found == [([0, 100, 101], reward), ([2, 120, 121], reward), ([3, 130, 131], reward)]
+    np.testing.assert_array_equal(rows[1]["text"], given.texts["a cup"][0])  # the real clip's
+
+
+def test_without_a_pair_the_user_is_told(sampled, tmp_path):
+    write_labels(tmp_path / "labels", CLIPS, score=np.ones(10))
+    with pytest.raises(ValueError, match=r"no prompt gave a preference pair.*all_accepted=3"):
+        build(sampled, config(rows="pairs"), tmp_path)
+
+
+def test_scalar_reward():
+    labels = pd.DataFrame({"score": [1.0, 0.0, 0.0, 1.0], "speed": [0.5, 0.5, 0.1, 0.9]})
+    np.testing.assert_allclose(scalar_reward(labels, config()), labels["score"])
+    settings = config(reward={"score": 2.0, "speed": -1.0})
+    np.testing.assert_allclose(scalar_reward(labels, settings), [1.5, -0.5, -0.1, 1.1], rtol=1e-6)
+    settings.normalize_reward = True
+    found = scalar_reward(labels, settings)
+    np.testing.assert_allclose([found.mean(), found.std()], [0, 1], atol=1e-6)
+    np.testing.assert_allclose(np.argsort(found), [1, 2, 3, 0])
+    unused = {"score": 1.0, "beauty": 0.0}  # never scored, and not asked for
+    np.testing.assert_allclose(scalar_reward(labels, config(reward=unused)), labels["score"])
+    with pytest.raises(ValueError, match=r"align.reward: every weight is 0"):
+        scalar_reward(labels, config(reward={"score": 0.0}))
+    equal = scalar_reward(labels.assign(score=1.0), config(normalize_reward=True))
+    np.testing.assert_array_equal(equal, np.zeros(4))
+
+
+def test_a_dimension_without_scores_is_named(sampled, tmp_path):
+    with pytest.raises(ValueError, match=r"config.align.reward.beauty: the judge did not score it"):
+        build(sampled, config("rwr", rows="all", reward={"beauty": 1.0}), tmp_path)
+    write_labels(tmp_path / "labels", CLIPS, score=np.array(SCORE, float), object_motion=0.0)
+    with pytest.raises(ValueError, match=r"mcdpo needs motion scores.* no camera_motion"):
+        build(sampled, config("mcdpo", rows="pairs"), tmp_path)
+
+
+def test_what_the_judge_must_score():
+    reward = {"quality": 1.0}
+    assert judged_dimensions(config("rwr", reward=reward)) == ("quality",)
+    assert judged_dimensions(config("mcdpo", reward=reward)) == (
+        *("quality", "object_motion", "camera_motion"),
+    )
+    settings = config(rows="real_and_samples", losers=1, real_clips=0, reward=reward)
+    assert judged_dimensions(settings) == ()
+
+
+def test_rows_without_a_name_follow_the_objective():
+    assert kind_of(config("kto")).k(config("kto")) == 1
+    assert kind_of(config("dpo")).k(config("dpo")) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (config(rows="pears"), "rows='pears': known are all, pairs, winners, real, real_and_samp"),
+        (config(rows="pairs", pairs="first"), "pairs='first': known are accepted_rejected, best"),
+        (
+            config("mcdpo", rows="real_and_samples", real_clips=0, losers=3),
+            "method='mcdpo' takes 2 clips a row, the rows have 4",
+        ),
+        (
+            config("mcdpo", rows="real_and_samples", real_clips=0, losers=1),
+            "rows='real_and_samples' has no motion scores",
+        ),
+        (config(rows="all"), "method='dpo' takes 2 or more clips a row, the rows have 1"),
+        (
+            config(rows="real_and_samples", real_clips=0, losers=0),
+            "method='dpo' takes 2 or more clips a row, the rows have 1",
+        ),
+        (config(rows="real_and_samples", losers=1), "needs config.align.real_clips"),
+        (config(rows="real_and_samples", real_clips=0), "needs config.align.losers"),
+        (ConfigDict({"method": "dpo", "rows": "pairs"}), "needs config.align.pairs"),
+    ],
+)
+def test_rows_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        check_rows(settings)

@@ -1,0 +1,1 @@
+"""What makes clips: generators with their processes and samplers, autoencoders, text encoders."""

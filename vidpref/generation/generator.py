@@ -1,0 +1,240 @@
+"""The generator as the stages use it: network, noise process and sampler behind one object."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from vidpref.diffusion.ddpm import DDPM
+from vidpref.diffusion.flow import RectifiedFlow
+from vidpref.diffusion.guidance import classifier_free, cogvideox_dynamic
+from vidpref.diffusion.process import Process
+from vidpref.diffusion.samplers import sample
+from vidpref.diffusion.samplers.steps import Denoise
+from vidpref.generation.adapters import Adapted
+from vidpref.generation.autoencoder import build_autoencoder, latent_shape
+from vidpref.generation.first_frames import build_image_encoder
+from vidpref.models.condition import Condition
+from vidpref.models.lora import with_lora
+from vidpref.models.registry import PORTED, build_generator
+from vidpref.pixels import to_unit
+from vidpref.typing import Array, Float, PyTree
+
+PROCESSES = {"ddpm": DDPM, "flow": RectifiedFlow}
+
+
+@dataclasses.dataclass(frozen=True)
+class Generator:
+    """A text-conditioned video generator of clips `[b, *clip_shape]`, in pixels or in latents.
+
+    Attributes:
+        module: the Linen network, `(x_tau, tau, condition) -> output`.
+        process: the noise process that gives the output its meaning.
+        clip_shape: (t, h, w, c) of one clip.
+        text_shape: (l, d) of the text embedding.
+        low_res_shape: low-resolution (h, w) or None.
+        sampler: name, steps, eta, guidance scale and whether the scale is CogVideoX's dynamic one.
+        output: what the clips are called in records: "video", "video_high" or "latent".
+        image: what it sees of a first frame: "first_frame", "image_latent" or "".
+        image_states_shape: (m, e) of the image encoder's states that it attends to, or None.
+    """
+
+    module: nn.Module
+    process: Process
+    clip_shape: tuple[int, int, int, int]
+    text_shape: tuple[int, int]
+    low_res_shape: tuple[int, int] | None
+    sampler: tuple[tuple[str, Any], ...]
+    output: str = "video"
+    image: str = "first_frame"
+    image_states_shape: tuple[int, int] | None = None
+
+    @property
+    def latent(self) -> bool:
+        """Whether clips are latents of an autoencoder; pixels lie in [-1, 1]."""
+        return self.output == "latent"
+
+    def init(self, key: Array) -> PyTree:
+        """Returns fresh parameters, boxed with their logical axis names."""
+        return self.module.init(key, *self.example())["params"]
+
+    def example(self) -> tuple[Array, Array, Condition]:
+        """Returns arguments of the network for one clip of zeros."""
+        t, h, w, c = self.clip_shape
+        l, d = self.text_shape
+        low_res = None
+        if self.low_res_shape:
+            low_res = jnp.zeros((1, t, *self.low_res_shape, c))
+        image_latent = image_states = None
+        if self.image == "image_latent":
+            image_latent = jnp.zeros((1, t, h, w, self.module.in_channels - c))
+        if self.image_states_shape:
+            image_states = jnp.zeros((1, *self.image_states_shape))
+        condition = Condition(
+            text=jnp.zeros((1, l, d)),
+            text_mask=jnp.ones((1, l), bool),
+            first_frame=jnp.zeros((1, h, w, c)) if self.image == "first_frame" else None,
+            low_res=low_res,
+            low_res_tau=None if low_res is None else jnp.zeros((1,)),
+            image_latent=image_latent,
+            image_states=image_states,
+        )
+        return jnp.zeros((1, t, h, w, c)), jnp.zeros((1,)), condition
+
+    def apply(
+        self, params: PyTree, x_tau: Array, tau: Array, condition: Condition
+    ) -> Float[Array, "b t h w c"]:
+        """Runs the network on corrupted clips; `params` may be `Adapted`."""
+        if not isinstance(params, Adapted):
+            return self.module.apply({"params": params}, x_tau, tau, condition)
+        adapted = with_lora(self.module.apply, params.spec)
+        variables, rng = {"params": params.base}, params.dropout_rng
+        return adapted(variables, params.adapters, x_tau, tau, condition, dropout_rng=rng)
+
+    def condition(self, batch: Mapping[str, Array]) -> Condition:
+        """Returns the network's condition: text, its mask, and what else of a batch it takes.
+
+        An `image_latent` [b, t, h, w, c] of fewer steps than the clip gets zeros for the others:
+        CogVideoX's is that of the first frame alone.
+        """
+
+        def pixels(name: str) -> Array | None:
+            return None if name not in batch else to_unit(batch[name])
+
+        return Condition(
+            text=batch["text"],
+            text_mask=batch["text_mask"],
+            first_frame=pixels("first_frame") if self.image == "first_frame" else None,
+            low_res=pixels("low_res"),
+            image_latent=self._image_latent(batch) if self.image == "image_latent" else None,
+            image_states=batch["image_states"] if self.image_states_shape else None,
+            null_text=batch.get("null_text"),
+            null_text_mask=batch.get("null_text_mask"),
+        )
+
+    def _image_latent(self, batch: Mapping[str, Array]) -> Array:
+        first = batch["image_latent"].astype(jnp.float32)
+        rest = self.clip_shape[0] - first.shape[1]
+        return jnp.pad(first, ((0, 0), (0, rest), (0, 0), (0, 0), (0, 0)))
+
+    def sample(
+        self,
+        params: PyTree,
+        keys: Array,
+        batch: dict,
+        guide: Callable[[Denoise, Condition], Denoise] | None = None,
+    ) -> Float[Array, "b t h w c"]:
+        """Draws one clip a row; row i depends only on `keys[i]` and row i of `batch`.
+
+        Args:
+            params: of the network.
+            keys: one a row.
+            batch: conditions; and `noise` and `step_noise` [b, steps, t, h, w, c], where the chain
+                is not to start from noise of `keys`, or its steps not to add such.
+            guide: `(denoise, condition) -> denoise`, guidance on top of the classifier-free one.
+        """
+        settings = dict(self.sampler)
+        condition = self.condition(batch)
+        if condition.low_res is not None:
+            condition = condition.replace(low_res_tau=jnp.zeros(keys.shape))
+        noise_keys, sampler_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        noise = batch.get("noise")
+        if noise is None:
+            noise = jax.vmap(lambda key: jax.random.normal(key, self.clip_shape))(noise_keys)
+        scale = settings["guidance_scale"]
+        if scale != 1.0 and settings.get("dynamic_guidance"):  # at 1.0 nothing is guided
+            scale = cogvideox_dynamic(scale, settings["steps"])
+        denoise = classifier_free(functools.partial(self.apply, params), condition, scale)
+        if guide is not None:
+            denoise = guide(denoise, condition)
+        clips = sample(
+            self.process,
+            denoise,
+            noise,
+            sampler=settings["name"],
+            steps=settings["steps"],
+            eta=settings["eta"],
+            rng=batch.get("step_noise", sampler_keys),
+            clip_x0=None if self.latent else 1.0,
+        )
+        return clips if self.latent else jnp.clip(clips, -1.0, 1.0)
+
+
+def build_base(config: ConfigDict) -> Generator:
+    """Returns the base generator of a config; a ported one is that of an autoencoder's latents."""
+    d, model = config.data, config.model
+    steps = config.sampler.steps
+    if model.name not in PORTED:
+        return _build(config, model, (d.frames, d.height, d.width, 3), None, steps, "video")
+    clip_shape = latent_shape(build_autoencoder(model), d.frames, d.height, d.width)
+    vision = build_image_encoder(model)
+    states = vision.states_shape if vision else None
+    return _build(config, model, clip_shape, None, steps, "latent", states)
+
+
+def build_superres(config: ConfigDict) -> Generator:
+    """Returns the super-resolution generator of a config's cascade."""
+    d = config.data
+    clip_shape = (d.frames, d.high_height, d.high_width, 3)
+    steps = config.superres.sampler_steps
+    low_res = d.height, d.width
+    return _build(config, config.superres.model, clip_shape, low_res, steps, "video_high")
+
+
+def build_process(diffusion: ConfigDict, **fields: Any) -> Process:
+    """Returns the noise process `diffusion.name` with the fields of the sub-section of that name.
+
+    Args:
+        diffusion: `name`, `prediction` and one sub-section a process.
+        **fields: of the process, over those of the section.
+
+    Raises:
+        ValueError: an unknown process or field, or a value that it refuses.
+    """
+    name = diffusion.name
+    if name not in PROCESSES:
+        raise ValueError(f"config.diffusion.name={name!r}: known are {', '.join(PROCESSES)}")
+    given = {**diffusion[name].to_dict(), "prediction": diffusion.prediction, **fields}
+    unknown = set(given) - {field.name for field in dataclasses.fields(PROCESSES[name])}
+    if unknown:
+        raise ValueError(f"config.diffusion.{name}.{min(unknown)}: {name} has no such field")
+    return PROCESSES[name](**given)
+
+
+def _build(
+    config, model, clip_shape, low_res_shape, sampler_steps, output, image_states_shape=None
+) -> Generator:
+    fields = ConfigDict(
+        model.to_dict()
+    )  # unlocked: the compute dtype is set for all models at once
+    fields[fields.name].dtype = config.compute_dtype
+    module = build_generator(fields, channels=clip_shape[-1], text_dim=config.text.dim)
+    sampler = config.sampler
+    return Generator(
+        module=module,
+        process=build_process(config.diffusion),
+        clip_shape=clip_shape,
+        text_shape=(config.text.length, config.text.dim),
+        low_res_shape=low_res_shape,
+        sampler=(
+            ("name", sampler.name),
+            ("steps", sampler_steps),
+            ("eta", sampler.eta),
+            ("guidance_scale", sampler.guidance_scale),
+            ("dynamic_guidance", sampler.get("dynamic_guidance", False)),
+        ),
+        output=output,
+        image=_image_of(module, clip_shape[-1]),
+        image_states_shape=image_states_shape,
+    )
+
+
+def _image_of(module: nn.Module, channels: int) -> str:
+    if hasattr(module, "first_frame"):
+        return "first_frame" if module.first_frame else ""
+    return "image_latent" if module.in_channels > channels else ""

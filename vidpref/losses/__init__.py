@@ -1,0 +1,1 @@
+"""From a batch and an apply function to an objective's arguments."""

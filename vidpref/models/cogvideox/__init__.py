@@ -1,0 +1,1 @@
+"""CogVideoX: transformer, autoencoder, sizes."""

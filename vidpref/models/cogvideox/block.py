@@ -1,0 +1,77 @@
+"""The block of CogVideoX: attention over text and video tokens with a modulation for each."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from vidpref.models.attention import dot_product_attention
+from vidpref.models.dense import dense
+from vidpref.models.dit.blocks import perceptron
+from vidpref.models.rope import rotate
+from vidpref.models.spread import spread_batch
+from vidpref.typing import Array, Float
+
+QK_EPSILON = 1e-6  # of the norms of queries and keys, whatever `norm_eps` is
+
+
+class CogVideoXBlock(nn.Module):
+    """Attention over text and video, then a perceptron, both behind an expert adaptive layer norm.
+
+    Attributes:
+        text_tokens: the first tokens, which are text.
+        head_dim, qkv_bias, epsilon, attention, dtype: see `CogVideoX`.
+    """
+
+    text_tokens: int
+    head_dim: int
+    qkv_bias: bool
+    epsilon: float
+    attention: str
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b l d"],
+        embedding: Float[Array, "b e"],
+        rotary: tuple[Float[Array, "l f"], Float[Array, "l f"]] | None,
+    ) -> tuple[Float[Array, "b l d"], None]:
+        x, embedding = spread_batch((x, embedding))
+        b, l, width = x.shape
+        y, gate = self._modulated(x, embedding, "attention")
+        options = {"axes": ("in", "heads"), "bias": self.qkv_bias, "dtype": self.dtype}
+        q, k, v = (
+            dense(width, **options, name=name)(y).reshape(b, l, -1, self.head_dim)
+            for name in ("query", "key", "value")
+        )
+        q = layer_norm(q, QK_EPSILON, self.dtype, "query_norm")
+        k = layer_norm(k, QK_EPSILON, self.dtype, "key_norm")
+        if rotary is not None:
+            q, k = rotate(q, *rotary), rotate(k, *rotary)
+        y = dot_product_attention(q, k, v, implementation=self.attention).reshape(b, l, width)
+        x = x + gate * dense(width, axes=("heads", "out"), dtype=self.dtype, name="out")(y)
+        y, gate = self._modulated(x, embedding, "mlp")
+        return spread_batch(x + gate * perceptron(y, 4, self.dtype)), None
+
+    @nn.nowrap
+    def _modulated(self, x: Array, embedding: Array, name: str) -> tuple[Array, Array]:
+        """One layer norm of all tokens; a shift, scale and gate each for video and for text."""
+        b, l, width = x.shape
+        modulation = dense(6 * width, zero=True, dtype=self.dtype, name=f"{name}_modulation")
+        video, text = jnp.moveaxis(modulation(embedding).reshape(b, 2, 3, 1, width), 1, 0)
+        is_text = (jnp.arange(l) < self.text_tokens)[None, :, None]
+        shift, scale, gate = (jnp.where(is_text, text[:, i], video[:, i]) for i in range(3))
+        y = layer_norm(x, self.epsilon, self.dtype, f"{name}_norm")
+        return y * (1 + scale) + shift, gate
+
+
+def layer_norm(x: Array, epsilon: float, dtype: DTypeLike, name: str) -> Array:
+    """The calling module's layer norm `name`, with a scale and a bias."""
+    return nn.LayerNorm(
+        epsilon=epsilon,
+        dtype=dtype,
+        use_fast_variance=False,  # the difference of two large numbers, where the mean is large
+        scale_init=nn.with_logical_partitioning(nn.initializers.ones, (None,)),
+        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, (None,)),
+        name=name,
+    )(x)

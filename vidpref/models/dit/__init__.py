@@ -1,0 +1,1 @@
+"""Diffusion transformers of this project: full and spatio-temporal attention."""

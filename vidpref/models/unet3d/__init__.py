@@ -1,0 +1,1 @@
+"""The 3D-UNet of AIF and its sizes."""

@@ -1,0 +1,1 @@
+"""The graph of stages: recipes, artifacts, rounds, comparisons, reports."""

@@ -1,0 +1,140 @@
+"""What a config cannot mean, refused before anything is computed."""
+
+import dataclasses
+import math
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vidpref.generation import guided
+from vidpref.generation.autoencoder import build_autoencoder, latent_shape
+from vidpref.generation.generator import Generator, build_base
+from vidpref.generation.text_encoders import check_text
+from vidpref.interop.pipelines import PipelineFolder
+from vidpref.models.registry import PORTED
+from vidpref.stages import align, label, preferences
+from vidpref.stages.rows import sampled as rows
+from vidpref.training.loop import check_config
+from vidpref.training.sharding import BATCH_AXES
+
+
+def check(config: ConfigDict, rounds: int = 0) -> None:
+    """Refuses a config that cannot work, before anything is computed.
+
+    Args:
+        config: of a run.
+        rounds: of it; 0 takes `config.rounds`.
+
+    Raises:
+        ValueError: a bad value; the message names the field.
+    """
+    section = config.align
+    _check_sources(config)
+    guides = section.method == guided.METHOD
+    judged = config.reward.name != label.NO_JUDGE
+    if not judged and (guides or rows.kind_of(section).labels):
+        raise ValueError(
+            "config.reward.name='none': config.align learns from clips that a judge scored"
+        )
+    if guides:
+        guided.check_guidance(section)
+        if (rounds or config.rounds) > 1:
+            raise ValueError("align.method=nrg trains no generator: there is no second round")
+        needed = tuple(section.dimensions)
+    else:
+        generator = build_base(config)
+        _check_sizes(config, generator)
+        align.check(section, generator)
+        needed = rows.judged_dimensions(section)
+    if not judged:
+        if section.get("train", {}).get("best_metric"):
+            raise ValueError("config.align.train.best_metric needs a judge, config.reward has none")
+        return
+    judge = label.build_reward(config.reward)
+    for dimension in needed:
+        if dimension not in judge.dimensions:
+            raise ValueError(
+                f"config.align needs scores of {dimension!r}, the judge of config.reward gives "
+                + ", ".join(judge.dimensions)
+            )
+
+
+def check_training(config: ConfigDict, mesh: Mesh) -> None:
+    """Refuses settings of any training or sampling of a run that do not suit the mesh.
+
+    Raises:
+        ValueError: names the stage and the field.
+    """
+    sections = {"align": config.align}
+    if not config.model.get("init"):
+        sections["pretrain"] = config.pretrain
+    if config.superres.enabled:
+        sections["superres"] = config.superres
+    for name, section in sections.items():
+        check_config(section.train, mesh, name)
+    sizes = {"sampler.batch_size": config.sampler.batch_size}
+    if config.data.name == preferences.NAME:
+        sizes["data.encode_batch"] = config.data.encode_batch
+    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    for field, size in sizes.items():
+        if size < 1 or size % shards:
+            raise ValueError(
+                f"config.{field}={size}: must be a multiple of {shards}, the devices over which "
+                "rows are divided (config.mesh.data times fsdp)"
+            )
+
+
+def _check_sources(config: ConfigDict) -> None:
+    """Refuses data, text or a pipeline that are not there or do not belong together."""
+    if config.model.name in PORTED:
+        if not config.model.init:
+            raise ValueError(
+                f"config.model.init is empty: a {config.model.name} generator starts from the "
+                "folder of a diffusers pipeline, --config.model.init=DIR"
+            )
+        PipelineFolder(config.model.init)
+    check_text(config.text)
+    from_file = config.data.name == preferences.NAME
+    if from_file:
+        mixed = config.align.get("real_weight", 0.0) > 0
+        preferences.check_preferences(config.data, with_real=mixed)
+    if from_file != (config.model.name in PORTED):
+        raise ValueError(
+            f"config.data.name={config.data.name!r} with config.model.name={config.model.name!r}: "
+            "generators of latents learn from 'preferences', the others from the other data sets"
+        )
+    if config.align.method == guided.METHOD:
+        if from_file:
+            raise ValueError("align.method=nrg learns from samples in pixels, not from a file")
+    elif rows.kind_of(config.align).file and not from_file:
+        raise ValueError(f"config.align.rows={config.align.rows!r} needs a file of preferences")
+    buckets = config.data.get("buckets", ())
+    if len(buckets) > 1 and config.align.get("real_weight", 0.0) > 0:
+        raise ValueError(
+            "config.data.buckets: real clips go through the network with others of one size; give "
+            "one bucket, or set config.align.real_weight=0"
+        )
+
+
+def _check_sizes(config: ConfigDict, generator: Generator) -> None:
+    """Refuses sizes of clips that the networks of latents cannot take."""
+    if not generator.latent:
+        return
+    data = config.data
+    drawn, buckets = (data.height, data.width), [tuple(size) for size in data.buckets]
+    if generator.image == "image_latent" and any(size != drawn for size in buckets):
+        raise ValueError(
+            "config.data.buckets: clips are drawn from first frames of encoded ones, so all must "
+            f"have config.data.height and width, {drawn[0]}x{drawn[1]}; set it to ()"
+        )
+    autoencoder = build_autoencoder(config.model)
+    for height, width in {drawn, *buckets}:
+        clip_shape = latent_shape(autoencoder, data.frames, height, width)
+        sized = dataclasses.replace(generator, clip_shape=clip_shape)
+        try:
+            jax.eval_shape(sized.init, jax.random.key(0))
+        except ValueError as error:
+            raise ValueError(
+                f"config.data: the network takes no clips of {height}x{width}: {error}"
+            ) from error

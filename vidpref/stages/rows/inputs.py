@@ -1,0 +1,59 @@
+"""What training rows are made of."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vidpref.datasets.clip_rows import ClipRows, Records
+from vidpref.datasets.scenes import Data
+from vidpref.datasets.text import TextCache
+from vidpref.stages.preferences import Encoded
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What rows are made of; a field that `config.rows` does not ask for may be None.
+
+    Attributes:
+        data: the data set, with its real clips.
+        texts: embedding of every prompt.
+        clips: folder of sampled clips.
+        labels: folder of their labels.
+        losers: folder of clips that were sampled for the scenes of the real clips.
+        encoded: the data set's preferences, where it has some.
+        output: field of the clips in records: the generator's `output`.
+        null_prompt: of `ClipRows`.
+    """
+
+    data: Data
+    texts: TextCache
+    clips: Path | None = None
+    labels: Path | None = None
+    losers: Path | None = None
+    encoded: Encoded | None = None
+    output: str = "video"
+    null_prompt: str | None = None
+
+    def rows(
+        self,
+        records: Records,
+        rows: np.ndarray,
+        rewards: np.ndarray,
+        labels: Mapping[str, np.ndarray] | None = None,
+    ) -> ClipRows:
+        """Returns training rows of this material's kind of clips; see `ClipRows`."""
+        shapes = None
+        if self.encoded is not None and records is self.encoded.records:
+            shapes = self.encoded.shapes[rows[:, 0]]
+        return ClipRows(
+            records,
+            rows,
+            rewards,
+            self.texts,
+            labels=labels,
+            clips=self.output,
+            null_prompt=self.null_prompt,
+            shapes=shapes,
+        )
