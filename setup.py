@@ -30,6 +30,8 @@ setup(
         "av>=16,<19",
         "pandas>=2.3,<4",
         "pyarrow>=20,<27",
+        "pillow>=12,<14",
+        "openai>=3.50,<4",
         "jinja2>=3.1,<4",
         "PyYAML>=6,<7",
         "importlib_resources>=6",  # tensorflow-datasets imports it without asking for it

@@ -36,7 +36,7 @@ from diffusers import WanTransformer3DModel
 from ml_collections import ConfigDict
 from peft import LoraConfig
 
-from vidpref.diffusion.denoising import Corrupted, denoising_error
+from vidpref.diffusion.denoising import Corrupted, denoising_errors
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.interop.table import Rule, Table, to_params
 from vidpref.interop.wan import transformer_table
@@ -246,17 +246,13 @@ def _vidpref(problem: Problem, attention: str) -> Contender:
 
     def loss_fn(trainable: PyTree, frozen: PyTree, batch: PyTree, rng: Array) -> tuple[Array, dict]:
         corrupted = Corrupted(**{k: batch[k] for k in ("clips", "x_tau", "eps", "tau")})
-        errors = functools.partial(
-            denoising_error,
-            process=RectifiedFlow(),
-            corrupted=corrupted,
-            condition=_condition(batch["text"]),
-        )
+        groups = [(corrupted, _condition(batch["text"]))]
+        errors = functools.partial(denoising_errors, process=RectifiedFlow(), groups=groups)
         rows = Errors(
-            policy=errors(functools.partial(apply, trainable, frozen)),
+            policy=errors(functools.partial(apply, trainable, frozen))[0],
             reference=errors(
                 lambda *inputs: module.apply({"params": frozen["reference"]}, *inputs)
-            ),
+            )[0],
             tau=batch["tau"],
         )
         labels = Labels(reward=jnp.array([[1.0, 0.0]] * _PAIRS.value))

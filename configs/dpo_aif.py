@@ -12,9 +12,8 @@ SCALES = ("mini", "paper")
 
 def get_config(scale: str = "paper"):
     c = aif.base(scale)
-    c.align.method = "dpo"
+    c.align.method, c.align.rows = "dpo", "pairs"
     c.align.beta = 5000.0  # with the mean reduction (AIF appendix A; Wallace et al.)
-    c.align.nll_weight = 0.0
     c.align.pairs = "accepted_rejected"  # or best_worst
     c.align.max_pairs_per_prompt = 8
     if scale == "mini":

@@ -21,13 +21,10 @@ def get_config(scale: str = "paper"):
     c.align.method, c.align.policy = "dpo", "flow_dpo"
     c.align.beta = 500.0
     c.align.time_power = 0.0
-    c.align.nll_weight = 0.0
-    c.align.gap_power, c.align.gap_reference = 0.0, 1.0  # VideoDPO's re-weighting, off
     if scale in backbones.NAMES:
         c.align.rows = "preferred"
         return c
-    c.align.rows, c.align.pairs = "pairs", "best_worst"
-    c.align.max_pairs_per_prompt = 3
+    c.align.rows = "pairs"
     if scale == "mini":
         c.align.train.batch_size = 32
         c.align.train.optimizer.learning_rate = 3e-4

@@ -4,8 +4,6 @@ Command:  python launch/tpu_run.py --config=flow_nrg:mini --workdir=runs/flow_nr
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3.
 """
 
-from ml_collections import ConfigDict
-
 from configs.shared import flow
 
 PAPER = flow.PAPER
@@ -14,11 +12,9 @@ SCALES = ("mini", "paper")
 
 def get_config(scale: str = "paper"):
     c = flow.base(scale)
-    train, validation = c.align.train, c.align.validation
-    c.align = ConfigDict({"method": "nrg", "policy": "flow_nrg"})
-    c.align.train, c.align.validation = train, validation
+    c.align.method, c.align.policy = "nrg", "flow_nrg"
     c.align.dimensions = tuple(flow.OVERALL)
-    c.align.weights = ConfigDict(flow.OVERALL)
+    c.align.weights.update(flow.OVERALL)
     c.align.scale = 100.0
     c.align.guide_at = "noise"  # or clean: the reward of the predicted clean clip
     c.align.noise_aware = True  # False trains the reward on clean clips alone

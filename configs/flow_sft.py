@@ -14,9 +14,6 @@ def get_config(scale: str = "paper"):
     c = flow.base(scale)
     c.align.method, c.align.policy = "sft", "flow_sft"
     c.align.rows = "winners"  # of the pairs; or real, which are clips of the data set
-    c.align.real_clips = 0  # of rows="real": so many, 0 for all
-    c.align.pairs = "best_worst"
-    c.align.max_pairs_per_prompt = 3
     if scale == "mini":
         c.align.train.optimizer.learning_rate = 5e-3
     return c

@@ -17,9 +17,7 @@ def get_config(scale: str = "paper"):
     c.align.method, c.align.policy = "dpo", "ipo_dpo"
     c.align.beta = 500.0
     c.align.nll_weight, c.align.real_weight = 0.2, 0.1
-    c.align.rows, c.align.pairs = "pairs", "best_worst"
-    c.align.max_pairs_per_prompt = 3
-    c.align.real_clips = 0  # all there are
+    c.align.rows = "pairs"
     c.align.lora.rank = 0
     c.align.train.optimizer.learning_rate = 2e-5
     if scale == "paper":

@@ -7,8 +7,6 @@ Hardware: mini 2 CPU cores; paper 128 cores of TPU v3; cogvideox_2b and 5b 128 c
           (compiled for them, 6.0 and 11.2 GiB a chip, not run).
 """
 
-from ml_collections import ConfigDict
-
 from configs.shared import backbones, flow
 
 PAPER = "IPO: Iterative Preference Optimization for Text-to-Video Generation"
@@ -21,11 +19,7 @@ def get_config(scale: str = "paper"):
     c.rounds = 3
     c.align.method, c.align.policy = "kto", "ipo_kto"
     c.align.beta = 500.0
-    c.align.desirable_weight, c.align.undesirable_weight = 1.0, 1.0
-    c.align.threshold = 0.5
-    c.align.reference_point = "mean"  # or per_class, mismatched
     c.align.real_weight = 0.1
-    c.align.real_clips = 0  # all there are
     c.align.lora.rank = 0
     c.align.train.optimizer.learning_rate = 2e-5
     if scale in backbones.NAMES:
@@ -35,7 +29,7 @@ def get_config(scale: str = "paper"):
         c.align.train.batch_size = 128
         return c
     c.align.rows = "all"
-    c.align.reward = ConfigDict({"accept": 1.0})
+    c.align.reward.update({**dict.fromkeys(flow.OVERALL, 0.0), "accept": 1.0})
     if scale == "paper":
         c.align.train.batch_size = 128
     else:

@@ -19,7 +19,6 @@ def get_config(scale: str = "paper"):
     c.align.method = "mcdpo"
     c.align.beta = 2500.0  # with the mean reduction
     c.align.object_motion, c.align.camera_motion = 1.0, 1.0
-    c.align.nll_weight = 0.0
     c.align.lora.rank = 0  # the paper tunes the whole network
     if scale != "mini":
         c.mesh.update({"fsdp": 8, "context": 1})
@@ -28,8 +27,7 @@ def get_config(scale: str = "paper"):
     if scale in backbones.NAMES:
         c.align.rows = "preferred"  # the file must score object_motion and camera_motion
         return c
-    c.align.rows, c.align.pairs = "pairs", "best_worst"
-    c.align.max_pairs_per_prompt = 3
+    c.align.rows = "pairs"
     if scale == "mini":
         c.align.train.batch_size = 32
         c.align.train.optimizer.learning_rate = 1e-4

@@ -7,8 +7,6 @@ Hardware: mini 2 CPU cores; paper 8 TPU chips, a prompt each (the paper: 8 H100)
           chips of TPU v5p (compiled for them, 54.5 GiB a chip, not run).
 """
 
-from ml_collections import ConfigDict
-
 from configs.shared import backbones, flow
 
 PAPER = "RealDPO: Real or Not Real, That Is the Preference"
@@ -21,9 +19,7 @@ def get_config(scale: str = "paper"):
     c.align.method, c.align.policy = "dpo", "realdpo"
     c.align.error_in = "x0"  # "v" is the same weighted by the signal-to-noise 1 / (1 - abar)
     c.align.beta = 500.0
-    c.align.nll_weight = 0.0
     c.align.losers = 3
-    c.align.time_range = (0.0, 1.0)
     c.align.train.reference_decay = 0.996
     c.align.train.reference_every = 1
     c.align.lora.rank = 0
@@ -33,10 +29,9 @@ def get_config(scale: str = "paper"):
         c.align.train.batch_size = 8
     if scale in backbones.NAMES:
         c.align.rows = "preferred_and_losers"  # the losers lie in the data set's folder
-        c.align.reward = ConfigDict({"real": 1.0})
+        c.align.reward.real = 1.0
         return c
     c.align.rows = "real_and_samples"
-    c.align.real_clips = 0  # all there are
     if scale == "mini":
         c.align.real_clips = 1000
         c.align.train.batch_size = 16

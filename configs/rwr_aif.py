@@ -12,7 +12,7 @@ SCALES = ("mini", "paper")
 
 def get_config(scale: str = "paper"):
     c = aif.base(scale)
-    c.align.method = "rwr"
+    c.align.method, c.align.rows = "rwr", "all"
     c.align.eta, c.align.gamma = 1.0, 0.0  # r_lin = eta r + gamma, section 3.2
     if scale == "mini":
         rate = "align.train.optimizer.learning_rate"

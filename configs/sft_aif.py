@@ -12,7 +12,7 @@ SCALES = ("mini", "paper")
 
 def get_config(scale: str = "paper"):
     c = aif.base(scale)
-    c.align.method = "sft"
+    c.align.method, c.align.rows = "sft", "all"
     if scale == "mini":
         rate = "align.train.optimizer.learning_rate"
         c.search = (f"{rate}=1e-3", f"{rate}=3e-4")

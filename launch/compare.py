@@ -34,7 +34,7 @@ def main(overrides: Sequence[str]) -> None:
         raise app.UsageError("--workdir=FOLDER is missing.")
 
     from vidpref.runs import compare, report
-    from vidpref.runs.artifacts import locked
+    from vidpref.runs.workdir import locked
 
     configs = compare.load_configs(_CONFIGS.value, _SCALE.value, overrides)
     workdir = Path(_WORKDIR.value)

@@ -12,13 +12,17 @@ from pathlib import Path
 
 from absl import app, flags
 
-from vidpref.runs import command_line as program
+from vidpref.runs import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.")
-_FORMAT = flags.DEFINE_string("format", "diffusers", "diffusers (whole pipeline) or peft (LoRA).")
-_OUT = flags.DEFINE_string("out", None, "New folder.")
+_FORMAT = flags.DEFINE_string(
+    "format", "diffusers", "What is written: diffusers (a whole pipeline) or peft (the LoRA)."
+)
+_OUT = flags.DEFINE_string("out", None, "New folder for the weights.")
 _POLICY = flags.DEFINE_string("policy", "", "Policy of the run; the last one if not given.")
-_DTYPE = flags.DEFINE_string("dtype", "float32", "Of a pipeline's weights: float32 or bfloat16.")
+_DTYPE = flags.DEFINE_string(
+    "dtype", "float32", "Type of a pipeline's weights: float32 or bfloat16."
+)
 
 
 def main(overrides: Sequence[str]) -> None:
@@ -28,11 +32,10 @@ def main(overrides: Sequence[str]) -> None:
     if overrides:
         raise app.UsageError(f"--config.{overrides[0]}: a finished run has its config already.")
     workdir = Path(_WORKDIR.value)
-    program.start_devices(workdir)
-    from vidpref.runs import export, rounds
-    from vidpref.runs import prompted as drawing
+    command_line.start_devices(workdir)
+    from vidpref.runs import export, prompted, rounds
 
-    recipe, policies = rounds.open_finished(workdir, drawing.MESH)
+    recipe, policies = rounds.open_finished(workdir, prompted.MESH)
     export.export_policy(
         recipe,
         policies,
@@ -45,4 +48,4 @@ def main(overrides: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    program.launch(main)
+    command_line.launch(main)

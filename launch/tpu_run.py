@@ -4,12 +4,14 @@
     python launch/tpu_run.py --config=dpo_aif --workdir=/mnt/runs/dpo --config.data.path=/mnt/ssv2
     python launch/tpu_run.py --config=rwr_aif:mini --workdir=runs/rwr --config.rounds=2
     python launch/tpu_run.py --list
+    python launch/tpu_run.py --config=dpo_aif:mini --describe=align
 
 --config=NAME[:SCALE] names a file of configs/; SCALE is mini (minutes on a CPU) or paper (the
-default). --config.FIELD=VALUE overrides any field, e.g. --config.align.beta=500. A stopped run
-goes on where it was when the same command is given again; a changed field redoes exactly the
-stages that depend on it. On a pod, start the same command on every host. The last line printed
-is `report: PATH` (the HTML report); the numbers are in WORKDIR/evaluation.json.
+default). --config.FIELD=VALUE overrides any field that counts, e.g. --config.align.beta=500;
+--describe says what each means. A stopped run goes on where it was when the same command is given
+again; a changed field redoes exactly the stages that depend on it, and --dry_run says which. On a
+pod, start the same command on every host. The last line printed is `report: PATH` (the HTML
+report); the numbers are in WORKDIR/evaluation.json.
 """
 
 import shlex
@@ -19,44 +21,98 @@ from pathlib import Path
 
 from absl import app, flags
 
-from vidpref.config import by_name as configs
-from vidpref.runs import command_line as program
+from vidpref.config import describe
+from vidpref.config.by_name import named_config
+from vidpref.runs import command_line
 
 _CONFIG = flags.DEFINE_string("config", None, "Config by name: NAME[:SCALE]; --list shows all.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if it does not exist.")
 _LIST = flags.DEFINE_bool("list", False, "Show every config with its paper and its scales.")
 _SHOW = flags.DEFINE_bool("show", False, "Print the config with its overrides and stop.")
+_DESCRIBE = flags.DEFINE_string(
+    "describe",
+    None,
+    "Print what the fields of a section (of all, without =SECTION) mean, may be and change.",
+)
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print which stages would run, and why, and stop.")
+_PRUNE = flags.DEFINE_bool(
+    "prune", False, "Show the folders of --workdir that no finished run uses, and remove them."
+)
+_YES = flags.DEFINE_bool("yes", False, "Remove what --prune shows without asking.")
 
 
 def main(overrides: Sequence[str]) -> None:
     if _LIST.value:
-        print(configs.describe_configs())
+        print(describe.list_configs())
         return
-    if not _CONFIG.value:
-        raise app.UsageError("--config=NAME[:SCALE] is missing; --list shows the names.")
+    if _PRUNE.value:
+        _prune(Path(_needed(_WORKDIR, "FOLDER")))
+        return
+    name = _needed(_CONFIG, "NAME[:SCALE]", "; --list shows the names")
+    if (_SHOW.value or _DESCRIBE.value) and not _from_pipeline(overrides):
+        _print_config(named_config(name, overrides))
+        return
+
     from vidpref.generation.adopt import load_config
 
-    config = load_config(_CONFIG.value, overrides)
-    if _SHOW.value:
-        print(config)
+    config = load_config(name, overrides)
+    if _SHOW.value or _DESCRIBE.value:
+        _print_config(config)
         return
-    if not _WORKDIR.value:
-        raise app.UsageError("--workdir=FOLDER is missing.")
+    workdir = Path(_needed(_WORKDIR, "FOLDER"))
+    command_line.start_devices(workdir)
+    from vidpref.runs import report, rounds
+    from vidpref.runs import workdir as workdirs
 
-    from vidpref.runs import (
-        report,
-        rounds,  # imported late: the answers above are instant
-    )
-    from vidpref.runs.artifacts import locked
-
-    workdir = Path(_WORKDIR.value)
-    program.start_devices(workdir)
-    with locked(workdir):
-        done, evaluated = rounds.run(config, workdir)
-        command = shlex.join(["python", *sys.argv])
-        path = report.write_run_report(done, evaluated, command=command)
+    if _DRY_RUN.value:
+        print(rounds.dry_run(config, workdir))
+        return
+    with workdirs.locked(workdir):
+        done = rounds.run(config, workdir)
+        path = report.write_run_report(done, command=shlex.join(["python", *sys.argv]))
     print(f"report: {path}")
 
 
+def _needed(flag: flags.FlagHolder, value: str, more: str = "") -> str:
+    if not flag.value:
+        raise app.UsageError(f"--{flag.name}={value} is missing{more}.")
+    return flag.value
+
+
+def _from_pipeline(overrides: Sequence[str]) -> bool:
+    return any(o.startswith("model.init=") and o != "model.init=" for o in overrides)
+
+
+def _print_config(config) -> None:
+    if _DESCRIBE.value:
+        print(describe.describe_config(config, _DESCRIBE.value))
+    else:
+        print(describe.show_config(config))
+
+
+def _prune(workdir: Path) -> None:
+    from vidpref.runs import workdir as workdirs
+
+    if not workdir.is_dir():
+        raise ValueError(f"--workdir={workdir} is no folder")
+    with workdirs.locked(workdir):
+        paths = workdirs.unused(workdir)
+        if not paths:
+            print(f"{workdir}: every folder is used by a finished run")
+            return
+        print(workdirs.unused_text(paths))
+        if not (_YES.value or _confirmed(len(paths))):
+            print("nothing removed; --yes removes them")
+            return
+        workdirs.remove(paths)
+    print(f"removed {len(paths)} folders")
+
+
+def _confirmed(count: int) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    return input(f"remove these {count} folders? [y/N] ").strip().lower() in ("y", "yes")
+
+
 if __name__ == "__main__":
-    program.launch(main)
+    command_line.launch(main, optional_value=("describe",))

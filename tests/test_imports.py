@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # The floors of the house, the lowest first. A room imports from rooms of lower floors, and from
 # those of its own floor that `SAME_FLOOR` names; files outside the rooms lie on the lowest floor.
 FLOORS = (
-    ("typing", "files", "pixels", "config"),
+    ("typing", "files", "digests", "pixels", "config"),
     ("models", "diffusion", "objectives"),
     ("datasets",),
     ("training", "losses", "rewards", "interop", "evaluation", "generation"),
@@ -18,6 +18,7 @@ FLOORS = (
     ("runs",),
 )
 SAME_FLOOR = {
+    "losses": {"training"},
     "generation": {"training", "losses", "interop"},
 }
 PROGRAMS = {

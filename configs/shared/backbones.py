@@ -7,92 +7,64 @@ Wan-AI/Wan2.1-T2V-1.3B-Diffusers (and 14B, I2V-14B-480P), THUDM/CogVideoX-2b (an
 
 from ml_collections import ConfigDict
 
-from vidpref.models.clip.vision import VIT_H
+from vidpref.models.clip.sizes import VIT_H
 from vidpref.models.cogvideox import sizes as cogvideox_sizes
 from vidpref.models.wan import sizes as wan_sizes
-
-# Dimensions that files of preferences name.
-DIMENSIONS = ("visual_quality", "motion_quality", "text_alignment", "overall")
 
 
 def use(c: ConfigDict, backbone: str) -> None:
     """Turns the `paper` scale of a flow method into that of a backbone."""
-    c.mesh.update({"data": -1, "fsdp": 16, "context": 2, "tensor": 1})
-    _BACKBONES[backbone](c)
-    c.model.init = ""  # folder of the diffusers pipeline
-    c.model.tiled = False  # True: encode and decode by tiles, in less memory
+    c.mesh.update({"fsdp": 16, "context": 2})
     c.compute_dtype = "bfloat16"
-    c.data.pairs = ""  # CSV, JSON lines, or a folder: README, "Your own preferences"
-    c.data.layout = "auto"
-    c.data.real = ""  # folder of real videos with captions.csv, where a method mixes some in
-    c.data.held_out = 0.1  # of the prompts for testing, and as many for validation
-    c.data.max_bad_fraction = 0.01
-    c.data.hold_short = False  # True: a video that is too short holds its last frame
-    c.data.encode_batch = 128
+    c.data.name = "preferences"
     c.superres.enabled = False
-    c.sampler.negative_prompt = ""
     c.sampler.batch_size = 16
-    c.reward = ConfigDict({"name": "none", "dimension": "accept", "dimensions": ("accept",)})
-    c.reward.remote_judge = ConfigDict(
-        {"base_url": "", "model": "", "api_key_env": "OPENAI_API_KEY", "concurrency": 16}
-    )
+    c.reward.update({"name": "none", "dimensions": ()})
     c.evaluate.update({"train_prompts": 4, "test_prompts": 16, "per_prompt": 1})
     c.evaluate.best_of = (1,)
     c.rounds = 1
     # All 0: every dimension that the file judges, weighed alike.
-    c.align.reward = ConfigDict(dict.fromkeys(DIMENSIONS, 0.0))
-    c.align.condition_dropout = 0.0
-    c.align.train.best_metric = ""
-    c.align.train.steps = 2000
+    c.align.reward.update({"visual_quality": 0.0, "motion_quality": 0.0, "text_alignment": 0.0})
+    c.align.train.update({"best_metric": "", "steps": 2000})
+    _BACKBONES[backbone](c)
 
 
-def _data(frames: int, height: int, width: int, fps: float, buckets: tuple) -> ConfigDict:
-    data = ConfigDict({"name": "preferences", "frames": frames, "height": height, "width": width})
-    data.fps = fps
-    data.buckets = buckets  # (height, width): the nearest in aspect ratio; () for the one above
-    return data
-
-
-def _wan2_1_1_3b(c: ConfigDict) -> None:
-    c.data = _data(81, 480, 832, 16.0, ((480, 832), (832, 480)))
-    c.model = ConfigDict({"name": "wan", "wan": ConfigDict(wan_sizes.T2V_1_3B)})
-    c.model.wan.attention = "auto"
-    c.model.autoencoder = ConfigDict()
-    c.text = _text("umt5", 512, "hidden", clean=True)
-    c.diffusion = ConfigDict({"name": "flow", "prediction": "velocity", "error_in": "velocity"})
-    c.diffusion.flow = ConfigDict({"time": "logit_normal", "shift": 3.0, "spacing": "unipc"})
-    c.diffusion.flow.min_time = 1e-3
-    c.sampler = ConfigDict({"name": "unipc", "steps": 50, "eta": 0.0, "guidance_scale": 5.0})
+def _wan(c: ConfigDict, transformer: dict) -> None:
+    c.data.update({"frames": 81, "height": 480, "width": 832, "fps": 16.0})
+    c.data.buckets = ((480, 832), (832, 480))
+    c.model.name = "wan"
+    c.model.wan.update({**transformer, "attention": "auto"})
+    c.text.update({"name": "umt5", "length": 512, "padding": "hidden", "clean": True})
+    c.diffusion.update({"name": "flow", "prediction": "velocity", "error_in": "velocity"})
+    c.diffusion.flow.update({"time": "logit_normal", "shift": 3.0, "spacing": "unipc"})
+    c.sampler.update({"name": "unipc", "steps": 50, "guidance_scale": 5.0})
     c.align.lora.targets = (r"(self|cross)/(query|key|value|out)/",)
 
 
+def _wan2_1_1_3b(c: ConfigDict) -> None:
+    _wan(c, wan_sizes.T2V_1_3B)
+
+
 def _wan2_1_14b(c: ConfigDict) -> None:
-    _wan2_1_1_3b(c)
-    c.model.wan = ConfigDict(wan_sizes.T2V_14B)
-    c.model.wan.attention = "auto"
+    _wan(c, wan_sizes.T2V_14B)
 
 
 def _wan2_1_i2v_14b(c: ConfigDict) -> None:
-    _wan2_1_1_3b(c)
+    _wan(c, wan_sizes.I2V_14B)
     c.data.buckets = ()  # clips are drawn from first frames of encoded ones
-    c.model.wan = ConfigDict(wan_sizes.I2V_14B)
-    c.model.wan.attention = "auto"
-    c.model.image_encoder = ConfigDict(VIT_H)
+    c.model.image_encoder.update(VIT_H)
 
 
 def _cogvideox(c: ConfigDict, transformer: dict, autoencoder: dict, snr_shift: float) -> None:
-    c.data = _data(49, 480, 720, 8.0, ())
-    c.model = ConfigDict({"name": "cogvideox", "cogvideox": ConfigDict(transformer)})
-    c.model.cogvideox.attention = "auto"
-    c.model.autoencoder = ConfigDict(autoencoder)
-    c.text = _text("t5", 226, "seen", clean=False)
-    c.diffusion = ConfigDict({"name": "ddpm", "prediction": "v", "error_in": "v"})
-    c.diffusion.ddpm = ConfigDict({"schedule": "scaled_linear", "steps": 1000})
-    c.diffusion.ddpm.update({"snr_shift": snr_shift, "zero_terminal_snr": True})
-    c.diffusion.ddpm.spacing = "trailing"
-    c.sampler = ConfigDict({"name": "cogvideox_ddim", "steps": 50, "eta": 0.0})
-    c.sampler.guidance_scale = 6.0
-    c.sampler.dynamic_guidance = False
+    c.data.update({"frames": 49, "height": 480, "width": 720, "fps": 8.0})
+    c.model.name = "cogvideox"
+    c.model.cogvideox.update({**transformer, "attention": "auto"})
+    c.model.autoencoder.update(autoencoder)
+    c.text.update({"name": "t5", "length": 226, "padding": "seen"})
+    c.diffusion.update({"name": "ddpm", "prediction": "v", "error_in": "v"})
+    c.diffusion.ddpm.update({"schedule": "scaled_linear", "zero_terminal_snr": True})
+    c.diffusion.ddpm.snr_shift = snr_shift
+    c.sampler.update({"name": "cogvideox_ddim", "steps": 50, "guidance_scale": 6.0})
     c.align.error_in = "v"
     c.align.lora.targets = (r"blocks/(query|key|value|out)/",)
 
@@ -108,12 +80,6 @@ def _cogvideox_5b(c: ConfigDict) -> None:
 
 def _cogvideox_5b_i2v(c: ConfigDict) -> None:
     _cogvideox(c, cogvideox_sizes.I2V_5B, cogvideox_sizes.VAE_5B, 1.0)
-
-
-def _text(name: str, length: int, padding: str, *, clean: bool) -> ConfigDict:
-    text = ConfigDict({"name": name, "length": length, "dim": 4096, "path": ""})
-    text.update({"padding": padding, "clean": clean, "dtype": "bfloat16"})
-    return text
 
 
 _BACKBONES = {

@@ -9,7 +9,6 @@ mini world with a moving camera in minutes on a CPU; docs/claims.md has its numb
 from ml_collections import ConfigDict
 
 from configs.shared import aif, backbones
-from vidpref.models.dit import sizes as st_dit_sizes
 
 PAPER = "Improving Video Generation with Human Feedback (VideoAlign)"
 
@@ -42,25 +41,22 @@ def base(scale: str) -> ConfigDict:
     c.diffusion.flow.time = "logit_normal"
     c.sampler.name = "euler"
     c.superres.enabled = False
+    c.align.beta = 500.0
     c.align.error_in = "velocity"
-    c.align.reference = "previous"  # of a second round: the policy it starts from, or pretrained
-    c.align.lora = ConfigDict({"rank": 64, "alpha": 128.0, "dropout": 0.0, "zero": "b"})
-    c.align.lora.targets = (r"(self|spatial|full|cross)/(qkv|query|key_value|out)/",)
-    c.align.reward = ConfigDict({**OVERALL, "object_motion": 0.0, "camera_motion": 0.0})
-    c.align.normalize_reward = False
+    c.align.pairs, c.align.max_pairs_per_prompt = "best_worst", 3
+    c.align.lora.update({"rank": 64, "alpha": 128.0})
+    c.align.reward.update(OVERALL)
     c.reward.dimensions = DIMENSIONS
     if scale == "paper":
-        c.mesh.update({"fsdp": 16, "tensor": 1})
+        c.mesh.fsdp = 16
         c.data.name = "video_folder"
-        c.model = ConfigDict({"name": "st_dit", "st_dit": ConfigDict(st_dit_sizes.PAPER)})
+        c.model.name = "st_dit"
         c.align.train.optimizer.update({"learning_rate": 5e-6, "warmup_steps": 0})
         c.align.train.optimizer.decay = "constant"
         return c
     c.expected_time = "3 to 4 minutes on 2 CPU cores"
     c.data.camera = True
     c.model.name = "dit"
-    c.model.st_dit = ConfigDict(st_dit_sizes.MINI)
-    c.model.st_dit.residual = "first_frame"
     # Pre-training measures the error of x0: weighted as velocities (by 1 / tau^2) the same network
     # learnt next to nothing in this time. Alignment measures velocities, as the paper does.
     c.diffusion.update({"prediction": "x0", "error_in": "x0"})

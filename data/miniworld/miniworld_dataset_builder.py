@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vidpref.datasets.clip_builder import pixels_feature
 from vidpref.datasets.miniworld import Scene, WorldPrompt, prompts, render_batch, scene
 from vidpref.datasets.miniworld.actions import FRAMES, SIZE
 from vidpref.datasets.miniworld.defects import pretraining_examples
-from vidpref.datasets.miniworld.world import SPLITS
+from vidpref.datasets.prompts import SPLITS
 
 _BATCH = 64
 
@@ -76,11 +77,11 @@ class Miniworld(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             "action": tfds.features.Text(),
             "defect": tfds.features.Text(),  # "" for a clip that does what the prompt says
             "scene_seed": tfds.features.Scalar(np.int64),
-            "first_frame": _pixels(SIZE, SIZE, 3),
-            "video": _pixels(FRAMES, SIZE, SIZE, 3),
+            "first_frame": pixels_feature(SIZE, SIZE, 3),
+            "video": pixels_feature(FRAMES, SIZE, SIZE, 3),
         }
         if self.builder_config.high_resolution:
-            features["video_high"] = _pixels(FRAMES, 2 * SIZE, 2 * SIZE, 3)
+            features["video_high"] = pixels_feature(FRAMES, 2 * SIZE, 2 * SIZE, 3)
         return tfds.core.DatasetInfo(
             builder=self,
             description="Clips of the mini world of vidpref, rendered by its own code.",
@@ -130,11 +131,6 @@ class Miniworld(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 if high is not None:
                     record["video_high"] = high[i]
                 yield next(key), record
-
-
-def _pixels(*shape: int) -> tfds.features.Tensor:
-    # As bytes: by default TFDS stores every pixel as a 64-bit integer of a proto.
-    return tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding="bytes")
 
 
 def _batched(items: Iterable, size: int) -> Iterator[list]:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from vidpref.config.by_name import ConfigError, config_names, describe_configs, split_overrides
+from vidpref.config.by_name import config_names
+from vidpref.config.describe import list_configs
+from vidpref.config.overrides import ConfigError, split_overrides
 from vidpref.generation.adopt import load_config
 
 
@@ -70,7 +72,7 @@ def test_split_overrides():
 
 
 def test_list_names_paper_and_scales():
-    text = describe_configs()
+    text = list_configs()
     for name in config_names():
         assert f"{name}:{{mini|paper" in text
     assert "flow_dpo:{mini|paper|wan2_1_1_3b|wan2_1_14b|wan2_1_i2v_14b}" in text

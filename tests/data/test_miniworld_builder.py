@@ -66,7 +66,8 @@ def test_prompt_records_are_true_and_carry_their_first_frame(built):
     clips = np.stack([record["video"] for record in test])
     assert clips.dtype == np.uint8
     np.testing.assert_array_equal(clips[:, 0], [record["first_frame"] for record in test])
-    accepted = Verifier().score(clips, [record["prompt"].decode() for record in test])["accept"]
+    prompts = [record["prompt"].decode() for record in test]
+    accepted = Verifier().score(clips, prompts).scores["accept"]
     assert accepted.mean() >= 0.995
     assert {record["split"] for record in test} == {b"test"}
     assert {record["scene_seed"] for record in test} == {0, 1}
@@ -110,7 +111,7 @@ def test_the_world_with_a_moving_camera(tmp_path):
         wanted = [p.text for p in prompts(split, camera=True)]
         assert [record["prompt"].decode() for record in records] == wanted
         clips = np.stack([record["video"] for record in records])
-        accepted = Verifier(("accept",)).score(clips, wanted)["accept"]
+        accepted = Verifier(("accept",)).score(clips, wanted).scores["accept"]
         assert accepted.mean() >= 0.995
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from vidpref.datasets.miniworld import (
     CAMERA_PROMPTS,
-    CATEGORIES,
     PROMPTS,
     WORDS,
     prompts,
@@ -19,6 +18,7 @@ from vidpref.datasets.miniworld import (
 from vidpref.datasets.miniworld.actions import ACTIONS, EXTENT, FRAMES
 from vidpref.datasets.miniworld.rendering import BACKGROUND, backdrop, coverage, panorama
 from vidpref.datasets.miniworld.vocabulary import COLOURS, SENTENCES, SHAPES, Meaning, parse
+from vidpref.datasets.prompts import CATEGORIES
 
 
 def test_prompt_counts_and_words():

@@ -8,7 +8,6 @@ import pytest
 
 from vidpref.datasets.miniworld import (
     CAMERA_PROMPTS,
-    CATEGORIES,
     DEFECTS,
     PROMPTS,
     defective_scene,
@@ -19,6 +18,7 @@ from vidpref.datasets.miniworld import (
 )
 from vidpref.datasets.miniworld.actions import ACTIONS
 from vidpref.datasets.miniworld.defects import CAMERA_DEFECTS, possible, pretraining_examples
+from vidpref.datasets.prompts import CATEGORIES
 
 
 @pytest.mark.parametrize("defect", sorted(DEFECTS))

@@ -42,7 +42,6 @@ def test_prompts_without_pairs_are_counted_by_reason(pair):
     assert (report.prompts, report.pairs) == (5, len(pairs))
     assert (report.too_few, report.all_accepted, report.all_rejected) == (1, 1, 1)
     assert report.equal_scores == 0
-    assert report.prompts_without_pairs == 3
 
 
 def test_accepted_times_rejected():

@@ -23,7 +23,7 @@ def _entry(**changes):
 
 
 def _label(number, text):
-    return Label(str(number), text, "", ())
+    return Label(str(number), text, "")
 
 
 def _prompt(number, text):
@@ -38,13 +38,11 @@ def test_labels_of_the_published_form(tmp_path):
             "78687",
             "holding potato next to vicks vaporub bottle",
             "Holding something next to something",
-            ("potato", "vicks vaporub bottle"),
         ),
         Label(
             "42",
             "holding potato next to vicks vaporub bottle",
             "Holding something next to something",
-            ("potato", "vicks vaporub bottle"),
         ),
     ]
 

@@ -44,7 +44,7 @@ def test_without_splits_captions_are_held_out_by_their_text(root):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,captions\n1.mp4,a\n", r"no column 'caption' \(is it 'captions'\?\)"),
+        ("file,captions\n1.mp4,a\n", r"no column 'caption'; did you mean captions\?"),
         ("name,caption\n1.mp4,a\n", r"no column 'file'"),
         ("file,caption\n1.mp4,\n", r"line 2: caption is empty"),
         ("file,caption\n1.mp4,a\n1.mp4,b\n", r"line 3: 1\.mp4 occurs twice"),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from vidpref.diffusion.samplers import sample
+from vidpref.diffusion.samplers import Chain, sample
 
 SHAPE = (2, 2, 4, 4, 3)
 
@@ -19,7 +19,7 @@ def denoise(x, tau):
     return network(jnp, x, tau.reshape(-1, 1, 1, 1, 1))
 
 
-def our_states(process, noise, **kwargs):
+def our_states(process, noise, *, sampler, **fields):
     """The chain's states before every network call and at the end."""
     states = []
 
@@ -28,7 +28,7 @@ def our_states(process, noise, **kwargs):
         return denoise(x, tau)
 
     with jax.disable_jit():
-        states.append(np.asarray(sample(process, recording, noise, **kwargs)))
+        states.append(np.asarray(sample(sampler, Chain(process, recording, noise, **fields))))
     return states
 
 

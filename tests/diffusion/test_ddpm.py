@@ -24,7 +24,6 @@ def test_corruption_and_v_target_equal_diffusers(schedule):
     np.testing.assert_allclose(process.corrupt(x0, eps, tau), reference.add_noise(*args), atol=2e-5)
     v = reference.get_velocity(*args)
     np.testing.assert_allclose(process.target(x0, eps, tau), v, atol=2e-5)
-    np.testing.assert_allclose(DDPM(schedule).target(x0, eps, tau, "v"), v, atol=2e-5)
 
 
 def test_time_zero_is_clean_and_host_times_stay_exact():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vidpref.diffusion.ddpm import DDPM
-from vidpref.diffusion.denoising import corrupt_clips, denoising_error
+from vidpref.diffusion.denoising import corrupt_clips, denoising_errors
 from vidpref.typing import Array
 
 B, K, CLIP = 4, 3, (2, 4, 4, 3)
@@ -23,6 +23,11 @@ class Row:
 
 
 CONDITION = Row(jnp.arange(B))
+
+
+def denoising_error(denoise, process, corrupted, condition, **settings):
+    """The errors of a single group of clips."""
+    return denoising_errors(denoise, process, [(corrupted, condition)], **settings)[0]
 
 
 @pytest.fixture(scope="module")

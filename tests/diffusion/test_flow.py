@@ -11,9 +11,10 @@ import scipy.stats
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
+from vidpref.diffusion import conversions
 from vidpref.diffusion.conversions import KINDS, error_factor
 from vidpref.diffusion.ddpm import DDPM
-from vidpref.diffusion.denoising import corrupt_clips, denoising_error
+from vidpref.diffusion.denoising import corrupt_clips, denoising_errors
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.diffusion.process import Process
 from vidpref.typing import Array
@@ -28,6 +29,11 @@ class NoCondition:
 
     def repeat(self, k):
         return NoCondition(jnp.repeat(self.index, k))
+
+
+def denoising_error(denoise, process, corrupted, condition, **settings):
+    """The errors of a single group of clips."""
+    return denoising_errors(denoise, process, [(corrupted, condition)], **settings)[0]
 
 
 def clips_and_noise(rows):
@@ -125,9 +131,10 @@ def test_perfect_outputs_convert_at_every_time(process, source, to):
     x0, eps = clips_and_noise(len(tau))
     on_device = jnp.asarray(tau, jnp.float32)
     x_tau = process.corrupt(x0, eps, on_device)
-    output = process.target(x0, eps, on_device, source)
+    weights = process.alpha_sigma(on_device)
+    output = conversions.target(source, x0, eps, *weights)
     got = np.asarray(process.convert(output, x_tau, on_device, source=source, to=to))
-    expected = np.asarray(process.target(x0, eps, on_device, to))
+    expected = np.asarray(conversions.target(to, x0, eps, *weights))
 
     alpha, sigma = process.alpha_sigma(tau)
     blind = {"x0": sigma == 0, "eps": alpha == 0}.get(source, np.zeros(len(tau), bool))

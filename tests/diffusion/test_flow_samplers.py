@@ -22,7 +22,7 @@ from diffusers.schedulers import scheduling_dpm_cogvideox
 
 from vidpref.diffusion.ddpm import DDPM
 from vidpref.diffusion.flow import RectifiedFlow
-from vidpref.diffusion.samplers import sample, step_noise
+from vidpref.diffusion.samplers import Chain, drawn_noise, sample
 
 PREDICTIONS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 
@@ -72,7 +72,7 @@ def cogvideox(monkeypatch, scheduler, steps, keys, spacing="trailing"):
 
     def dpm_step(output, timestep, x, index):
         nonlocal before
-        added = torch.tensor(np.asarray(step_noise(keys, index, SHAPE[1:])))
+        added = torch.tensor(np.asarray(drawn_noise(keys, index, SHAPE[1:])))
         monkeypatch.setattr(scheduling_dpm_cogvideox, "randn_tensor", lambda *a, **k: added)
         timestep_back = scheduler.timesteps[index - 1] if index else None
         x, before = scheduler.step(output, before, timestep, timestep_back, x)
@@ -130,7 +130,7 @@ def test_cogvideox_equals_diffusers(monkeypatch, noise, keys, sampler, steps, sp
     }[sampler]
     theirs = their_states(*cogvideox(monkeypatch, reference, steps, keys, spacing), noise)
     process = dataclasses.replace(COGVIDEOX, spacing=spacing)
-    assert_same(our_states(process, noise, sampler=sampler, steps=steps, rng=keys), theirs, 2e-6)
+    assert_same(our_states(process, noise, sampler=sampler, steps=steps, keys=keys), theirs, 2e-6)
 
 
 @pytest.mark.parametrize("sampler", ["euler", "unipc", "cogvideox_dpm"])
@@ -149,7 +149,7 @@ def test_jitted_chain_and_its_gradient_equal_torch(monkeypatch, noise, keys, sam
 
     @jax.jit
     def loss(noise):
-        clips = sample(process, denoise, noise, sampler=sampler, steps=steps, rng=keys)
+        clips = sample(sampler, Chain(process, denoise, noise, steps, keys=keys))
         return (clips**2).sum(), clips
 
     (_, ours), gradient = jax.value_and_grad(loss, has_aux=True)(noise)
@@ -168,7 +168,7 @@ def test_unipc_converges_faster_than_euler(noise):
 
     def error(sampler, steps):
         draw = jax.jit(
-            lambda x: sample(RectifiedFlow(), gaussian_velocity, x, sampler=sampler, steps=steps)
+            lambda x: sample(sampler, Chain(RectifiedFlow(), gaussian_velocity, x, steps))
         )
         return float(jnp.abs(draw(noise) - 0.5 * noise).max())
 
@@ -185,20 +185,20 @@ def test_clipping_equals_a_network_that_clips(noise, keys, sampler):
     def clipping(x, tau):
         return jnp.clip(denoise(x, tau), -0.2, 0.2)
 
-    kwargs = {"sampler": sampler, "steps": 4, "rng": keys}
-    clipped = sample(process, denoise, noise, clip_x0=0.2, **kwargs)
-    np.testing.assert_allclose(clipped, sample(process, clipping, noise, **kwargs), atol=1e-6)
-    assert np.abs(clipped - sample(process, denoise, noise, **kwargs)).max() > 0.1
+    free = Chain(process, denoise, noise, steps=4, keys=keys)
+    clipped = sample(sampler, dataclasses.replace(free, clip_x0=0.2))
+    inside = sample(sampler, dataclasses.replace(free, denoise=clipping))
+    np.testing.assert_allclose(clipped, inside, atol=1e-6)
+    assert np.abs(clipped - sample(sampler, free)).max() > 0.1
 
 
 @pytest.mark.parametrize("spacing", ["euler", "unipc"])
 def test_unipc_starts_from_pure_noise_exactly(noise, spacing):
     """Nothing is divided by the signal that is not there, in clips or gradients."""
-    process = RectifiedFlow(spacing=spacing)
-    for chain in (process, COGVIDEOX):
+    for process in (RectifiedFlow(spacing=spacing), COGVIDEOX):
 
-        def total(noise, chain=chain):
-            return sample(chain, denoise, noise, sampler="unipc", steps=4).sum()
+        def total(noise, process=process):
+            return sample("unipc", Chain(process, denoise, noise, steps=4)).sum()
 
         value, gradient = jax.value_and_grad(total)(noise)
         assert np.isfinite(value)

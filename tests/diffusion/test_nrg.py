@@ -19,7 +19,7 @@ from vidpref.diffusion.nrg import (
     dimension_weights,
     noise_reward_guidance,
 )
-from vidpref.diffusion.samplers import sample
+from vidpref.diffusion.samplers import Chain, sample
 from vidpref.typing import Array
 
 SHAPE = (4, 2, 2, 2, 1)
@@ -156,7 +156,7 @@ def test_guided_samples_are_tilted_samples(process, sampler):
     @jax.jit
     def draw(noise):
         chains = [
-            sample(process, network, noise, sampler=sampler, steps=200, rng=keys)
+            sample(sampler, Chain(process, network, noise, steps=200, keys=keys))
             for network in (denoise, guided)
         ]
         return chains[1] - chains[0]

@@ -1,7 +1,5 @@
 """Samplers against diffusers, step by step, with the same noise in both."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +11,7 @@ from diffusers.schedulers import scheduling_ddpm
 
 from vidpref.diffusion.ddpm import DDPM
 from vidpref.diffusion.flow import RectifiedFlow
-from vidpref.diffusion.samplers import sample, step_noise
+from vidpref.diffusion.samplers import Chain, drawn_noise, sample
 
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 PREDICTIONS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
@@ -43,7 +41,7 @@ def test_ddim_equals_diffusers(start, schedule, prediction, eta, spacing, clip):
     )
 
     def step(output, timestep, x, index):
-        added = torch.tensor(np.asarray(step_noise(keys, index, SHAPE[1:])))
+        added = torch.tensor(np.asarray(drawn_noise(keys, index, SHAPE[1:])))
         return scheduler.step(
             output, timestep, x, eta=eta, variance_noise=added, use_clipped_model_output=True
         ).prev_sample
@@ -54,7 +52,7 @@ def test_ddim_equals_diffusers(start, schedule, prediction, eta, spacing, clip):
         sampler="ddim",
         steps=STEPS,
         eta=eta,
-        rng=keys,
+        keys=keys,
         clip_x0=clip,
     )
     scheduler.set_timesteps(STEPS)
@@ -76,7 +74,7 @@ def test_ddpm_equals_diffusers(start, monkeypatch, schedule, prediction, steps, 
     )
 
     def step(output, timestep, x, index):
-        added = torch.tensor(np.asarray(step_noise(keys, index, SHAPE[1:])))
+        added = torch.tensor(np.asarray(drawn_noise(keys, index, SHAPE[1:])))
         monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *a, **k: added)
         return scheduler.step(output, timestep, x).prev_sample
 
@@ -85,35 +83,37 @@ def test_ddpm_equals_diffusers(start, monkeypatch, schedule, prediction, steps, 
         noise,
         sampler="ddpm",
         steps=steps,
-        rng=keys,
+        keys=keys,
         clip_x0=clip,
     )
     scheduler.set_timesteps(steps)
     assert_same(ours, their_states(scheduler, step, noise), TOLERANCE[schedule])
 
 
-def jitted(sampler, **kwargs):
+def jitted(sampler, **fields):
     process = DDPM("cosine", prediction="x0")
-    return jax.jit(functools.partial(sample, process, denoise, sampler=sampler, **kwargs))
+    return jax.jit(
+        lambda noise, keys: sample(sampler, Chain(process, denoise, noise, keys=keys, **fields))
+    )
 
 
 def test_jitted_equals_eager(start):
     noise, keys = start
     process = DDPM("cosine", prediction="x0")
-    *_, eager = our_states(process, noise, sampler="ddpm", steps=12, rng=keys)
-    np.testing.assert_allclose(jitted("ddpm", steps=12)(noise, rng=keys), eager, atol=1e-5)
+    *_, eager = our_states(process, noise, sampler="ddpm", steps=12, keys=keys)
+    np.testing.assert_allclose(jitted("ddpm", steps=12)(noise, keys), eager, atol=1e-5)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "cogvideox_dpm"])
 def test_a_clip_does_not_depend_on_its_neighbours(start, sampler):
     noise, keys = start
     draw = jitted(sampler, steps=6, eta=1.0)
-    together = draw(noise, rng=keys)
+    together = draw(noise, keys)
     others = jax.random.normal(jax.random.key(7), SHAPE), jax.random.split(jax.random.key(8), 2)
-    mixed = draw(jnp.stack([others[0][0], noise[1]]), rng=jnp.stack([others[1][0], keys[1]]))
+    mixed = draw(jnp.stack([others[0][0], noise[1]]), jnp.stack([others[1][0], keys[1]]))
     np.testing.assert_array_equal(mixed[1], together[1])
     assert np.abs(np.asarray(mixed[0] - together[0])).max() > 0.1
-    assert np.abs(np.asarray(draw(noise, rng=keys[::-1]) - together)).max() > 0.1  # keys matter
+    assert np.abs(np.asarray(draw(noise, keys[::-1]) - together)).max() > 0.1  # keys matter
 
 
 def test_perfect_network_returns_its_clip(start):
@@ -121,7 +121,8 @@ def test_perfect_network_returns_its_clip(start):
     clip = jnp.tanh(jax.random.normal(jax.random.key(3), SHAPE))
     process = DDPM("cosine", prediction="x0")
     for sampler in ("ddim", "ddpm", "cogvideox_ddim", "cogvideox_dpm", "unipc"):
-        got = sample(process, lambda x, tau: clip, noise, sampler=sampler, steps=5, rng=keys)
+        chain = Chain(process, lambda x, tau: clip, noise, steps=5, keys=keys)
+        got = sample(sampler, chain)
         np.testing.assert_array_equal(got, clip)
 
 
@@ -136,30 +137,44 @@ def test_ancestral_chain_has_the_marginals_of_the_process():
     shape = (8, 4, 16, 16, 3)
     noise = jax.random.normal(jax.random.key(0), shape)
     keys = jax.random.split(jax.random.key(1), shape[0])
-    clips = sample(process, denoise, noise, sampler="ddpm", steps=500, rng=keys)
+    clips = sample("ddpm", Chain(process, denoise, noise, steps=500, keys=keys))
     # 24 576 draws: the standard error of a variance is 0.9 %; 500 steps cost another 0.3 %.
     np.testing.assert_allclose(jnp.var(clips), s2, rtol=0.03)
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "message"),
+    ("fields", "message"),
     [
         ({"sampler": "ddmi"}, "'ddmi': known are ddim, ddpm"),
         ({"sampler": "ddim", "eta": 1.5}, "eta=1.5"),
-        ({"sampler": "ddim", "eta": 1.0, "rng": None}, "pass rng"),
-        ({"sampler": "ddpm", "rng": None}, "pass rng"),
+        ({"sampler": "ddim", "eta": 1.0, "keys": None}, "give keys"),
+        ({"sampler": "ddpm", "keys": None}, "give keys"),
         ({"sampler": "ddpm", "eta": 0.5}, "ddpm has no eta"),
         ({"sampler": "unipc", "eta": 1.0}, "unipc adds no noise"),
         ({"sampler": "cogvideox_ddim", "eta": 1.0}, "cogvideox_ddim adds no noise"),
         ({"sampler": "cogvideox_dpm", "eta": 0.5}, "cogvideox_dpm has no eta"),
-        ({"sampler": "cogvideox_dpm", "rng": None}, "pass rng"),
+        ({"sampler": "cogvideox_dpm", "keys": None}, "give keys"),
         ({"sampler": "euler"}, "not of a DDPM: use 'ddim' or 'unipc'"),
     ],
 )
-def test_wrong_arguments_are_named(start, kwargs, message):
+def test_wrong_arguments_are_named(start, fields, message):
     noise, keys = start
+    fields = {"steps": 2, "keys": keys, **fields}
+    sampler = fields.pop("sampler")
     with pytest.raises(ValueError, match=message):
-        sample(DDPM(), lambda x, tau: x, noise, **{"steps": 2, "rng": keys, **kwargs})
+        sample(sampler, Chain(DDPM(), lambda x, tau: x, noise, **fields))
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "cogvideox_dpm"])
+def test_noise_that_is_given_takes_the_place_of_noise_from_keys(start, sampler):
+    noise, keys = start
+    process = DDPM("cosine", prediction="x0")
+    added = jnp.stack([drawn_noise(keys, index, SHAPE[1:]) for index in range(3)], axis=1)
+    chain = Chain(process, denoise, noise, steps=3, keys=keys)
+    given = Chain(process, denoise, noise, steps=3, step_noise=added)
+    np.testing.assert_allclose(sample(sampler, given), sample(sampler, chain), atol=1e-6)
+    other = Chain(process, denoise, noise, steps=3, keys=keys, step_noise=2.0 * added)
+    assert np.abs(sample(sampler, other) - sample(sampler, chain)).max() > 0.1
 
 
 @pytest.mark.parametrize(
@@ -172,4 +187,4 @@ def test_wrong_arguments_are_named(start, kwargs, message):
 )
 def test_predicted_noise_is_refused_where_nothing_is_left_of_the_clip(start, process):
     with pytest.raises(ValueError, match="predict v, velocity or x0"):
-        sample(process, lambda x, tau: x, start[0], sampler="ddim", steps=2)
+        sample("ddim", Chain(process, lambda x, tau: x, start[0], steps=2))

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from configs.shared.flow import DIMENSIONS
-from vidpref.runs import report
-from vidpref.stages import data, label
+from vidpref.rewards.registry import REWARDS, RewardSpec
+from vidpref.rewards.reward import Judgement
+from vidpref.stages import data
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,12 +44,12 @@ class Fickle:
     """Accepts every second clip it is shown: clips of an untrained policy all look the same."""
 
     dimensions = ("accept",)
+    asked = 0  # clips
 
     def score(self, clips, prompts):
-        return {"accept": (np.arange(len(clips)) % 2).astype(np.float32)}
-
-    def explain(self, clip, prompt):
-        return "every second clip"
+        self.asked += len(clips)
+        scores = {"accept": (np.arange(len(clips)) % 2).astype(np.float32)}
+        return Judgement(scores, ["every second clip"] * len(clips))
 
 
 class Graded(Fickle):
@@ -59,24 +60,26 @@ class Graded(Fickle):
     def score(self, clips, prompts):
         rng = np.random.default_rng(len(clips))
         scores = {name: rng.uniform(size=len(clips)).astype(np.float32) for name in DIMENSIONS}
-        return scores | super().score(clips, prompts)
+        fickle = super().score(clips, prompts)
+        return Judgement({**scores, **fickle.scores}, fickle.reasons)
 
 
 class Strict(Fickle):
     """Accepts nothing."""
 
     def score(self, clips, prompts):
-        return {"accept": np.zeros(len(clips), np.float32)}
+        scores = {"accept": np.zeros(len(clips), np.float32)}
+        return Judgement(scores, ["no clip"] * len(clips))
 
 
 def _use(monkeypatch, judge):
-    for module in (label, report):
-        monkeypatch.setattr(module, "build_reward", lambda _: judge)
+    monkeypatch.setitem(REWARDS, "verifier", RewardSpec(lambda *_: judge))
+    return judge
 
 
 @pytest.fixture
 def fickle(monkeypatch):
-    _use(monkeypatch, Fickle())
+    return _use(monkeypatch, Fickle())
 
 
 @pytest.fixture

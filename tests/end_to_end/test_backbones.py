@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from tests.models.torch_parity import relative_error
+from tests.probing import probe
 from tests.tiny_pipelines import LATENT_CHANNELS, TEXT_DIM, tiny_cogvideox, tiny_wan
-from vidpref.datasets.video import probe
 from vidpref.datasets.video_writing import encode_clip
 from vidpref.generation.adopt import load_config
 from vidpref.models.condition import Condition
@@ -220,6 +220,13 @@ def test_realdpo_of_cogvideox_image_to_video(tmp_path):
 
     assert relative_error(theirs(out), wanted) < TOLERANCE
     assert relative_error(theirs(pipeline), wanted) > 0.01
+
+    # a prompt of one's own starts from the first frame of the nearest clip of the data
+    clip = tmp_path / "drawn.mp4"
+    said = launch("sample", f"--workdir={workdir}", "--prompt=blue square 1", f"--out={clip}")
+    assert "from the first frame of scene prompt-1 (the blue square 1)" in said
+    info = probe(clip)
+    assert (info.frames, info.height, info.width) == (9, 32, 48)
 
 
 def write_lines(data, sizes):

@@ -8,6 +8,7 @@ import pytest
 from tests.end_to_end.tiny import TINY
 from vidpref.generation.adopt import load_config
 from vidpref.runs import recipe, report, rounds
+from vidpref.stages.label import read_labels
 from vidpref.stages.sample import read_clips
 
 
@@ -39,11 +40,16 @@ def test_dpo_over_two_rounds_and_a_changed_field(tmp_path, fickle):
             low, high = entry["ci"]
             assert low <= entry["diff"] <= high
     assert "DPO, round 2" in page
+    assert "every second clip" in page  # the judge's words
     assert not any(_stages(done).values())
+    asked = fickle.asked
+    labels = [read_labels(a.path) for a in done.artifacts if a.stage.startswith("label-")]
+    assert asked == sum(map(len, labels))
 
     done, again, _ = _run("dpo_aif:mini", tmp_path, "rounds=2")
     assert all(_stages(done).values())
     assert again == evaluation
+    assert fickle.asked == asked  # what it said is kept, and shown from there
 
     done, _, _ = _run("dpo_aif:mini", tmp_path, "rounds=2", "align.beta=100")
     reused = _stages(done)

@@ -29,12 +29,11 @@ from diffusers.schedulers import scheduling_dpm_cogvideox
 
 from tests.models.torch_parity import relative_error
 from tests.tiny_pipelines import LATENT_CHANNELS, tiny_cogvideox, tiny_wan
-from vidpref.diffusion.samplers import adds_noise
-from vidpref.generation.adapters import Adapted
 from vidpref.interop.export import export_pipeline
 from vidpref.interop.peft import export_lora
 from vidpref.interop.pipelines import PipelineFolder
-from vidpref.models.lora import LoRA
+from vidpref.models.lora import Adapted, LoRA
+from vidpref.runs.prompt_scenes import own_scenes
 from vidpref.runs.prompted import Drawable, draw, open_pipeline
 
 # Relative to the largest element; guidance of 40 comes to 7e-6 and 3e-5.
@@ -175,15 +174,15 @@ def open_ours(kind: str, folder: Path, call: Mapping, lora: str = "") -> Drawabl
 
 
 def ours(kind: str, source: Drawable) -> Clips:
-    given = {"noise": NOISE, "image": IMAGE if "i2v" in kind else None}
-    sampler = source.config.sampler
-    if adds_noise(sampler.name, sampler.eta):
+    given, image = {"noise": NOISE}, IMAGE if "i2v" in kind else None
+    sampler = source.generator.sampler
+    if sampler.adds_noise:
         given["step_noise"] = np.stack([ADDED[: sampler.steps]] * len(PROMPTS))
-    drawn = list(draw(source, PROMPTS, seed=0, **given))
+    drawn = list(draw(source, own_scenes(PROMPTS, image), seed=0, **given))
     assert [prompt for prompt, _, _ in drawn] == PROMPTS
     latents = np.stack([latent for _, _, latent in drawn])
-    decoder, params = source.decoder
-    frames = np.asarray(_decode(decoder.autoencoder, params, latents))
+    decoder = source.cascade.second
+    frames = np.asarray(_decode(decoder.network.autoencoder, decoder.load(), latents))
     # the clips are these frames in 256 levels
     levels = np.stack([clip for _, clip, _ in drawn])
     assert levels.dtype == np.uint8
@@ -233,8 +232,9 @@ def test_same_video_of_exported_weights(folders, pipes, tmp_path):
     call = {"num_inference_steps": 3, "guidance_scale": 6.0}
     use("ddim", pipe, folder)
     source = open_ours("cogvideox", folder, call)
-    changed = jax.tree.map(jnp.add, source.params, random_like(source.params, 0.1))
-    source = dataclasses.replace(source, params=changed)
+    params = source.cascade.first.load()
+    changed = jax.tree.map(jnp.add, params, random_like(params, 0.1))
+    source = dataclasses.replace(source, cascade=source.cascade.with_params(changed))
     export_pipeline(tmp_path / "out", PipelineFolder(folder), source.generator.module, changed)
     original = theirs("cogvideox", type(pipe).from_pretrained(tmp_path / "out"), call)
     assert_same("exported weights", ours("cogvideox", source), original)
@@ -257,7 +257,8 @@ def test_same_video_of_exported_lora(folders, pipes, tmp_path, merged):
     if merged:
         source = open_ours("wan", folder, call, str(out))
     else:
-        source = dataclasses.replace(source, params=Adapted(source.params, adapters, spec))
+        policy = Adapted(source.cascade.first.load(), adapters, spec)
+        source = dataclasses.replace(source, cascade=source.cascade.with_params(policy))
     adapted = type(pipe).from_pretrained(folder)
     adapted.load_lora_weights(out)
     original = theirs("wan", adapted, call)

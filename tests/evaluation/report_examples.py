@@ -100,5 +100,4 @@ def report_data(*, rows: int = 6, policies: dict[str, float] | None = None) -> R
         judged=judged,
         tables=[Table("Pairs", ["Made from", "Prompts", "Share"],
                       [["accepted x rejected", 355, 0.8875], ["none | one kind only", 45, None]])],
-        before_after_note="Prompts drawn at random, held-out ones first.",
     )  # fmt: skip

@@ -3,7 +3,6 @@
 import csv
 import io
 
-import numpy as np
 import pandas as pd
 import pytest
 from report_examples import RATES, clip_table
@@ -17,7 +16,6 @@ from vidpref.evaluation.tables import (
     comparison_table,
     policy_table,
     rounds_table,
-    seeds_table,
     write_csv,
     write_markdown,
 )
@@ -86,13 +84,12 @@ def test_policy_table(evaluation):
 
 
 def test_comparison_table(evaluation):
-    table = comparison_table(evaluation, chosen={"rwr": "3e-4"})
+    table = comparison_table(evaluation)
     assert list(table.columns)[:3] == ["Method", "Held-out", "Training"]
     rows = {row[0]: row for row in table.rows}
     assert rows["RWR"][2] == _estimate(evaluation["policies"]["rwr"]["train"])
     assert rows["RWR"][4] == _estimate(evaluation["paired"]["rwr"]["train"], "diff")
-    assert rows["RWR"][5] == "3e-4"
-    assert rows["SFT"][5] is None
+    assert rows["pretrained"][3:] == [None, None]
     assert "over prompts" in table.caption
 
 
@@ -113,19 +110,13 @@ def test_rounds_table_starts_from_the_baseline(evaluation):
     assert rows["SFT"][2] is None
 
 
-def test_seeds_table():
+def test_a_comparison_over_training_seeds_says_so():
     runs = [clip_table(RATES, prompts=10, seed=s).assign(training_seed=s) for s in range(3)]
     evaluation = evaluation_json(pd.concat(runs), best_of=None)
-    table = seeds_table(evaluation)
-    entry = evaluation["paired"]["rwr"]["test"]
-    assert list(table.columns) == ["Policy", "Seed 0", "Seed 1", "Seed 2", "All seeds"]
+    table = comparison_table(evaluation)
     row = next(row for row in table.rows if row[0] == "RWR")
-    assert row[1:] == [
-        *(_estimate(entry["seeds"][s], "diff") for s in "012"),
-        _estimate(entry, "diff"),
-    ]
-    np.testing.assert_allclose(row[4].value, np.mean([cell.value for cell in row[1:4]]))
-    assert "seeds and prompts" in comparison_table(evaluation).caption
+    assert row[3] == _estimate(evaluation["paired"]["rwr"]["test"], "diff")
+    assert "over seeds and prompts" in table.caption
 
 
 def test_files(tmp_path):

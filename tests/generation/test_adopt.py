@@ -9,9 +9,7 @@ import pytest
 from vidpref.config.by_name import ConfigError, config_yaml, read_config
 from vidpref.generation.adopt import load_config
 from vidpref.generation.generator import build_base
-from vidpref.runs import runner
-from vidpref.runs.artifacts import Artifact, fingerprint
-from vidpref.runs.recipe import Recipe
+from vidpref.runs.methods import open_recipe
 from vidpref.stages import preferences
 
 SMALL = ("data.frames=9", "data.height=32", "data.width=48")
@@ -33,7 +31,7 @@ def test_wan_is_what_its_folder_says(wan_folder):
     assert config.model.autoencoder.base_dim == 8
     assert config.text.to_dict() == {
         **{"name": "umt5", "length": 512, "dim": 24, "path": str(wan_folder)},
-        **{"padding": "hidden", "clean": True, "dtype": "bfloat16"},
+        **{"padding": "hidden", "clean": True, "dtype": "bfloat16", "truncate": False},
     }
     assert config.sampler.name == "unipc"
     # every other field stays
@@ -101,29 +99,24 @@ def test_the_command_line_has_the_last_word(wan_folder):
         assert functools.reduce(getattr, name.split("."), config) == value
 
 
-def test_a_folder_that_cannot_be_is_refused(cogvideox_folder, tmp_path):
+def test_a_folder_that_cannot_be_is_refused(cogvideox_folder, wan_folder, tmp_path):
     with pytest.raises(ConfigError, match=r"a CogVideoXPipeline is a cogvideox generator, the co"):
         load("flow_dpo:wan2_1_1_3b", cogvideox_folder)
+    shutil.copytree(wan_folder, tmp_path / "wan")
+    path = tmp_path / "wan" / "vae" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"is_residual": True}))
+    with pytest.raises(ConfigError, match=r"/vae: .*is_residual=True"):
+        load("flow_dpo:wan2_1_1_3b", tmp_path / "wan")
     with pytest.raises(ConfigError, match=r"has no model_index.json"):
         load("flow_dpo:wan2_1_1_3b", tmp_path)
-    with pytest.raises(ConfigError, match=r"has no field 'model.init'"):
+    with pytest.raises(ConfigError, match=r"config.model.init would change nothing"):
         load("flow_dpo:mini", tmp_path)
 
 
 def fingerprints(config, workdir, monkeypatch):
     """Of every stage of a config, none of which is run."""
-
-    def found(workdir, stage, body, *, settings, inputs=None, announce):
-        return Artifact(
-            stage, workdir / stage, fingerprint(stage, settings, inputs or {}), 0.0, True
-        )
-
-    monkeypatch.setattr(runner, "run_stage", found)
-    monkeypatch.setattr(preferences, "fingerprint", lambda data: "of the file")
-    monkeypatch.setattr(Recipe, "_material", None)
-    recipe = Recipe(config, workdir)
-    recipe.align(recipe.pretrained, "pretrained", 1)
-    return {artifact.stage: artifact.fingerprint for artifact in recipe.artifacts}
+    monkeypatch.setattr(preferences, "files_digest", lambda data: "of the files")
+    return {stage.name: stage.fingerprint for stage in open_recipe(config, workdir).stages(1)}
 
 
 @pytest.mark.parametrize(
@@ -139,16 +132,18 @@ def test_the_written_config_means_the_same_stages(spec, folder, request, tmp_pat
     assert again.data.buckets == ((32, 48), (48, 32))
     assert again.align.lora.targets == config.align.lora.targets
     before = fingerprints(config, tmp_path, monkeypatch)
-    assert len(before) == 5
+    assert len(before) == 7
     assert fingerprints(again, tmp_path, monkeypatch) == before
     other = load(spec, path, *SMALL, *given, "data.fps=7", "data.max_bad_fraction=0.5")
     after = fingerprints(other, tmp_path, monkeypatch)
     assert [stage for stage in before if before[stage] == after[stage]] == ["import"]
     other = load(spec, path, *SMALL, *given, "data.max_bad_fraction=0.5", "align.beta=7")
     after = fingerprints(other, tmp_path, monkeypatch)
-    assert [stage for stage in before if before[stage] != after[stage]] == [next(reversed(before))]
+    name = config.align.policy or config.align.method
+    changed = [stage for stage in before if before[stage] != after[stage]]
+    assert changed == [f"align-{name}-round1", f"sample-evaluation-{name}"]
 
 
 def test_without_a_finished_run_there_is_no_config(tmp_path):
-    with pytest.raises(ConfigError, match=r"config.yaml does not exist: is .* of a finished run"):
+    with pytest.raises(ConfigError, match=r"holds no config.yaml: run launch/tpu_run.py to its"):
         read_config(tmp_path)

@@ -16,11 +16,11 @@ import transformers
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import CogVideoXPipeline
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from ml_collections import ConfigDict
+from vidpref.runs.artifacts import Artifact
 
 from vidpref.datasets.text import TextCache, TextEncoder, WordTable
 from vidpref.generation.adopt import load_config
-from vidpref.generation.text_encoders import build_text_encoder, chosen_fields
-from vidpref.runs.artifacts import Artifact
+from vidpref.generation.text_encoders import build_text_encoder, weights_digest
 from vidpref.runs.recipe import Recipe
 from vidpref.training.sharding import make_mesh
 
@@ -78,7 +78,9 @@ def theirs(name: str, path: Path) -> np.ndarray:
         return pipe._get_t5_prompt_embeds(self, PROMPTS, max_sequence_length=LENGTH).numpy()
 
 
-@pytest.mark.parametrize("mesh", [{"data": -1}, {"data": 2, "fsdp": 4}])
+@pytest.mark.parametrize(
+    "mesh", [{"data": -1}, {"data": 2, "fsdp": 4}, {"data": 2, "fsdp": 2, "tensor": 2}]
+)
 def test_states_are_those_of_the_pipelines(pipeline, mesh):
     name, path = pipeline
     padding = MODELS[name][-1]
@@ -171,13 +173,13 @@ def test_the_fingerprint_follows_what_changes_the_embedding(tmp_path):
     a, b, *others = [build_text_encoder(config, mesh).fingerprint for config in configs]
     assert a == b
     assert len({a, *others}) == 4
-    same, moved, trained, *_ = [chosen_fields(config) for config in configs]
+    same, moved, trained, *_ = [weights_digest(config) for config in configs]
     assert same == moved != trained  # a stage knows an encoder by its weights, not by its place
 
 
 def test_the_word_table_reads_none_of_it():
     config = settings("words", Path())
-    assert chosen_fields(config) == {"name": "words", "length": LENGTH, "dim": WIDTH}
+    assert weights_digest(config) == ""
     encoder = build_text_encoder(config, make_mesh({"data": -1}))
     assert isinstance(encoder, WordTable)
     assert (encoder.length, encoder.dim, encoder.truncate) == (LENGTH, WIDTH, False)

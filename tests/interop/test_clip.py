@@ -12,7 +12,8 @@ from vidpref.interop.clip import clip_vision_table, not_of_the_states
 from vidpref.interop.loading import component_config, load_onto
 from vidpref.interop.safetensors_files import write_tensors
 from vidpref.interop.table import plan, to_params, to_tensors
-from vidpref.models.clip.vision import VIT_H, ClipVision
+from vidpref.models.clip.sizes import VIT_H
+from vidpref.models.clip.vision import ClipVision
 
 TOLERANCE = 1e-4  # measured: see docs/ported.md
 SMALL = {

@@ -8,9 +8,16 @@ import pytest
 import safetensors.numpy
 
 from tests.tiny_pipelines import tiny_cogvideox, tiny_wan
+from vidpref.config.by_name import named_config
 from vidpref.diffusion.ddpm import DDPM
 from vidpref.diffusion.flow import RectifiedFlow
-from vidpref.interop.pipelines import AUTOENCODER, TRANSFORMER, PipelineFolder, read_scheduler
+from vidpref.interop.pipelines import (
+    AUTOENCODER,
+    FAMILIES,
+    TRANSFORMER,
+    PipelineFolder,
+    read_scheduler,
+)
 
 
 def change(path, **fields):
@@ -38,6 +45,18 @@ def test_families_and_sizes(tmp_path):
     assert (cogvideox.transformer().in_channels, cogvideox.autoencoder().latent_channels) == (8, 4)
     assert wan.scheduler() == (RectifiedFlow(shift=3.0, spacing="unipc"), "unipc")
     assert cogvideox.scheduler()[1] == "cogvideox_ddim"
+
+
+PIPELINES = [(family, name) for family in FAMILIES.values() for name in family.pipelines]
+
+
+@pytest.mark.parametrize(("family", "pipeline"), PIPELINES, ids=[name for _, name in PIPELINES])
+def test_every_pipeline_has_a_config_of_its_network(family, pipeline):
+    config = named_config(family.pipelines[pipeline])
+    assert config.model.name == family.name
+    assert hasattr(diffusers, pipeline)
+    text = {**family.text, **family.text_fields(family.transformer())}
+    assert {name: config.text[name] for name in text} == text
 
 
 def test_what_is_no_pipeline_is_refused(wan, tmp_path_factory):

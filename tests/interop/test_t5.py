@@ -11,7 +11,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from vidpref.interop.loading import component_config, load_onto
 from vidpref.interop.t5 import NOT_OF_THE_ENCODER, t5_table
 from vidpref.interop.table import plan, to_params, to_tensors
-from vidpref.models.t5 import SIZES, T5Encoder, distance_buckets, from_config
+from vidpref.models.t5 import T5Encoder, distance_buckets, from_config
 
 ORIGINALS = {
     "t5": (transformers.T5Config, transformers.T5EncoderModel),
@@ -93,14 +93,16 @@ def test_buckets_are_those_of_transformers(kind, buckets, distance):
     np.testing.assert_array_equal(distance_buckets(700, buckets, distance), wanted)
 
 
-@pytest.mark.parametrize(("kind", "size"), [("t5", "t5_v1_1_xxl"), ("umt5", "umt5_xxl")])
-def test_named_sizes_have_the_parameters_of_the_originals(kind, size):
+@pytest.mark.parametrize(("kind", "words"), [("t5", 32128), ("umt5", 256384)])
+def test_published_sizes_have_the_parameters_of_the_originals(kind, words):
+    """T5 v1.1 XXL, which Imagen and CogVideoX read, and UMT5 XXL, which Wan reads."""
     config, model = ORIGINALS[kind]
-    fields = {k: v for k, v in SIZES[size].items() if k != "bias_in_every_block"}
+    fields = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
+    fields["vocab_size"] = words
     with torch.device("meta"):
         theirs = model(config(**fields, feed_forward_proj="gated-gelu"))
     shapes = {name: tuple(t.shape) for name, t in theirs.state_dict().items()}
-    encoder = T5Encoder(**SIZES[size])
+    encoder = T5Encoder(**fields, bias_in_every_block=kind == "umt5")
     tokens = jnp.zeros((1, 8), jnp.int32)
     abstract = jax.eval_shape(encoder.init, jax.random.key(0), tokens)["params"]
     count = sum(leaf.size for leaf in jax.tree.leaves(abstract))

@@ -21,12 +21,11 @@ def _transformer_shapes(module: Wan):
     """Returns the parameters' shapes, boxed."""
     patch = module.patch_size
     size, latent = module.out_channels, module.in_channels - module.out_channels
-    images = module.pos_embed_seq_len or 257
     condition = Condition(
         text=jnp.zeros((1, 2, module.text_dim)),
         text_mask=jnp.ones((1, 2), bool),
         image_latent=jnp.zeros((1, *patch, latent)) if latent else None,
-        image_states=jnp.zeros((1, images, module.image_dim)) if latent else None,
+        image_states=jnp.zeros((1, 257, module.image_dim)) if latent else None,
     )
     x = jnp.zeros((1, *patch, size))
     return jax.eval_shape(module.init, jax.random.key(0), x, jnp.zeros(1), condition)["params"]

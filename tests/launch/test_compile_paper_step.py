@@ -1,8 +1,14 @@
-"""The paper's step goes through the TPU compiler: here a small network on a small slice."""
+"""The steps of the configs for a TPU: all are lowered, a small one goes through the compiler."""
 
+import json
 import re
 
+import pytest
+
 from tests import tpu_compiler
+from vidpref.config.by_name import config_module, config_names
+from vidpref.generation.adopt import load_config
+from vidpref.stages.planning import trained_sections
 
 SMALL = (
     "model.unet3d.features=(32,)",
@@ -18,6 +24,100 @@ SMALL = (
     "align.train.batch_size=8",
     "mesh.fsdp=2",
 )
+
+LOWER = """
+import json, sys
+import jax
+from jax.experimental import topologies
+from vidpref.generation.adopt import load_config
+from vidpref.stages.planning import plan_section
+from vidpref.training.sharding import make_mesh
+
+devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4").devices
+for argument in sys.argv[1:]:
+    spec, section = argument.split("/")
+    config = load_config(spec)
+    mesh = make_mesh({"data": -1, "fsdp": 2, "context": min(config.mesh.context, 2)}, devices)
+    planned = plan_section(config, section, mesh)
+    text = planned.lower().as_text()
+    assert "stablehlo.dot_general" in text
+    state = planned.training.plan.state
+    found = {
+        "batch": sorted(planned.batch),
+        "frozen": sorted(planned.frozen),
+        "follows": state.reference is not None,
+        "k": planned.batch["clips"].shape[1],
+        "trained": sum(x.size for x in jax.tree.leaves(state.params)),
+        "network": sum(x.size for x in jax.tree.leaves(planned.params)),
+    }
+    print(json.dumps([argument, found]), flush=True)
+"""
+
+
+def cases():
+    """(case, whether a network and a method in it are new) of every step of every config."""
+    seen, found = set(), []
+    for name in config_names():
+        for scale in config_module(name).SCALES:
+            config = load_config(f"{name}:{scale}")
+            for section in trained_sections(config):
+                model = config.superres.model if section == "superres" else config.model
+                network = section, model.name, str(model[model.name])
+                method = (name,) if section == "align" else (section,)
+                found.append((f"{name}:{scale}/{section}", not {network, method} <= seen))
+                seen |= {network, method}
+    return found
+
+
+CASES = cases()
+
+
+def lowered(chosen):
+    printed = tpu_compiler.run("-c", LOWER, *chosen).splitlines()
+    return dict(map(json.loads, printed))
+
+
+def check(found):
+    """What of a step has been forgotten before: the planned step has it where the run has it."""
+    for case, step in found.items():
+        spec, section = case.split("/")
+        config = load_config(spec)
+        align = config.align if section == "align" else {}
+        assert ("real" in step["batch"]) == bool(align and align.real_weight), case
+        assert ("motion" in step["batch"]) == (spec.split(":")[0] == "mcdpo"), case
+        assert ("preference" in step["batch"]) == (spec.split(":")[0] == "flow_nrg"), case
+        assert step["follows"] == bool(align and align.train.reference_decay > 0), case
+        if not align or align.method not in ("dpo", "mcdpo", "kto"):
+            wanted = []
+        elif align.lora.rank:
+            wanted = ["base"]
+        else:
+            wanted = [] if step["follows"] else ["reference"]
+        if align and align.method != "nrg" and align.lora.rank:
+            wanted = ["base"]
+            assert step["trained"] < 0.2 * step["network"], case
+        else:
+            assert step["trained"] == step["network"], case
+        assert step["frozen"] == wanted, case
+
+
+@tpu_compiler.needs_libtpu
+@pytest.mark.parametrize("part", range(3))
+def test_every_network_and_every_method_has_a_step(part):
+    chosen = [case for case, new in CASES if new][part::3]
+    found = lowered(chosen)
+    assert list(found) == chosen
+    check(found)
+
+
+@pytest.mark.slow
+@tpu_compiler.needs_libtpu
+@pytest.mark.parametrize("part", range(3))
+def test_so_has_every_other_pair_of_them(part):
+    chosen = [case for case, new in CASES if not new][part::3]
+    found = lowered(chosen)
+    assert list(found) == chosen
+    check(found)
 
 
 @tpu_compiler.needs_libtpu

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tests.models.torch_parity import relative_error
+from tests.probing import probe
 from tests.tiny_pipelines import LATENT_CHANNELS, tiny_wan
-from vidpref.datasets.video import decode_clip, probe
+from vidpref.datasets.video import decode_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = ["a red circle moves", "the blue square"]
@@ -120,6 +121,34 @@ def test_a_seed_gives_the_same_clip_twice(folder, pipe, sample):
     assert (folder / "clip.mp4").exists()
 
 
+@pytest.fixture(scope="module")
+def mistaken(folder, pipe):
+    """Files and folders that are not what they are taken for."""
+    tiny_wan(folder / "i2v", image_to_video=True)
+    np.save(folder / "flat.npy", np.zeros((4, 4)))
+    np.save(folder / "six.npy", np.zeros((1,) * 6))
+    (folder / "clip").touch()
+    (folder / "v1.mp4").mkdir()
+    (folder / "v-001.mp4").mkdir()
+
+
+def test_the_name_of_a_folder_may_have_a_dot(folder, pipe, sample):
+    done = sample(
+        "--model=pipe",
+        "--prompt=a",
+        "--steps=1",
+        "--guidance_scale=1",
+        "--num_frames=1",
+        "--height=16",
+        "--width=16",
+        "--dtype=float32",
+        "--config.text.length=16",
+        "--out=v1.5/",
+    )
+    assert done.stdout == "v1.5/000.mp4: a\n", done.stderr
+    assert (folder / "v1.5" / "000.mp4").exists()
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -127,6 +156,33 @@ def test_a_seed_gives_the_same_clip_twice(folder, pipe, sample):
         (["--model=pipe"], "give either --prompt or --prompts_file"),
         (["--model=pipe", "--promt=a"], "Did you mean: prompt"),
         (["--model=pipe", "--prompt=a", "--out=a.gif"], "unknown container 'gif'"),
+        (["--model=none", "--prompt=a", "--fps=0"], "--fps=0: give a number above 0"),
+        (["--model=none", "--prompt=a", "--fps=inf"], "--fps=inf: give a number above 0"),
+        (["--model=none", "--prompt=a", "--steps=0"], "0 is not a positive integer"),
+        (["--model=none", "--prompt=a", "--out=clip"], "--out=clip is a file: name a folder"),
+        (["--model=none", "--prompt=a", "--out=v1.mp4"], "v1.mp4 is a folder; name a video file"),
+        (
+            ["--model=none", "--prompt=a", "--per_prompt=2", "--out=v.mp4"],
+            "--out=v.mp4: v-001.mp4 is a folder",
+        ),
+        (["--model=none", "--prompt=a", "--out=clip/a/x.mp4"], "clip is no folder"),
+        (["--model=none", "--prompt=a", "--save_latents=x"], "name a file that ends in .npy"),
+        (["--model=none", "--prompt=a", "--image=x.png"], "--image=x.png: no such file"),
+        (["--model=none", "--prompt=a", "--scene=s"], "--scene goes with --workdir"),
+        (["--model=none", "--prompt=a", "--policy=p"], "--policy goes with --workdir"),
+        (
+            ["--workdir=none", "--prompt=a", "--scene=s", "--image=x.png"],
+            "give either --scene or --image",
+        ),
+        (["--workdir=none", "--prompt=a", "--lora=x"], "--lora goes with --model"),
+        (["--workdir=none", "--prompt=a", "--steps=3"], "--steps goes with --model"),
+        (["--workdir=none", "--prompt=a", "--dtype=float32"], "--dtype goes with --model"),
+        (
+            ["--workdir=none", "--prompt=a", "--config.align.beta=2"],
+            "--config.align.beta goes with --model",
+        ),
+        (["--model=pipe", "--prompt=a", "--image=flat.npy", *SMALL], "sees no first frame"),
+        (["--model=i2v", "--prompt=a", *SMALL], "starts from an image, the first frame of its cl"),
         (["--model=pipe", "--prompt=a", "--init_noise=flat.npy"], "has shape (4, 4), wanted"),
         (["--model=pipe", "--prompt=a", "--step_noise=flat.npy"], "wanted (clips, steps, channels"),
         (
@@ -135,9 +191,7 @@ def test_a_seed_gives_the_same_clip_twice(folder, pipe, sample):
         ),
     ],
 )
-def test_mistakes_are_answered_in_words(folder, pipe, sample, argv, message):
-    np.save(folder / "flat.npy", np.zeros((4, 4)))
-    np.save(folder / "six.npy", np.zeros((1,) * 6))
+def test_mistakes_are_answered_in_words(mistaken, sample, argv, message):
     done = sample(*argv)
     assert done.returncode != 0
     assert message in done.stdout + done.stderr

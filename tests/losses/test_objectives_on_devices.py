@@ -17,6 +17,7 @@ from vidpref.objectives.alignment import OBJECTIVES
 from vidpref.training.sharding import make_mesh
 from vidpref.training.state import create_state, state_shardings
 from vidpref.training.step import make_train_step, put_batch
+from vidpref.training.tuning import Everything
 
 ROWS = 16
 CASES = {
@@ -43,6 +44,7 @@ def make(name, hyper, process):
         make_condition=make_condition,
         error_in=None,
         reduction="mean",
+        tuning=Everything(lambda key: POLICY),
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from vidpref.diffusion.ddpm import DDPM
 from vidpref.losses.alignment import make_alignment_loss
+from vidpref.training.tuning import Everything
 from vidpref.typing import Array
 
 B, CLIP = 4, (2, 4, 4, 3)
@@ -63,7 +64,8 @@ def draw_batch(k, seed=0, **extra):
 
 
 def make(network, objective, hyper, **kwargs):
-    settings = {"error_in": None, "reduction": "mean", **kwargs}
+    tuning = Everything(lambda key: POLICY)
+    settings = {"error_in": None, "reduction": "mean", "tuning": tuning, **kwargs}
     return make_alignment_loss(
         network, PROCESS, objective, hyper, make_condition=make_condition, **settings
     )

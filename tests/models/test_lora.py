@@ -19,7 +19,7 @@ from tests.models.conftest import (
     randomize,
 )
 from vidpref.models.dense import dense
-from vidpref.models.lora import LoRA, merge, with_lora
+from vidpref.models.lora import Adapted, LoRA, apply_network, merge, with_lora
 from vidpref.models.scan import scan_blocks
 from vidpref.training.sharding import batch_sharding, make_mesh, param_shardings
 
@@ -223,13 +223,12 @@ def test_dropout_is_of_the_key_of_every_layer_and_off_without_one():
     np.testing.assert_array_equal(evaluated, jnp.ones((3, 8, 4)))
 
 
-# Not fsdp and tensor together: there the Shardy partitioner of jax 0.10.2 gets the base's
-# cross-attention wrong at these sizes, adapters or not; GSPMD does not.
 @pytest.mark.parametrize(
     ("axes", "a_axis", "b_axis"),
     [
         ({"data": 2, "fsdp": 2, "context": 2}, "fsdp", None),
         ({"data": 4, "tensor": 2}, None, "tensor"),
+        ({"data": 2, "fsdp": 2, "tensor": 2}, "fsdp", "tensor"),
     ],
 )
 def test_eight_devices_equal_one(axes, a_axis, b_axis):
@@ -348,3 +347,47 @@ def test_adapters_of_another_network_are_refused():
                 use(tree)
     with pytest.raises(ValueError, match="of rank 3"):
         merge(base, adapters, LoRA(3, 1.0, ("first",)))
+
+
+class _Scored(nn.Module):
+    """A network with a second method, as models of language and vision have."""
+
+    def setup(self):
+        self.layer = dense(4)
+
+    def __call__(self, x):
+        return self.layer(x)
+
+    def score(self, x):
+        return self.layer(x).sum(axis=-1)
+
+
+def test_any_network_is_applied_with_adapters_or_without():
+    x = jax.random.normal(jax.random.key(0), (3, 5))
+    module, spec = _Scored(), LoRA(2, 3.0, ("layer",))
+    base = randomize(jax.eval_shape(module.init, jax.random.key(0), x)["params"])
+    adapters = randomize(_adapters(spec, module, (x,)), seed=1)
+    merged = merge(base, adapters, spec)
+    for method in ("__call__", "score"):
+        plain = module.apply({"params": base}, x, method=method)
+        for params in (base, Adapted(base, None, spec)):
+            out = apply_network(module, params, x, method=method)
+            np.testing.assert_array_equal(out, plain)
+        out = apply_network(module, Adapted(base, adapters, spec), x, method=method)
+        expected = module.apply({"params": merged}, x, method=method)
+        np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+        assert np.abs(out - plain).max() > 0.1
+
+
+def test_dropout_of_an_applied_network_follows_its_key():
+    x = jax.random.normal(jax.random.key(0), (3, 5))
+    module, spec = _Scored(), LoRA(2, 3.0, ("layer",), dropout=0.5)
+    base = randomize(jax.eval_shape(module.init, jax.random.key(0), x)["params"])
+    adapters = randomize(_adapters(spec, module, (x,)), seed=1)
+    keys = (None, jax.random.key(1), jax.random.key(1), jax.random.key(2))
+    off, first, again, other = (
+        apply_network(module, Adapted(base, adapters, spec, key), x) for key in keys
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0
+    assert np.abs(first - off).max() > 0

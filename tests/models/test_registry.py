@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from vidpref.models.dit.network import DiT
 from vidpref.models.dit.spatio_temporal import STDiT
-from vidpref.models.registry import build_generator
+from vidpref.models.registry import BACKBONES, backbone, build_generator
 from vidpref.models.unet3d.network import UNet3D
 
 
@@ -30,3 +30,41 @@ def test_unknown_model_and_field_name_the_nearest():
     config = ConfigDict({"name": "dit", "dit": {"widht": 3}})
     with pytest.raises(ValueError, match=r"model.dit.widht is no field; did you mean width"):
         build_generator(config, channels=3, text_dim=32)
+
+
+WAN = {"name": "wan", "wan": {"text_dim": 8, "in_channels": 4, "out_channels": 4}}
+
+
+def test_a_pipelines_network_brings_its_sizes_which_must_fit():
+    built = build_generator(ConfigDict(WAN), channels=4, text_dim=8)
+    assert (built.out_channels, built.text_dim) == (4, 8)
+    with pytest.raises(ValueError, match=r"latents of 4 channels from text of width 8; the auto"):
+        build_generator(ConfigDict(WAN), channels=3, text_dim=8)
+    with pytest.raises(ValueError, match=r"the autoencoder has 4 and config.text.dim=16"):
+        build_generator(ConfigDict(WAN), channels=4, text_dim=16)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "seen"),
+    [
+        ("dit", {}, "first_frame"),
+        ("dit", {"first_frame": False}, ""),
+        ("wan", WAN["wan"], ""),
+        ("wan", WAN["wan"] | {"in_channels": 12}, "image_latent"),
+        ("wan", WAN["wan"] | {"out_channels": None}, ""),
+        ("cogvideox", {"text_embed_dim": 8, "in_channels": 8, "out_channels": 4}, "image_latent"),
+    ],
+)
+def test_what_a_network_sees_of_a_first_frame_follows_from_its_fields(name, fields, seen):
+    config = ConfigDict({"name": name, name: fields})
+    module = build_generator(config, channels=4, text_dim=8)
+    assert backbone(name).sees(module) == seen
+
+
+def test_no_text_is_a_mask_or_words():
+    assert {name: entry.null_prompt("a cat") for name, entry in BACKBONES.items()} == {
+        **dict.fromkeys(("unet3d", "dit", "st_dit")),
+        **dict.fromkeys(("wan", "cogvideox"), "a cat"),
+    }
+    with pytest.raises(ValueError, match="'cogvideo' is no generator; did you mean cogvideox"):
+        backbone("cogvideo")

@@ -23,7 +23,6 @@ TRANSFORMERS = {
     "t2v": T2V,
     "no_cross_norm": {**T2V, "cross_attn_norm": False, "patch_size": [2, 2, 2]},
     "i2v": I2V,
-    "first_and_last": {**I2V, "pos_embed_seq_len": 6},
 }
 
 VAE = {
@@ -84,5 +83,4 @@ PUBLISHED = {
     },
     "T2V_14B": PUBLISHED_T2V_14B,
     "I2V_14B": PUBLISHED_I2V_14B,
-    "FLF2V_14B": {**PUBLISHED_I2V_14B, "pos_embed_seq_len": 514},
 }

@@ -27,9 +27,8 @@ def two_processes(tmp_path_factory):
 def one_process(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("one")
     mesh = make_mesh({"data": -1, "fsdp": 2})
-    state = fit(
-        tiny.plain_loss, tiny.init, tiny.batches(), tiny.config(steps=12), workdir, mesh=mesh
-    )
+    plan = tiny.plan(mesh, tiny.config(steps=12), tiny.plain_loss)
+    state = fit(plan, tiny.batches(), workdir)
     return state, read_metrics(workdir)
 
 

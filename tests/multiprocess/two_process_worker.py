@@ -18,8 +18,9 @@ def main(rank: int, port: int, workdir: Path) -> None:
     assert (jax.process_count(), mesh.size, jax.local_device_count()) == (2, 8, 4)
     settings = tiny.config(steps=12, checkpoint_every=6)
     batches = tiny.batches(shard=rank, shards=2)
-    state = fit(tiny.plain_loss, tiny.init, batches, settings, workdir, mesh=mesh)
-    again = fit(tiny.plain_loss, tiny.init, batches, settings, workdir, mesh=mesh)
+    plan = tiny.plan(mesh, settings, tiny.plain_loss)
+    state = fit(plan, batches, workdir)
+    again = fit(plan, batches, workdir)
     assert int(again.step) == 12  # the second call found everything done
     save_params(workdir / "params", state.params)
 

@@ -1,9 +1,13 @@
 """The remote judge against a local server that speaks the chat API, errors included."""
 
 import base64
+import email.utils
+import gc
 import io
 import json
+import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,11 +16,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from vidpref.datasets.records import write_records
+from tests.stages.sampled_clips import write_sampled
 from vidpref.datasets.scenes import Scene
-from vidpref.rewards.chat import encode_png
-from vidpref.rewards.remote_judge import JudgeError, RemoteJudge, parse_grade, parse_verdict
-from vidpref.rewards.reward import Reward
+from vidpref.rewards.remote_judge import RemoteJudge, parse_grade, parse_verdict
+from vidpref.rewards.reward import JudgeError, Reward, complaint
 from vidpref.stages import label
 
 TEMPLATES = Path(__file__).parents[2] / "data" / "judge_templates"
@@ -45,7 +48,7 @@ class Server:
                 with outer.lock:
                     outer.active += 1
                     outer.most_active = max(outer.most_active, outer.active)
-                    outer.requests.append((self.path, dict(self.headers), body))
+                    outer.requests.append((self.path, self.headers, body))
                     times = sum(
                         r["messages"][0]["content"][0]["text"] == text for *_, r in outer.requests
                     )
@@ -55,7 +58,13 @@ class Server:
                 with outer.lock:
                     outer.active -= 1
                 data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                self.send_response(status)
+                try:
+                    self.send_response(status)
+                    self.answer(headers, data)
+                except OSError:
+                    pass  # the client has hung up
+
+            def answer(self, headers, data):
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(data)))
@@ -74,9 +83,9 @@ class Server:
         self._http.server_close()
 
 
-def verdict(text):
+def verdict(text, finish_reason="stop"):
     message = {"role": "assistant", "content": text}
-    return 200, {}, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    return 200, {}, {"choices": [{"index": 0, "message": message, "finish_reason": finish_reason}]}
 
 
 @pytest.fixture
@@ -104,12 +113,12 @@ def test_scores_follow_the_answers_in_order(server):
     server.reply = lambda text, times: verdict("Accept" if "good" in text else "Reject.")
     prompts = ["good a", "bad b", "bad c", "good d", "bad e"]
     scorer = judge(server, concurrency=3)
-    scores = scorer.score(clips(5), prompts)
-    assert scores.keys() == {"accept"}
-    assert scores["accept"].dtype == np.float32
-    assert scores["accept"].tolist() == [1, 0, 0, 1, 0]
-    assert scorer.last_rationales == ["Accept", "Reject.", "Reject.", "Accept", "Reject."]
-    assert scorer.explain(clips()[0], "bad") == "Reject."
+    found = scorer.score(clips(5), prompts)
+    assert found.scores.keys() == {"accept"}
+    assert found.scores["accept"].dtype == np.float32
+    assert found.scores["accept"].tolist() == [1, 0, 0, 1, 0]
+    assert found.reasons == ["Accept", "Reject.", "Reject.", "Accept", "Reject."]
+    assert not found.failures
 
 
 def test_the_request_holds_prompt_frames_and_key(server, monkeypatch):
@@ -144,7 +153,8 @@ def test_each_dimension_is_a_request_of_its_own(server):
     server.reply = lambda text, times: verdict(
         {"Is": "Accept"}.get(text[:2], "Sharp.\nGood" if "visual" in text else "It rests.\nPoor")
     )
-    scores = scorer.score(clips(2), ["a", "b"])
+    judgement = scorer.score(clips(2), ["a", "b"])
+    scores = judgement.scores
     assert {name: score.tolist() for name, score in scores.items()} == {
         "accept": [1, 1],
         "visual_quality": [1, 1],
@@ -163,8 +173,7 @@ def test_each_dimension_is_a_request_of_its_own(server):
     ]
     assert all(len(content) == 1 + 8 for content in asked)
     words = "accept: Accept\n\nvisual_quality: Sharp.\nGood\n\ncamera_motion: It rests.\nPoor"
-    assert scorer.last_rationales == [words] * 2
-    assert scorer.explain(clips()[0], "a") == words
+    assert judgement.reasons == [words] * 2
 
 
 def test_a_lost_dimension_is_named_and_the_others_are_kept(server):
@@ -175,45 +184,44 @@ def test_a_lost_dimension_is_named_and_the_others_are_kept(server):
 
     server.reply = reply
     scorer = judge(server, retries=1, **GRADED)
-    with pytest.raises(JudgeError) as caught:
-        scorer.score(clips(3), ["a", "b", "c"])
-    message = str(caught.value)
-    assert "1 of 3 clips got no verdict from judge-1" in message
-    assert "clip 1, 'b', visual_quality: does not end in Good, Normal or Poor: 'Hard to" in message
-    assert message.count("\n") == 1
-    scores = caught.value.scores
+    found = scorer.score(clips(3), ["a", "b", "c"])
+    scores = found.scores
+    assert found.failures.keys() == {1}
+    assert found.failures[1].startswith("visual_quality: does not end in Good, Normal or Poor: 'H")
+    message = complaint(scorer, found, ["a", "b", "c"])
+    assert message.startswith(f"1 of 3 clips got no verdict from judge-1 at {server.url}/chat/comp")
+    assert "in 2 tries each (1 times: visual_quality: does not end" in message
+    assert message.splitlines()[1:] == [f"  b: {found.failures[1]}"]
     np.testing.assert_array_equal(scores["accept"], [1, 0, 1])
     np.testing.assert_array_equal(scores["visual_quality"], [0.5, np.nan, 0.5])
     np.testing.assert_array_equal(scores["camera_motion"], [0.5, 0.5, 0.5])
-    assert "visual_quality: does not end" in scorer.last_rationales[1]
-    assert scorer.last_rationales[2].endswith("camera_motion: Fine.\nNormal")
+    assert "visual_quality: does not end" in found.reasons[1]
+    assert found.reasons[2].endswith("camera_motion: Fine.\nNormal")
     assert len(server.requests) == 3 * 3 + 1
 
 
 def test_the_label_stage_keeps_what_was_scored_before_a_failure(server, tmp_path):
-    keys = {"scene_id": "s", "category": "c", "split": "train", "sample": 0}
-    records = [
-        {"clip_id": f"clip-{i}", "prompt": f"{i}", "video": clip, **keys}
-        for i, clip in enumerate(clips(4, frames=2))
-    ]
-    write_records(tmp_path / "clips-00000.array_record", records)
+    write_sampled(tmp_path, clips(4, frames=2))
     reward = ConfigDict({"name": "remote_judge", "dimension": "accept"})
     reward.dimensions = ("accept", "camera_motion")
     reward.remote_judge = {"base_url": server.url, "model": "judge-1", "retries": 0, "min_size": 1}
-    broken = {"1": "Hm.", "2": "Hm."}
+    broken = {"prompt 1": "Hm.", "prompt 2": "Hm."}
 
     def reply(text, times):
         prompt = text.split("\n")[2]
         if "one word, Accept" in text:
-            return verdict("Reject" if prompt == "2" else "Accept")
+            return verdict("Reject" if prompt == "prompt 2" else "Accept")
         return verdict(broken.get(prompt, f"Words on {prompt}.\nNormal"))
 
     server.reply = reply
     with pytest.raises(JudgeError, match="2 of 4 clips") as caught:
         label.label_clips(tmp_path, tmp_path, reward, name="label")
-    assert "labels of 2 of these 4 clips are kept" in caught.value.__notes__[0]
+    message = str(caught.value)
+    assert "clip scene/1, 'prompt 1': camera_motion: does not end in Good" in message
+    assert "The labels of 2 of these 4 clips are kept in" in message
+    assert message.endswith("the same command asks for the others.")
     assert len(server.requests) == 4 * 2
-    del broken["1"]
+    del broken["prompt 1"]
     with pytest.raises(JudgeError, match="1 of 2 clips"):
         label.label_clips(tmp_path, tmp_path, reward, name="label")
     assert not (tmp_path / "labels.parquet").exists()
@@ -222,10 +230,10 @@ def test_the_label_stage_keeps_what_was_scored_before_a_failure(server, tmp_path
     assert len(server.requests) == (4 + 2 + 1) * 2  # nothing is asked twice that was answered
     labels = label.read_labels(tmp_path)
     assert labels.index.tolist() == [0, 1, 2, 3]
-    assert labels.clip_id.tolist() == [f"clip-{i}" for i in range(4)]
+    assert labels.clip_id.tolist() == [f"scene/{i}" for i in range(4)]
     assert labels.score.tolist() == labels.accept.tolist() == [1, 1, 0, 1]
     assert labels.camera_motion.tolist() == [0.5] * 4
-    assert labels.rationale[2] == "accept: Reject\n\ncamera_motion: Words on 2.\nNormal"
+    assert labels.rationale[2] == "accept: Reject\n\ncamera_motion: Words on prompt 2.\nNormal"
     assert not list(tmp_path.glob("scored-*"))
 
 
@@ -235,9 +243,15 @@ def test_fresh_clips_are_asked_about_in_the_chosen_dimension_alone(server):
     reward.remote_judge = {"base_url": server.url, "model": "judge-1", "min_size": 1}
     server.reply = lambda text, times: verdict("Good" if "\na\n" in text else "Normal")
     rows = [(Scene(p, p, "c", "train", np.zeros((4, 4, 3), np.uint8)), 0) for p in "ab"]
-    drawn = [(rows, {"base": np.zeros((2, 2, 4, 4, 3), np.uint8), "final": clips(2)})]
+    base = np.zeros((2, 2, 4, 4, 3), np.uint8)
+    drawn = [(rows, {"video": base, "video_high": clips(2)}), ([], {})]
     assert label.mean_score(drawn, reward) == {"camera_motion": 0.75}
     assert len(server.requests) == 2
+    shown = server.requests[0][2]["messages"][0]["content"][1:]
+    assert len(shown) == 8  # as the last resolution has
+    server.reply = lambda text, times: (400, {}, b"no pictures")
+    with pytest.raises(JudgeError, match=r"2 of 2 clips(.|\n)*clip a/0, 'a': .*: HTTP 400: no pic"):
+        label.mean_score(drawn, reward)
 
 
 def test_small_frames_are_enlarged(server):
@@ -254,8 +268,56 @@ def test_busy_servers_are_asked_again(server, status):
     server.reply = lambda text, times: (
         (status, {"Retry-After": "0.05"}, b"busy") if times < 3 else verdict("accept")
     )
-    assert judge(server).score(clips(), ["x"])["accept"].tolist() == [1]
+    assert judge(server).score(clips(), ["x"]).scores["accept"].tolist() == [1]
     assert len(server.requests) == 3
+
+
+def test_the_server_says_how_long_to_wait(server, monkeypatch):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    soon = email.utils.formatdate(time.time() + 30, usegmt=True)
+    asked = ["7", "1.5", soon, "3600", "later", ""]
+    server.reply = lambda text, times: (
+        (429, {"Retry-After": asked[times - 1]}, b"busy") if times <= 6 else verdict("Accept")
+    )
+    assert judge(server, retries=6).score(clips(), ["x"]).scores["accept"].tolist() == [1]
+    assert waits[:2] == [7.0, 1.5]
+    assert 20 < waits[2] <= 30
+    assert waits[3] == 60.0  # no longer than that
+    assert all(wait < 1 for wait in waits[4:])  # pause, doubled each time
+
+
+def test_the_length_of_answers_is_limited(server):
+    judge(server).score(clips(), ["x"])
+    judge(server, max_tokens=77).score(clips(), ["x"])
+    judge(server, max_tokens=0).score(clips(), ["x"])
+    assert [body.get("max_tokens") for *_, body in server.requests] == [1024, 77, None]
+    server.reply = lambda text, times: verdict("The hand", finish_reason="length")
+    found = judge(server, max_tokens=2, retries=0).score(clips(), ["x"])
+    assert found.failures[0].endswith("'The hand' (the answer was cut off at max_tokens=2)")
+
+
+def test_a_proxy_of_the_environment_is_used(server, monkeypatch):
+    for name in ("NO_PROXY", "no_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/v1"))
+    remote = RemoteJudge("http://judge.invalid/v1", "judge-1", "{prompt}", min_size=1)
+    assert remote.score(clips(), ["x"]).scores["accept"].tolist() == [1]
+    assert server.requests[0][0] == "http://judge.invalid/v1/chat/completions"
+
+
+def test_a_judge_that_is_dropped_or_closed_leaves_no_connection(server, recwarn):
+    scorer = judge(server)
+    scorer.score(clips(), ["x"])
+    client = scorer._chat._client
+    del scorer
+    gc.collect()
+    assert client.is_closed()
+    scorer = judge(server)
+    scorer.close()
+    scorer.close()
+    assert scorer._chat._client.is_closed()
+    assert not [w for w in recwarn if issubclass(w.category, ResourceWarning)]
 
 
 @pytest.mark.parametrize(
@@ -264,7 +326,7 @@ def test_busy_servers_are_asked_again(server, status):
 )
 def test_malformed_answers_are_asked_again(server, answer):
     server.reply = lambda text, times: (200, {}, answer) if times == 1 else verdict("Reject")
-    assert judge(server).score(clips(), ["x"])["accept"].tolist() == [0]
+    assert judge(server).score(clips(), ["x"]).scores["accept"].tolist() == [0]
 
 
 def test_unclear_answers_are_retried_then_named(server):
@@ -275,14 +337,15 @@ def test_unclear_answers_are_retried_then_named(server):
 
     server.reply = reply
     scorer = judge(server, retries=2)
-    assert scorer.score(clips(), ["later"])["accept"].tolist() == [1]
-    with pytest.raises(JudgeError) as caught:
-        scorer.score(clips(3), ["never one", "later two", "never three"])
-    message = str(caught.value)
-    assert "2 of 3 clips got no verdict from judge-1" in message
-    assert "clip 0, 'never one', accept: neither Accept nor Reject: 'It depends.'" in message
-    assert "clip 2, 'never three'" in message
-    assert "later two" not in message
+    assert scorer.score(clips(), ["later"]).scores["accept"].tolist() == [1]
+    prompts = ["never one", "later two", "never three"]
+    found = scorer.score(clips(3), prompts)
+    assert found.failures == dict.fromkeys(
+        (0, 2), "accept: neither Accept nor Reject: 'It depends.'"
+    )
+    message = complaint(scorer, found, prompts)
+    assert message.startswith("2 of 3 clips got no verdict from judge-1")
+    assert "(2 times: accept: neither" in message
     asked = [r[2] for r in server.requests if "never one" in str(r[2]["messages"])]
     # greedy first; asked greedily again, the model would only repeat itself
     assert [r["temperature"] for r in asked] == [0.0, 0.7, 0.7]
@@ -290,8 +353,9 @@ def test_unclear_answers_are_retried_then_named(server):
 
 def test_a_wrong_key_is_not_retried(server):
     server.reply = lambda text, times: (401, {}, {"error": {"message": "invalid key"}})
-    with pytest.raises(JudgeError, match=r"HTTP 401: .*invalid key"):
-        judge(server).score(clips(), ["x"])
+    assert re.match(
+        "accept: HTTP 401: .*invalid key", judge(server).score(clips(), "x").failures[0]
+    )
     assert len(server.requests) == 1
 
 
@@ -304,15 +368,18 @@ def test_no_server_and_slow_servers_end_with_an_error(server):
 
     server.reply = reply
     try:
-        with pytest.raises(JudgeError, match=r"1 of 1 clips(.|\n)*timed out"):
-            judge(server, timeout=0.2, retries=1).score(clips(), ["x"])
+        begun = time.monotonic()
+        found = judge(server, timeout=0.2, retries=1).score(clips(), ["x"])
+        assert 0.4 <= time.monotonic() - begun < 5
+        assert "timed out" in found.failures[0]
+        assert np.isnan(found.scores["accept"][0])
     finally:
         release.set()
+    assert len(server.requests) == 2
     url = server.url
     server.close()
     nobody = RemoteJudge(url, "m", template="{prompt}", retries=1, pause=0.01)
-    with pytest.raises(JudgeError, match="refused"):
-        nobody.score(clips(), ["x"])
+    assert "refused" in nobody.score(clips(), ["x"]).failures[0]
 
 
 def test_requests_run_side_by_side_up_to_the_limit(server):
@@ -329,8 +396,10 @@ def test_settings_are_checked():
         ({"template": "no place"}, r"no \{prompt\}"),
         ({"frames": 0}, "frames=0"),
         ({"retries": -1}, "retries=-1"),
-        (GRADED | {"dimensions": ("visual_qality",)}, "'visual_qality'; did you mean 'visual_qua"),
-        (GRADED | {"dimensions": ("grace",)}, r"'grace'\. It has accept, camera_motion, visual"),
+        ({"max_tokens": -1}, "max_tokens=-1"),
+        ({"timeout": 0}, "timeout=0"),
+        (GRADED | {"dimensions": ("visual_qality",)}, "'visual_qality'; did you mean visual_qual"),
+        (GRADED | {"dimensions": ("hue",)}, "'hue'; known: accept, camera_motion, visual"),
         (GRADED | {"graded_template": "{prompt}"}, r"no \{description\}"),
         (GRADED | {"graded_template": "{description}"}, r"visual_quality has no \{prompt\}"),
     ):
@@ -399,10 +468,3 @@ def test_the_templates_ask_for_their_words():
         lines = path.read_text().splitlines()
         assert lines[0].startswith(path.stem.replace("_", " ").capitalize() + " is ")
         assert [line.split(":")[0] for line in lines[1:]] == ["Good", "Normal", "Poor"]
-
-
-def test_png_is_lossless():
-    image = clips()[0, 0]
-    with av.open(io.BytesIO(encode_png(image)), format="png_pipe") as file:
-        decoded = next(file.decode(video=0)).to_ndarray(format="rgb24")
-    np.testing.assert_array_equal(decoded, image)

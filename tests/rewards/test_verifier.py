@@ -44,7 +44,7 @@ def true_clips(request):
 
 
 def _rate(clips, texts):
-    return float(JUDGE.score(clips, texts)["accept"].mean())
+    return float(JUDGE.score(clips, texts).scores["accept"].mean())
 
 
 def _failures(clips, texts):
@@ -172,11 +172,12 @@ def test_a_verdict_does_not_depend_on_the_other_clips(true_clips):
     ("defect", "word"),
     [("static", "path"), ("shape", "shape"), ("flicker", "sight"), ("vanish", "sight")],
 )
-def test_explain_names_the_rule(defect, word):
+def test_the_reason_is_the_rule_that_a_clip_breaks(defect, word):
     prompt = next(p for p in PROMPTS if p.action == "right")
-    clip = render(defective_scene(prompt, 3, defect))
-    assert JUDGE.explain(clip, prompt.text).startswith(word)
-    assert JUDGE.explain(render(scene(prompt, 3)), prompt.text) == "accepted"
+    clips = np.stack([render(scene(prompt, 3)), render(defective_scene(prompt, 3, defect))])
+    good, bad = JUDGE.score(clips, [prompt.text] * 2).reasons
+    assert good == "accepted"
+    assert bad.startswith(f"{word}: ")
 
 
 def test_garbage_is_refused_and_does_not_warn():

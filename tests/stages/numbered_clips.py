@@ -6,7 +6,7 @@ import pandas as pd
 from vidpref.datasets.records import write_records
 from vidpref.datasets.scenes import Data
 from vidpref.datasets.text import TextCache, WordTable
-from vidpref.stages.rows.inputs import Material
+from vidpref.stages.rows.inputs import RowInputs
 
 PROMPTS = ("a ball", "a cone", "a cup")
 
@@ -33,20 +33,26 @@ def real_record(number, *, defect=b"", split=b"train"):
 
 
 def write_samples(folder, clips):
-    """`clips`: (scene, sample, number) in the order of the files."""
-    write_records(
-        folder / "clips-00000.array_record",
-        (
-            {
-                "clip_id": f"{scene}/{sample}",
-                "scene_id": scene,
-                "prompt": PROMPTS[0],
-                "video": pixels(number),
-                "first_frame": pixels(number)[0],
-            }
-            for scene, sample, number in clips
-        ),
-    )
+    """`clips`: (scene, sample, number) in the order of the index; records lie the other way."""
+    file = "clips-00000.array_record"
+    fields = [
+        {
+            "clip_id": f"{scene}/{sample}",
+            "scene_id": scene,
+            "prompt": PROMPTS[0],
+            "category": "DM",
+            "split": "train",
+            "sample": sample,
+        }
+        for scene, sample, _ in clips
+    ]
+    records = [
+        known | {"video": pixels(number), "first_frame": pixels(number)[0]}
+        for known, (*_, number) in zip(fields, clips, strict=True)
+    ]
+    write_records(folder / file, records[::-1])
+    places = {"file": file, "record": range(len(clips) - 1, -1, -1)}
+    pd.DataFrame(fields).assign(**places).to_parquet(folder / "clips.parquet")
 
 
 def write_labels(folder, clips, **scores):
@@ -58,6 +64,6 @@ def write_labels(folder, clips, **scores):
     table.assign(**scores).to_parquet(folder / "labels.parquet")
 
 
-def material(folder, real=(), **folders):
+def row_inputs(folder, real=(), **folders):
     texts = TextCache.build(folder / "text", WordTable(4, 8), PROMPTS)
-    return Material(Data(list(real), (), PROMPTS), texts, **folders)
+    return RowInputs(Data(list(real), (), PROMPTS), texts, folder=folder, **folders)

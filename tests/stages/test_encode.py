@@ -19,8 +19,7 @@ from vidpref.generation.adopt import load_config
 from vidpref.generation.autoencoder import Decoder
 from vidpref.generation.first_frames import open_first_frames
 from vidpref.interop.pipelines import PipelineFolder
-from vidpref.runs.inputs import target
-from vidpref.runs.prompted import CONFIGS
+from vidpref.runs.inputs import decoder_of
 from vidpref.stages import encode
 from vidpref.training.sharding import make_mesh
 
@@ -106,9 +105,10 @@ def of_wan(folder, x, frames):
 )
 def test_latents_are_those_of_the_decoded_frames(tmp_path, mesh, fixture, theirs, request):
     folder = PipelineFolder(request.getfixturevalue(fixture))
-    decoder = Decoder(folder.autoencoder())
-    params = folder.load_autoencoder(decoder.autoencoder, target(decoder.init, mesh))
-    config = load_config(CONFIGS[folder.pipeline], [f"model.init={folder.path}"])
+    spec = folder.family.pipelines[folder.pipeline]
+    config = load_config(spec, [f"model.init={folder.path}"])
+    stage = decoder_of(folder, config.model, mesh)
+    decoder, params = stage.network, stage.load()
     images = open_first_frames(config.model, folder, (decoder, params), mesh)
     paths = [tmp_path / f"{i}.mp4" for i in range(3)]
     for i, path in enumerate(paths):

@@ -3,14 +3,16 @@
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
+from vidpref.datasets.records import BrokenRecords
 from vidpref.datasets.scenes import Scene
 from vidpref.datasets.text import TextCache, WordTable
 from vidpref.diffusion.ddpm import DDPM
 from vidpref.generation.cascade import Sampler, chunked
-from vidpref.generation.generator import Generator
-from vidpref.stages.sample import read_clips, sample_clips
+from vidpref.generation.generator import Generator, SamplerSettings
+from vidpref.stages.sample import read_clips, sample_clips, seen_clip
 from vidpref.training.sharding import make_mesh
 
 
@@ -31,8 +33,7 @@ def sampler(tmp_path):
         process=DDPM(prediction="v"),
         clip_shape=(2, 4, 4, 3),
         text_shape=(4, 8),
-        low_res_shape=None,
-        sampler=(("name", "ddim"), ("steps", 2), ("eta", 1.0), ("guidance_scale", 1.0)),
+        sampler=SamplerSettings("ddim", steps=2, eta=1.0),
     )
     texts = TextCache.build(tmp_path / "text", WordTable(4, 8), ["a ball", "a cone"])
     return Sampler([generator], texts, batch_size=8, mesh=make_mesh({"data": -1}))
@@ -64,9 +65,46 @@ def test_chunks_that_are_there_are_kept(sampler, tmp_path):
     sample_clips(tmp_path, sampler, [{}], chunks, seed=0, name="sample")
     clips = read_clips(tmp_path)
     assert [clips[i]["clip_id"] for i in (0, 4, 11)] == ["x/0", "y/0", "z/3"]
-    first, second = sorted(tmp_path.glob("clips-*"))
+    first, second = sorted(tmp_path.glob("clips-*.array_record"))
     kept, expected = first.stat().st_mtime_ns, second.read_bytes()
     second.unlink()
     sample_clips(tmp_path, sampler, [{}], chunks, seed=0, name="sample")
     assert first.stat().st_mtime_ns == kept
     assert second.read_bytes() == expected
+
+
+def test_clips_are_found_by_their_ids(sampler, tmp_path):
+    scenes = [_scene("x"), _scene("y", "a cone"), _scene("z")]
+    sample_clips(tmp_path, sampler, [{}], chunked(scenes, 4, 8), seed=0, name="sample")
+    clips = read_clips(tmp_path)
+    assert clips.index["clip_id"].tolist() == [f"{name}/{i}" for name in "xyz" for i in range(4)]
+    assert clips.index.iloc[5].to_dict() == {
+        "clip_id": "y/1",
+        "scene_id": "y",
+        "prompt": "a cone",
+        "category": "DM",
+        "split": "train",
+        "sample": 1,
+    }
+    assert clips.numbers(["z/3", "x/0", "y/1"]).tolist() == [11, 0, 5]
+    for number, name in enumerate(clips.index["clip_id"]):
+        assert clips[number]["clip_id"] == clips.clip(name)["clip_id"] == name
+    with pytest.raises(KeyError, match="w/0"):
+        clips.numbers(["w/0"])
+
+
+def test_a_stage_without_its_index_or_records_is_named(sampler, tmp_path):
+    sample_clips(tmp_path, sampler, [{}], chunked([_scene("x")], 4, 8), seed=0, name="sample")
+    index = pd.read_parquet(tmp_path / "clips.parquet")
+    index[:3].to_parquet(tmp_path / "clips.parquet")
+    with pytest.raises(BrokenRecords, match=r"4 records, but clips.parquet has 3"):
+        read_clips(tmp_path)
+    (tmp_path / "clips.parquet").unlink()
+    with pytest.raises(BrokenRecords, match=r"has no clips.parquet, .* delete the folder and run"):
+        read_clips(tmp_path)
+
+
+def test_the_last_resolution_is_what_counts():
+    low, high = np.zeros(1, np.uint8), np.ones(1, np.uint8)
+    assert seen_clip({"latent": np.full(1, 2), "video": low}) is low
+    assert seen_clip({"video": low, "video_high": high}) is high

@@ -5,19 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.core import meta
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from vidpref.datasets.clip_rows import ClipRows
 from vidpref.datasets.text import TextCache, WordTable
 from vidpref.diffusion.flow import RectifiedFlow
-from vidpref.generation.adapters import load_adapters, lora_spec, merge_into
-from vidpref.generation.generator import Generator
+from vidpref.generation.generator import Generator, SamplerSettings
 from vidpref.models.dit.network import DiT
-from vidpref.models.lora import merge
-from vidpref.stages.train import train
+from vidpref.models.lora import merge, merge_into
+from vidpref.stages.train import generator_training, train
 from vidpref.training.checkpoints import load_params
 from vidpref.training.metrics import read_metrics
 from vidpref.training.sharding import abstract_params, make_mesh
+from vidpref.training.tuning import make_tuning
 
 CLIP, TEXT = (2, 4, 4, 3), (3, 6)
 LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "zero": "b", "targets": ("self/(qkv|out)/",)}
@@ -31,8 +32,7 @@ def generator():
         process=RectifiedFlow(),
         clip_shape=CLIP,
         text_shape=TEXT,
-        low_res_shape=None,
-        sampler=(),
+        sampler=SamplerSettings("euler", steps=1),
     )
 
 
@@ -67,20 +67,17 @@ def section(**fields):
 
 
 def run(folder, generator, rows, config, base, **options):
-    mesh = make_mesh({}, jax.devices()[:1])
-    train(
-        folder,
-        generator=generator,
-        rows=rows,
+    training = generator_training(
+        generator,
+        config,
+        make_mesh({}, jax.devices()[:1]),
         objective="dpo",
         hyper={"beta": 10.0},
-        config=config,
+        k=2,
         error_in="velocity",
-        seed=0,
-        mesh=mesh,
-        params=base,
-        **options,
+        name="align",
     )
+    train(folder, training, rows, seed=0, params=base, **options)
     return read_metrics(folder)
 
 
@@ -98,12 +95,10 @@ def test_adapters_alone_are_trained_and_written(tmp_path, generator, rows, base)
     assert abs(metrics[2]["loss"] - np.log(2)) > 1e-4
     assert metrics[2]["reference_error_winner"] > 0
 
-    spec = lora_spec(config)
-    boxed = jax.eval_shape(generator.init, jax.random.key(0))
-    mesh = make_mesh({}, jax.devices()[:1])
-    adapters = load_adapters(tmp_path, spec, boxed, mesh)
-    params = merge_into(jax.tree.map(jnp.copy, base), adapters, spec)
-    expected = merge(base, adapters, spec)
+    tuning = make_tuning(generator.init, config)
+    adapters = tuning.load(tmp_path, make_mesh({}, jax.devices()[:1]))
+    params = merge_into(jax.tree.map(jnp.copy, base), adapters, tuning.spec)
+    expected = merge(base, adapters, tuning.spec)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), params, expected
     )
@@ -139,3 +134,25 @@ def test_rank_zero_trains_the_whole_network(tmp_path, generator, rows, base):
     params = load_params(tmp_path / "params", whole)
     moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()), params, base)
     assert np.mean(jax.tree.leaves(moved)) > 0.8
+
+
+@pytest.mark.parametrize("follows", [0.0, 0.5])
+def test_chosen_parts_are_trained_and_the_whole_network_is_written(
+    follows, tmp_path, generator, rows, base
+):
+    config = section(parts=("self/",), train={"reference_decay": follows})
+    before = jax.tree.map(np.array, base)
+    metrics = run(tmp_path, generator, rows, config, base)
+    jax.tree.map(np.testing.assert_array_equal, base, before)
+    assert metrics[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
+    assert abs(metrics[2]["loss"] - np.log(2)) > 1e-4
+
+    mesh = make_mesh({}, jax.devices()[:1])
+    whole = abstract_params(jax.eval_shape(generator.init, jax.random.key(0)), mesh)
+    params = load_params(tmp_path / "params", whole)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        moved = np.any(np.asarray(leaf) != flatten_dict(before, sep="/")[name])
+        assert not moved or "self/" in name, name
+    kernel = params["blocks"]["self"]["qkv"]["kernel"]
+    assert np.any(kernel != before["blocks"]["self"]["qkv"]["kernel"])

@@ -12,15 +12,24 @@ from vidpref.training.sharding import make_mesh
 
 def losses(folder, mesh, optimizer):
     settings = tiny.config({"name": optimizer})
-    fit(tiny.loss_fn, tiny.init, tiny.batches(), settings, folder, mesh=mesh)
+    fit(tiny.plan(mesh, settings), tiny.batches(), folder)
     return [line["loss"] for line in read_metrics(folder)]
 
 
 @pytest.mark.parametrize(
     ("name", "meshes"),
     [
-        ("adam", [{"data": 8}, {"data": 2, "fsdp": 2, "context": 2}, {"data": 4, "tensor": 2}]),
-        ("muon", [{"data": 4, "fsdp": 2}]),
+        (
+            "adam",
+            [
+                {"data": 8},
+                {"data": 2, "fsdp": 2, "context": 2},
+                {"data": 4, "tensor": 2},
+                {"data": 2, "fsdp": 2, "tensor": 2},
+                {"fsdp": 4, "tensor": 2},
+            ],
+        ),
+        ("muon", [{"data": 4, "fsdp": 2}, {"data": 2, "fsdp": 2, "tensor": 2}]),
     ],
 )
 def test_losses_do_not_depend_on_the_mesh(name, meshes, tmp_path):
@@ -30,8 +39,3 @@ def test_losses_do_not_depend_on_the_mesh(name, meshes, tmp_path):
     for i, sizes in enumerate(meshes):
         got = losses(tmp_path / f"eight{i}", make_mesh(sizes), name)
         np.testing.assert_allclose(got, expected, rtol=1e-5, err_msg=str(sizes))
-
-
-def test_fsdp_with_tensor_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="set one of them to 1"):
-        losses(tmp_path, make_mesh({"data": 2, "fsdp": 2, "tensor": 2}), "adam")

@@ -8,8 +8,8 @@ import pytest
 import tiny_training as tiny
 from test_loop import Interrupted, same, train
 
-from vidpref.training.loop import check_config
 from vidpref.training.metrics import read_metrics
+from vidpref.training.plan import check_config
 from vidpref.training.sharding import make_mesh
 from vidpref.training.state import create_state, state_shardings
 from vidpref.training.step import make_train_step, put_batch

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tiny_training as tiny
 
-from vidpref.training.loop import TrainingDiverged, check_config, fit
+from vidpref.training.loop import TrainingDiverged, fit
 from vidpref.training.metrics import read_metrics
+from vidpref.training.plan import check_config
 from vidpref.training.preemption import Preempted
 from vidpref.training.sharding import make_mesh
 
@@ -23,11 +24,12 @@ def same(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)), a, b)
 
 
-def train(folder, mesh, loss_fn=tiny.loss_fn, batches=None, **fields):
-    keys = ("evaluate", "init_from", "frozen", "name")
+def train(folder, mesh, loss_fn=tiny.loss_fn, batches=None, name="train", **fields):
+    keys = ("evaluate", "start", "frozen")
     options = {k: fields.pop(k) for k in keys if k in fields}
     batches = tiny.batches() if batches is None else batches
-    return fit(loss_fn, tiny.init, batches, tiny.config(**fields), folder, mesh=mesh, **options)
+    plan = tiny.plan(mesh, tiny.config(**fields), loss_fn, name=name)
+    return fit(plan, batches, folder, **options)
 
 
 class Interrupted:
@@ -170,7 +172,7 @@ def test_the_reference_survives_fine_tuning(mesh, tmp_path):
         distance = sum(jnp.sum((p - q) ** 2) for p, q in pairs)
         return loss, {**metrics, "distance": distance}
 
-    state = train(tmp_path / "align", mesh, loss_fn, init_from=start, frozen={"reference": start})
+    state = train(tmp_path / "align", mesh, loss_fn, start=start, frozen={"reference": start})
     same(start, before)
     lines = read_metrics(tmp_path / "align")
     assert lines[0]["distance"] == 0.0

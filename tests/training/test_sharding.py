@@ -15,6 +15,8 @@ from vidpref.training.sharding import (
     whole_dimensions,
 )
 
+TOGETHER = ("tensor", "fsdp")
+
 
 def boxed(shape, *names):
     return {"layer": nn.LogicallyPartitioned(jax.ShapeDtypeStruct(shape, jnp.float32), names)}
@@ -52,18 +54,39 @@ def test_mesh_errors(sizes, message):
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (("in", "out"), P("fsdp", "tensor")),
-        (("in", "heads", "head_dim"), P("fsdp", "tensor", None)),
-        (("heads", "head_dim", "out"), P("tensor", None, "fsdp")),
-        (("heads", "out"), P("tensor", "fsdp")),
-        (("layers", "kernel", "kernel", "in", "out"), P(None, None, None, "fsdp", "tensor")),
-        (("vocab", "embed"), P("tensor", "fsdp")),
+        (("in", "out"), P(None, TOGETHER)),
+        (("in", "heads", "head_dim"), P(None, TOGETHER, None)),
+        (("heads", "head_dim", "out"), P(TOGETHER, None, None)),
+        (("heads", "out"), P(TOGETHER, None)),
+        (("layers", "kernel", "kernel", "in", "out"), P(None, None, None, None, TOGETHER)),
+        (("vocab", "embed"), P(TOGETHER, None)),
         (("layers", "embed"), P(None, "fsdp")),
         ((None, "out"), P(None, "tensor")),
     ],
 )
 def test_rules(names, expected, mesh):
     assert spec((4,) * len(names), names, mesh) == expected
+
+
+@pytest.mark.parametrize("sizes", [{"data": -1, "fsdp": 2}, {"data": -1, "tensor": 2}])
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("in", "out"), P("fsdp", "tensor")),
+        (("in", "heads", "head_dim"), P("fsdp", "tensor", None)),
+        (("heads", "head_dim", "out"), P("tensor", None, "fsdp")),
+        (("vocab", "embed"), P("tensor", "fsdp")),
+    ],
+)
+def test_without_both_axes_each_has_its_dimension(names, expected, sizes):
+    assert spec((4,) * len(names), names, make_mesh(sizes)) == expected
+
+
+def test_a_dimension_that_both_axes_do_not_divide_is_split_by_tensor_alone(mesh):
+    assert spec((8, 6), ("in", "out"), mesh) == P(None, "tensor")
+    (line,) = whole_dimensions(boxed((8, 6), "in", "out"), mesh)
+    assert "layer" in line
+    assert "dimension 1 ('out') is not a multiple of tensor*fsdp=4" in line
 
 
 def test_a_dimension_that_does_not_divide_stays_whole_and_is_reported(mesh):
@@ -91,8 +114,8 @@ def test_rule_errors_name_the_parameter(names, message, mesh):
 def test_scanned_network(mesh):
     abstract = jax.eval_shape(tiny.init, jax.random.key(0))
     shardings = param_shardings(abstract, mesh)
-    assert shardings["blocks"]["Dense_0"]["kernel"].spec == P(None, "fsdp", "tensor")
-    assert shardings["blocks"]["Dense_1"]["kernel"].spec == P(None, "tensor", "fsdp")
+    assert shardings["blocks"]["Dense_0"]["kernel"].spec == P(None, None, TOGETHER)
+    assert shardings["blocks"]["Dense_1"]["kernel"].spec == P(None, TOGETHER, None)
     target = abstract_params(abstract, mesh)
     assert jax.tree.structure(target) == jax.tree.structure(meta.unbox(abstract))
     assert jax.tree.map(lambda x: x.sharding, target) == shardings

@@ -99,10 +99,17 @@ def config(optimizer=None, **fields):
         "checkpoint_every": 0,
         "keep_last": 2,
         "best_metric": "",
-        "seed": 0,
     }
     values["optimizer"] |= optimizer or {}
     return ConfigDict(values | fields)
+
+
+def plan(mesh, settings, loss_fn=loss_fn, **options):
+    """The plan that trains all of the network."""
+    from vidpref.training.plan import make_plan
+    from vidpref.training.tuning import Everything
+
+    return make_plan(Everything(init), loss_fn, settings, mesh, **options)
 
 
 def main(workdir, steps):
@@ -111,7 +118,7 @@ def main(workdir, steps):
 
     mesh = make_mesh({"data": -1, "fsdp": 2})
     settings = config(steps=int(steps), checkpoint_every=20)
-    return fit(loss_fn, init, batches(), settings, workdir, mesh=mesh)
+    return fit(plan(mesh, settings), batches(), workdir)
 
 
 if __name__ == "__main__":

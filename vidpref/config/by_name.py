@@ -1,6 +1,5 @@
 """Configs by name: `dpo_aif:mini` is `configs/dpo_aif.py`, `get_config("mini")`, plus overrides."""
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -9,22 +8,22 @@ from types import ModuleType
 from typing import Any
 
 import yaml
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
+
+from vidpref.config.fields import plain
+from vidpref.config.nearest import nearest
+from vidpref.config.overrides import ConfigError, apply_overrides, field_paths
+from vidpref.config.schema import FIELDS, OPEN, new_config
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_SCALE = "paper"
-
-
-class ConfigError(ValueError):
-    """A config name, scale or field that does not exist; the message names the nearest ones."""
 
 
 def import_from_checkout(path: Path) -> ModuleType:
     """Imports a file of the checkout's `configs/` or `data/` under its dotted path.
 
     Args:
-        path: the file, inside the checkout.
+        path: a file inside the checkout.
 
     Raises:
         ConfigError: the file does not exist.
@@ -38,8 +37,19 @@ def import_from_checkout(path: Path) -> ModuleType:
 
 
 def config_names() -> list[str]:
-    """The names that `--config` takes."""
+    """Returns the names that `--config` takes."""
     return sorted(p.stem for p in (PROJECT_ROOT / "configs").glob("*.py"))
+
+
+def config_module(name: str) -> ModuleType:
+    """Returns the file of a config: `get_config(scale)`, `SCALES` and `PAPER`.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name not in config_names():
+        raise ConfigError(f"no config named {name!r}; {nearest(name, config_names())}")
+    return import_from_checkout(PROJECT_ROOT / "configs" / f"{name}.py")
 
 
 def named_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -50,15 +60,13 @@ def named_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
         overrides: e.g. ["align.beta=500", "model.name=dit"]; parsed to the field's type.
 
     Raises:
-        ConfigError: unknown name, scale or field, or a value of the wrong type.
+        ConfigError: unknown name, scale or field, or a value that cannot be.
     """
     name, _, scale = spec.partition(":")
     scale = scale or DEFAULT_SCALE
-    if name not in config_names():
-        raise ConfigError(f"no config named {name!r}; {_nearest(name, config_names())}")
-    module = import_from_checkout(PROJECT_ROOT / "configs" / f"{name}.py")
+    module = config_module(name)
     if scale not in module.SCALES:
-        raise ConfigError(f"{name} has no scale {scale!r}; {_nearest(scale, module.SCALES)}")
+        raise ConfigError(f"{name} has no scale {scale!r}; {nearest(scale, module.SCALES)}")
     config = module.get_config(scale)
     config.name, config.scale = name, scale
     config.lock()
@@ -66,91 +74,34 @@ def named_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def read_config(workdir: Path) -> ConfigDict:
-    """Returns the config of a finished run, from its `config.yaml`.
+    """Returns the locked config that a run wrote to its work directory.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or one of another version of vidpref.
     """
     path = workdir / "config.yaml"
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist: is {workdir} the folder of a finished run?")
-    return ConfigDict(_with_tuples(yaml.safe_load(path.read_text())))
+    if not path.exists():
+        raise ConfigError(
+            f"{workdir} holds no config.yaml: run launch/tpu_run.py to its end there first"
+        )
+    config = new_config()
+    try:
+        config.update(_with_tuples(yaml.safe_load(path.read_text())))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is of another version of vidpref: {error}") from error
+    strange = [name for name in field_paths(config) if name not in FIELDS]
+    strange = [name for name in strange if not name.startswith(tuple(OPEN))]
+    if strange:
+        raise ConfigError(f"{path} is of another version of vidpref: it has {strange[0]}")
+    return config.lock()
 
 
 def config_yaml(config: ConfigDict) -> str:
     """Returns a config as plain YAML, with lists for tuples; `read_config` reads it back."""
-    return yaml.safe_dump(_without_tuples(config.to_dict()), sort_keys=False)
+    return yaml.safe_dump(plain(config), sort_keys=False)
 
 
 def _with_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _with_tuples(part) for name, part in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
-
-
-def _without_tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_tuples(part) for name, part in value.items()}
-    return list(map(_without_tuples, value)) if isinstance(value, tuple | list) else value
-
-
-def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """Returns a copy with `field.path=value` overrides, typed by ml_collections' flags."""
-    fields = field_paths(config)
-    for override in overrides:
-        path, equals, _ = override.partition("=")
-        if not equals:
-            raise ConfigError(f"--config.{override}: write --config.{path}=VALUE")
-        if path not in fields:
-            raise ConfigError(f"the config has no field {path!r}; {_nearest(path, fields)}")
-    argv = [f"--config.{override}" for override in overrides]
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_dict(
-        "config",
-        config.copy_and_resolve_references(),
-        flag_values=values,
-        sys_argv=["vidpref", *argv],
-    )
-    try:
-        values(["vidpref", *argv])
-    except flags.Error as error:
-        raise ConfigError(str(error)) from error
-    return holder.value
-
-
-def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Splits command-line arguments into `--config.x=y` overrides ("x=y") and the rest."""
-    prefix = "--config."
-    overrides = [a.removeprefix(prefix) for a in argv if a.startswith(prefix)]
-    return overrides, [a for a in argv if not a.startswith(prefix)]
-
-
-def field_paths(config: ConfigDict, prefix: str = "") -> list[str]:
-    """Every leaf field as a dotted path."""
-    paths = []
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            paths += field_paths(value, f"{prefix}{key}.")
-        else:
-            paths.append(f"{prefix}{key}")
-    return paths
-
-
-def describe_configs() -> str:
-    """The text of `--list`: one line a config with its scales and its paper."""
-    lines = []
-    for name in config_names():
-        module = import_from_checkout(PROJECT_ROOT / "configs" / f"{name}.py")
-        summary = (module.__doc__ or "").strip().splitlines()[0]
-        lines.append(f"{name}:{{{'|'.join(module.SCALES)}}}  {summary}\n    paper: {module.PAPER}")
-    return "\n".join(lines)
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    if not close:  # a right field under the wrong section
-        last = word.rsplit(".", 1)[-1]
-        close = [k for k in known if k.rsplit(".", 1)[-1] == last][:3]
-    if close:
-        return "did you mean " + " or ".join(close) + "?"
-    return "known: " + ", ".join(known)

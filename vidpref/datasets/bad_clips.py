@@ -67,7 +67,7 @@ class BadClips:
 
         Args:
             total: clips looked at, bad ones included.
-            max_bad_fraction: of the total that may be bad.
+            max_bad_fraction: fraction of the total that may be bad.
             where: file of the whole table, named in the message.
 
         Raises:

@@ -21,8 +21,9 @@ from vidpref.datasets.video import ClipError, decode_clip, fit_clip
 # A hopeless data set stops early, but not before this many bad clips are named.
 _NAMED_BEFORE_STOP = 100
 
-# Options that change how a build runs, not what it writes.
-_WITHOUT_EFFECT = frozenset({"workers", "max_bad_fraction"})
+# Options that change how a build runs, not what it writes; and where the videos lie: a build is
+# found again after they have moved.
+_WITHOUT_EFFECT = frozenset({"workers", "max_bad_fraction", "path"})
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -31,14 +32,14 @@ class VideoConfig(tfds.core.BuilderConfig):
 
     Attributes:
         path: the data set's folder.
-        frames: of every clip.
-        height: of `video`, in pixels.
-        width: of `video`, in pixels.
-        high_height: of `video_high`; 0 for none.
-        high_width: of `video_high`; 0 for none.
+        frames: frames of every clip.
+        height: height of `video`, in pixels.
+        width: width of `video`, in pixels.
+        high_height: height of `video_high`; 0 for none.
+        high_width: width of `video_high`; 0 for none.
         fps: rate of the sampled frames; 0 spreads them evenly over the video.
         short: "error" counts too short videos as bad, "hold" repeats their last frame.
-        max_bad_fraction: of the clips, and of the prompts' clips, that may be bad.
+        max_bad_fraction: fraction of the clips, and of the prompts' clips, that may be bad.
         workers: decoding threads; 0 for one a core.
     """
 
@@ -99,7 +100,7 @@ class ClipJob:
         id: unique in its TFDS split.
         path: the video file.
         prompt: its caption.
-        category: of the prompt.
+        category: category of the prompt.
         split: "train", "validation" or "test".
     """
 
@@ -136,11 +137,11 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             "prompt": tfds.features.Text(),
             "category": tfds.features.Text(),
             "split": tfds.features.Text(),
-            "first_frame": _pixels(config.height, config.width, 3),
-            "video": _pixels(config.frames, config.height, config.width, 3),
+            "first_frame": pixels_feature(config.height, config.width, 3),
+            "video": pixels_feature(config.frames, config.height, config.width, 3),
         }
         if config.high_height:
-            features["video_high"] = _pixels(
+            features["video_high"] = pixels_feature(
                 config.frames, config.high_height, config.high_width, 3
             )
         return tfds.core.DatasetInfo(
@@ -237,6 +238,7 @@ def _in_parallel(
                 future.cancel()
 
 
-def _pixels(*shape: int) -> tfds.features.Tensor:
+def pixels_feature(*shape: int) -> tfds.features.Tensor:
+    """Returns the TFDS feature of uint8 pixels of this shape."""
     # As bytes: by default TFDS stores every pixel as a 64-bit integer of a proto.
     return tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding="bytes")

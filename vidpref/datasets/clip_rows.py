@@ -50,9 +50,9 @@ class ClipRows:
         texts: embedding of every prompt.
         labels: what else is known of each row, by name; arrays of n rows.
         clips: field of the clips: "video", "latent", or "video_high" for super-resolution, which
-            is given `video` and no first frame.
+            is conditioned on `video`.
         null_prompt: text that stands for none, where rows are to have its embedding.
-        shapes: a number a row, equal where clips have one shape; None where all have.
+        shapes: bucket of each row: the rows of one bucket have one shape; None for one bucket.
     """
 
     def __init__(

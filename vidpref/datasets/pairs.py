@@ -37,11 +37,6 @@ class PairReport:
     all_rejected: int
     equal_scores: int
 
-    @property
-    def prompts_without_pairs(self) -> int:
-        """Prompts that gave none, for whatever reason."""
-        return self.too_few + self.all_accepted + self.all_rejected + self.equal_scores
-
 
 def best_worst(labels: pd.DataFrame, per_prompt: int = 1) -> tuple[pd.DataFrame, PairReport]:
     """Pairs the best clip of each prompt with its worst (best-of-N against worst-of-N).
@@ -50,7 +45,7 @@ def best_worst(labels: pd.DataFrame, per_prompt: int = 1) -> tuple[pd.DataFrame,
 
     Args:
         labels: the scored clips.
-        per_prompt: at most so many pairs: the best with the worst, the second best with the second
+        per_prompt: most pairs of a prompt: the best with the worst, the second best with the second
             worst, and so on while the first is better than the second.
 
     Raises:
@@ -78,8 +73,9 @@ def accepted_rejected(
 
     Args:
         labels: the scored clips.
-        max_pairs_per_prompt: of more combinations, so many are drawn at random without repetition.
-        seed: of that draw; a prompt's draw does not depend on the other prompts.
+        max_pairs_per_prompt: most pairs of a prompt; of more combinations they are drawn at random
+            without repetition.
+        seed: seed of that draw; a prompt's draw does not depend on the other prompts.
 
     Raises:
         ValueError: as `best_worst`, and for a reward other than 0 and 1 or a limit below 1.

@@ -1,6 +1,5 @@
 """Batches for training: infinite, shuffled anew every epoch, resumable to the batch, by grain."""
 
-from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import grain
@@ -27,7 +26,6 @@ def training_batches(
     *,
     batch_size: int,
     seed: int,
-    transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     beside: Source | None = None,
     shapes: np.ndarray | None = None,
     workers: int = 0,
@@ -43,8 +41,7 @@ def training_batches(
     Args:
         source: the rows.
         batch_size: rows of the global batch.
-        seed: of the order.
-        transform: applied to every row.
+        seed: seed of the order.
         beside: a second source of rows, in an order and an epoch of its own; every row of the batch
             gets one of them, and the batch has them under "real".
         shapes: a number a row; a batch has rows of one number only. Each number has an epoch of its
@@ -69,10 +66,10 @@ def training_batches(
     # Order and batching act on row numbers, which cost nothing; rows are read after the split.
     share = batch_size // processes
     part = slice(process * share, (process + 1) * share)
-    load = _Load(source, transform, part)
+    load = _Load(source, part)
     batches = _numbers(source, batch_size, seed, shapes).map(load)
     if beside is not None:
-        others = _numbers(beside, batch_size, seed + 1).map(_Load(beside, transform, part))
+        others = _numbers(beside, batch_size, seed + 1).map(_Load(beside, part))
         length = min(len(batches), len(others))  # both endless for all purposes
         both = [part.slice(slice(0, length)) for part in (batches, others)]
         batches = grain.experimental.ZipMapDataset(both).map(_join)
@@ -108,11 +105,9 @@ def _join(batches: tuple[dict, dict]) -> dict[str, Any]:
 class _Load:
     """Reads the rows of this process's part of a batch; a class, so that workers can be sent it."""
 
-    def __init__(self, source: Source, transform: Callable | None, part: slice):
-        self._source, self._transform, self._part = source, transform, part
+    def __init__(self, source: Source, part: slice):
+        self._source, self._part = source, part
 
     def __call__(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
         rows = [self._source[int(number)] for number in numbers[self._part]]
-        if self._transform is not None:
-            rows = [self._transform(row) for row in rows]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -2,13 +2,14 @@
 
 import csv
 import dataclasses
-import difflib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from vidpref.config.nearest import nearest
 
 CATEGORIES = {
     "OR": "object removal",
@@ -76,9 +77,9 @@ def with_validation(prompts: Sequence[Prompt], fraction: float, seed: int) -> li
     Prompts of the same text move together, so that none is trained on and validated on.
 
     Args:
-        prompts: in the order in which they are returned.
-        fraction: of each category's train texts, rounded to the nearest count.
-        seed: of the choice.
+        prompts: prompts in the order in which they are returned.
+        fraction: fraction of each category's train texts, rounded to the nearest count.
+        seed: seed of the choice.
 
     Raises:
         ValueError: the fraction is not in [0, 1).
@@ -102,9 +103,8 @@ def _prompt(row: dict[str, str], where: str) -> Prompt:
     category, split = (row["category"] or "").strip(), (row["split"] or "").strip()
     for name, value, known in (("category", category, CATEGORIES), ("split", split, SPLITS)):
         if value not in known:
-            near = difflib.get_close_matches(value, known, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"{where}: unknown {name} {value!r}{hint}; known: {', '.join(known)}")
+            hint = nearest(value, known, most=1)
+            raise ValueError(f"{where}: unknown {name} {value!r} ({hint})")
     number, text = (row["number"] or "").strip(), (row["prompt"] or "").strip()
     if not number.isdigit():
         raise ValueError(f"{where}: number {number!r} is not a number")

@@ -20,16 +20,14 @@ class Label:
     """One entry of a labels file.
 
     Attributes:
-        id: of the video, "<id>.webm".
+        id: name of the video, "<id>.webm".
         text: the caption, e.g. "pushing a cup from left to right".
         template: its class, e.g. "Pushing something from left to right".
-        placeholders: what stands for each "something".
     """
 
     id: str
     text: str
     template: str
-    placeholders: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +71,7 @@ def find_layout(root: str | os.PathLike) -> Layout:
 
 
 def load_labels(path: str | os.PathLike) -> list[Label]:
-    """Reads a labels file: a JSON list of objects with id, label, template and placeholders.
+    """Reads a labels file: a JSON list of objects with id, label and template.
 
     Raises:
         ValueError: no such list, or an entry lacks a field, has an empty label or an id seen
@@ -95,7 +93,6 @@ def load_labels(path: str | os.PathLike) -> list[Label]:
             id=str(fields["id"]),
             text=str(fields["label"]).strip(),
             template=plain_template(str(fields["template"])),
-            placeholders=tuple(fields.get("placeholders", ())),
         )
         if label.id in labels:
             raise ValueError(f"{path}, entry {number}: id {label.id} occurs twice")

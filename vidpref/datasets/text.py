@@ -1,6 +1,5 @@
 """Frozen text embeddings: what turns prompts into `[l, d]`, and the cache that keeps them."""
 
-import difflib
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from vidpref.config.nearest import nearest
 from vidpref.datasets.records import BrokenRecords, RecordFile, write_records
 from vidpref.typing import Array, Bool, Float
 
@@ -100,7 +100,8 @@ class TextCache:
 
     Args:
         folder: where `build` wrote.
-        fingerprint: of the encoder; needed where the folder holds several encoders' embeddings.
+        fingerprint: fingerprint of the encoder; needed where the folder holds several encoders'
+            embeddings.
 
     Raises:
         BrokenRecords: nothing was built there, or it is damaged.
@@ -164,9 +165,8 @@ class TextCache:
             KeyError: the prompt was not given to `build`; names the nearest that was.
         """
         if prompt not in self._rows:
-            near = difflib.get_close_matches(prompt, self._rows, n=1)
-            hint = f"; the nearest is {near[0]!r}" if near else ""
-            raise KeyError(f"no embedding of the prompt {prompt!r} among {len(self)}{hint}")
+            hint = nearest(prompt, self._rows, most=1)
+            raise KeyError(f"no embedding of the prompt {prompt!r} among {len(self)}; {hint}")
         tokens = self._records[self._rows[prompt]]["text"]
         text = np.zeros((self.length, self.dim), tokens.dtype)
         text[: len(tokens)] = tokens

@@ -47,44 +47,6 @@ class ClipError(ValueError):
         return type(self), (self.path, self.reason, self.detail)
 
 
-@dataclasses.dataclass(frozen=True)
-class VideoInfo:
-    """What a file's header and packets say.
-
-    Attributes:
-        width, height: coded size in pixels, before any rotation.
-        fps: mean frame rate.
-        frames: number of packets that hold a frame.
-        seconds: from the first frame's start to the last frame's end.
-        codec: e.g. "h264".
-    """
-
-    width: int
-    height: int
-    fps: float
-    frames: int
-    seconds: float
-    codec: str
-
-
-def probe(path: str | os.PathLike) -> VideoInfo:
-    """Reads size, rate, length and codec without decoding.
-
-    Raises:
-        ClipError: missing, unreadable, empty, not_a_video, no_frames or truncated.
-    """
-    with _opened(path) as (container, stream):
-        timing = _timing(path, container, stream)
-        return VideoInfo(
-            width=stream.width,
-            height=stream.height,
-            fps=timing.rate,
-            frames=timing.frames,
-            seconds=timing.last - timing.first + 1.0 / timing.rate,
-            codec=stream.codec_context.name,
-        )
-
-
 def decode_clip(
     path: str | os.PathLike,
     *,
@@ -92,24 +54,21 @@ def decode_clip(
     height: int,
     width: int,
     fps: float | int | None = None,
-    start: Literal["first", "center"] = "first",
     short: Literal["error", "hold"] = "error",
-    crop: Literal["center", "none"] = "center",
 ) -> UInt8[Array, "t h w 3"]:
     """Samples a clip of a fixed shape from a video file.
 
     Each sampling time takes the frame nearest to it. The file's rotation and pixel aspect are
-    honoured; frames are scaled by area averaging.
+    honoured; frames are scaled by area averaging to cover the shape, and what is over is cut off.
 
     Args:
-        path: the file.
-        frames: `t`.
-        height: `h`.
-        width: `w`.
-        fps: rate of the sampling times; None spreads them evenly from first to last frame.
-        start: with `fps`, where the sampling times lie in a longer video.
+        path: video file.
+        frames: number of frames, `t`.
+        height: height in pixels, `h`.
+        width: width in pixels, `w`.
+        fps: rate of the sampling times, from the first frame on; None spreads them evenly from the
+            first to the last frame.
         short: "hold" repeats frames where the video is too short.
-        crop: "center" keeps the aspect ratio and cuts what is over, "none" squeezes.
 
     Raises:
         ClipError: for each of `REASONS`.
@@ -118,8 +77,8 @@ def decode_clip(
         raise ValueError(f"cannot decode {frames} frames of {height}x{width} at {fps} fps")
     with _opened(path) as (container, stream):
         timing = _timing(path, container, stream)
-        times = _sampling_times(path, timing, frames, fps, start, short)
-        fit = _Fit(stream, height, width, crop)
+        times = _sampling_times(path, timing, frames, fps, short)
+        fit = _Fit(stream, height, width)
         chosen: list[np.ndarray] = []
         before: tuple[float, VideoFrame] | None = None
         count = 0
@@ -267,7 +226,6 @@ def _sampling_times(
     timing: _Timing,
     frames: int,
     fps: float | int | None,
-    start: str,
     short: str,
 ) -> np.ndarray:
     if fps is None:
@@ -281,8 +239,7 @@ def _sampling_times(
             "too_short",
             f"{have:.2f} s; {frames} frames at {fps:g} fps are {frames / fps:.2f} s",
         )
-    shift = max(spare - half, 0.0) / 2 if start == "center" else 0.0
-    return timing.first + shift + np.arange(frames) / fps
+    return timing.first + np.arange(frames) / fps
 
 
 def _decoded(
@@ -302,18 +259,15 @@ def _decoded(
 class _Fit:
     """Turns decoded frames into upright rgb arrays of one size."""
 
-    def __init__(self, stream: VideoStream, height: int, width: int, crop: str):
-        self._height, self._width, self._crop = height, width, crop
+    def __init__(self, stream: VideoStream, height: int, width: int):
+        self._height, self._width = height, width
         self._aspect = _pixel_aspect(stream)
         self._scaler = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         turns = round(frame.rotation / 90) % 4  # quarter turns, counterclockwise
         height, width = (self._width, self._height) if turns % 2 else (self._height, self._width)
-        if self._crop == "center":
-            image = _cover(self._scaler, frame, height, width, self._aspect)
-        else:
-            image = _scaled(self._scaler, frame, height, width)
+        image = _cover(self._scaler, frame, height, width, self._aspect)
         return np.ascontiguousarray(np.rot90(image, turns))
 
 

@@ -2,11 +2,11 @@
 
 import csv
 import dataclasses
-import difflib
 import hashlib
 import os
 from pathlib import Path
 
+from vidpref.config.nearest import nearest
 from vidpref.datasets.prompts import SPLITS
 
 _SUFFIXES = frozenset({".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v"})
@@ -45,9 +45,7 @@ def load_captions(root: str | os.PathLike, held_out: float = 0.1) -> list[Captio
         columns = reader.fieldnames or []
         for name in ("file", "caption"):
             if name not in columns:
-                near = difflib.get_close_matches(name, columns, n=1)
-                hint = f" (is it {near[0]!r}?)" if near else ""
-                raise ValueError(f"{path}: no column {name!r}{hint}; it has {', '.join(columns)}")
+                raise ValueError(f"{path}: no column {name!r}; {nearest(name, columns)}")
         for row in reader:
             caption = _caption(row, f"{path}, line {reader.line_num}", "split" in columns, held_out)
             if caption.file in captions:

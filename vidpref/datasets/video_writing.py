@@ -22,6 +22,8 @@ _OPTIONS = {
     "mpeg4": {"qmin": "1", "qmax": "3", "flags": "+qscale", "global_quality": "118"},
 }
 
+PLAYED_FPS = 8.0  # of clips that say no rate of their own
+
 
 def encode_clip(
     path: str | os.PathLike,

@@ -48,35 +48,6 @@ def corrupt_clips(
     return Corrupted(clips=clips, x_tau=x_tau, eps=eps, tau=tau)
 
 
-def denoising_error(
-    denoise: Callable[[Array, Array, Any], Array],
-    process: Process,
-    corrupted: Corrupted,
-    condition: Any,
-    *,
-    error_in: str | None = None,
-    reduction: str = "mean",
-) -> Float[Array, "b k"]:
-    """Returns the squared error between output and target, of each clip, in float32.
-
-    Args:
-        denoise: `(x_tau [n, t, h, w, c], tau [n], condition) -> output`; called once, on all
-            n = b k clips.
-        process: gives the output its meaning.
-        corrupted: what to denoise.
-        condition: for the b prompts; `condition.repeat(k)` gives that of the n clips.
-        error_in: measure in this prediction's space, by default the network's own. A network that
-            predicts x0 with `error_in="v"` has its error weighted by `1 / (1 - abar)`.
-        reduction: "mean" or "sum" over the elements of a clip. A DPO beta only means something
-            together with it: beta under mean equals beta / elements under sum.
-
-    Raises:
-        ValueError: an unknown reduction or prediction.
-    """
-    groups = [(corrupted, condition)]
-    return denoising_errors(denoise, process, groups, error_in=error_in, reduction=reduction)[0]
-
-
 def denoising_errors(
     denoise: Callable[[Array, Array, Any], Array],
     process: Process,
@@ -85,14 +56,26 @@ def denoising_errors(
     error_in: str | None = None,
     reduction: str = "mean",
 ) -> list[Float[Array, "b _"]]:
-    """Returns the error of each clip of several groups, all of them through the network at once.
+    """Returns the squared error between output and target of each clip, in float32, by group.
 
     Args:
-        denoise: as for `denoising_error`.
-        process: as for `denoising_error`.
-        groups: clips with the condition of their b prompts; b is the same for all groups, and row
-            i of each group stays with row i of the others, on one device.
-        error_in, reduction: as for `denoising_error`.
+        denoise: `(x_tau [n, t, h, w, c], tau [n], condition) -> output`; called once, on the
+            n = b (k_1 + k_2 + ...) clips of all groups.
+        process: noise process, which gives the output its meaning.
+        groups: corrupted clips of b prompts with the condition of these prompts, whose `repeat(k)`
+            is that of the clips. b is the same for all groups, and row i of each group stays with
+            row i of the others, on one device.
+        error_in: prediction in whose space the error is measured, by default the network's own. A
+            network that predicts x0 with `error_in="v"` has its error weighted by
+            `1 / (1 - abar)`.
+        reduction: "mean" or "sum" over the elements of a clip. A DPO beta only means something
+            together with it: beta under mean equals beta / elements under sum.
+
+    Returns:
+        One array [b, k_i] a group.
+
+    Raises:
+        ValueError: an unknown reduction or prediction.
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction={reduction!r}: known are {', '.join(REDUCTIONS)}")

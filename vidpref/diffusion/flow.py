@@ -24,7 +24,7 @@ class RectifiedFlow(Process):
             tau = 1, where eps says nothing about the clip.
         time: distribution of training times before the shift: "uniform" or "logit_normal" (Esser
             et al. 2024, section 3.1).
-        logit_mean: of the normal variable whose sigmoid is the time.
+        logit_mean: mean of the normal variable whose sigmoid is the time.
         logit_std: its standard deviation.
         shift: s of `s tau / (1 + (s - 1) tau)` (Esser et al. 2024, eq. 23), for training times and
             sampling times alike; above 1 more time is spent near noise. Wan ships 3 to 5.

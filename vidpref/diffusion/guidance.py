@@ -44,12 +44,12 @@ def classifier_free(
 def cogvideox_dynamic(scale: float, steps: int, chain: int = 1000) -> Callable[[Array], Array]:
     """Returns the scale at tau [b] as CogVideoXPipeline of diffusers with `use_dynamic_cfg`.
 
-    `1 + scale (1 - cos(pi ((N - n) / N)^5)) / 2` with N the number of sampler steps, but n the step
-    of the whole chain: so it is written there, and it jumps about where N is smaller than n.
+    `1 + scale (1 - cos(pi ((N - n) / N)^5)) / 2` with N the number of sampler steps and n the step
+    of the whole chain, as in diffusers; it is not monotone when N < n.
 
     Args:
-        scale: of guidance.
-        steps: of the sampler.
+        scale: scale of the guidance.
+        steps: steps of the sampler.
         chain: steps of the whole chain, of which tau says the n-th.
     """
     n = np.arange(-1, chain)  # diffusers counts from 0, tau = 1 / chain being the first

@@ -5,7 +5,6 @@ A reward r tilts the distribution sampled from: `p(x_tau) exp(w r(x_tau, tau))` 
 the score: eps is `-sigma score`, and every other prediction follows from eps.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidpref.config.nearest import nearest
 from vidpref.diffusion.conversions import scale_rows
 from vidpref.diffusion.process import Process
-from vidpref.diffusion.samplers.steps import Denoise
+from vidpref.diffusion.samplers.chain import Denoise
 from vidpref.typing import Array, Float
 
 Reward = Callable[[Array, Array], Array]
@@ -42,7 +42,7 @@ def noise_reward_guidance(
             depends on another. A model trained on clean clips alone can stand here for an ablation,
             as `lambda x, tau: apply(params, x, 0 * tau, condition)`.
         process: the noise process of both.
-        weights: of the d dimensions in r; see `dimension_weights`.
+        weights: weights of the d dimensions in r; see `dimension_weights`.
         scale: strength of the guidance; 0 leaves the reward out.
 
     Returns:
@@ -70,11 +70,11 @@ def clean_reward_guidance(
 
     The gradient is that of `r(x0(x_tau))` by x_tau, through the network: x0(x_tau) is the posterior
     mean, so this is the tilt's score with `E[exp r(x0)]` taken as `exp r(E[x0])`. The gradient by
-    x0 alone would leave out how x0 follows from x_tau and be the score of nothing. The price is a
-    backward pass of the generator in each step.
+    x0 alone would leave out how x0 follows from x_tau, and would not be the score of any
+    distribution. The price is a backward pass of the generator in each step.
 
     Args:
-        denoise, process, weights, scale: as for `noise_reward_guidance`.
+        denoise, process, weights, scale: see `noise_reward_guidance`.
         reward: `(x0, tau) -> [b, d]`, called with tau = 0.
     """
     if scale == 0:
@@ -118,10 +118,9 @@ def dimension_weights(
     """
     for name, weight in weights.items():
         if name not in dims:
-            near = difflib.get_close_matches(name, dims, n=1, cutoff=0.0)
             raise ValueError(
-                f"weights has {name!r}, which is no dimension of the reward. "
-                f"Did you mean {near[0]!r}? Known: {', '.join(dims)}."
+                f"weights has {name!r}, which is no dimension of the reward; "
+                f"{nearest(name, dims, cutoff=0.4)}"
             )
         if not math.isfinite(weight):
             raise ValueError(f"weights: {name}={weight} must be finite")

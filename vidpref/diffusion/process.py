@@ -47,10 +47,9 @@ class Process(Protocol):
         x0: Float[Array, " b *clip"],
         eps: Float[Array, " b *clip"],
         tau: Float[Array, " b"],
-        kind: str | None = None,
     ) -> Float[Array, " b *clip"]:
-        """Returns the perfect output for `kind` (default: the process's own prediction)."""
-        return conversions.target(kind or self.prediction, x0, eps, *self.alpha_sigma(tau))
+        """Returns the perfect output of a network with the process's prediction."""
+        return conversions.target(self.prediction, x0, eps, *self.alpha_sigma(tau))
 
     def convert(
         self,

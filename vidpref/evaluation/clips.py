@@ -8,6 +8,7 @@ import av
 import numpy as np
 from av.video.reformatter import Colorspace
 
+from vidpref.datasets.pictures import encode_png, enlarge
 from vidpref.typing import Array, UInt8
 
 MIN_SIDE = 128
@@ -81,22 +82,4 @@ def contact_sheet(clip: UInt8[Array, "t h w 3"], *, columns: int = 8, min_side: 
     for i, frame in enumerate(frames):
         y, x = i // columns * (h + _GAP), i % columns * (w + _GAP)
         sheet[y : y + h, x : x + w] = frame
-    return _png(sheet)
-
-
-def enlarge(clip: UInt8[Array, "t h w 3"], *, min_side: int) -> UInt8[np.ndarray, "t h2 w2 3"]:
-    """Repeats pixels by the smallest whole factor that makes both sides at least `min_side`."""
-    clip = np.asarray(clip)
-    factor = max(1, -(-min_side // min(clip.shape[1:3])))
-    return clip.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
-def _png(image: np.ndarray) -> bytes:
-    codec = av.CodecContext.create("png", "w")
-    codec.height, codec.width = image.shape[:2]
-    codec.pix_fmt, codec.time_base = "rgb24", Fraction(1)
-    packets = [
-        *codec.encode(av.VideoFrame.from_ndarray(image, format="rgb24")),
-        *codec.encode(None),
-    ]
-    return b"".join(bytes(packet) for packet in packets)
+    return encode_png(sheet)

@@ -92,7 +92,7 @@ def category_bars(evaluation: Mapping[str, Any]) -> Figure:
     """Returns acceptance by category with 95 % intervals, one panel a split.
 
     Args:
-        evaluation: of `statistics.evaluation_json`.
+        evaluation: result of `statistics.evaluation_json`.
     """
     panels = [_bars(evaluation, split) for split in splits_of(evaluation)]
     caption = "Accepted clips; the lines are 95 % intervals, clustered by prompt."
@@ -103,7 +103,7 @@ def rounds_curve(evaluation: Mapping[str, Any]) -> Figure:
     """Returns acceptance against fine-tuning rounds (AIF Figure 5, left), one panel a split.
 
     Args:
-        evaluation: of `statistics.evaluation_json`; round 0 is the baseline.
+        evaluation: result of `statistics.evaluation_json`; round 0 is the baseline.
     """
     panels = [_rounds(evaluation, split) for split in splits_of(evaluation)]
     caption = (

@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from vidpref.datasets.video_writing import encode_clip
 from vidpref.evaluation.figures import training_curves
+from vidpref.evaluation.pages import fill
 from vidpref.files import write_text
 from vidpref.typing import UInt8
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +19,9 @@ class Sample:
     """Clips of several policies from the same prompt and noise.
 
     Attributes:
-        name: of the prompt and the noise, for file names.
+        name: name of the prompt and the noise, for file names.
         prompt: the text.
-        split: of the prompt.
+        split: split of the prompt.
         clips: policy -> frames.
     """
 
@@ -46,11 +43,11 @@ def write_gallery(
     """Writes `path`, an HTML page, and its videos into the folder `samples` beside it.
 
     Args:
-        path: of the page.
-        samples: what it shows, in order.
-        title: of the page.
-        command: that made the clips.
-        fps: at which they play.
+        path: path of the page.
+        samples: clips that it shows, in order.
+        title: title of the page.
+        command: command that made the clips.
+        fps: frames a second at which the clips play.
         curves: stage -> metric records with "step"; drawn below the clips.
     """
     rows = []
@@ -62,15 +59,10 @@ def write_gallery(
             encode_clip(path.parent / file, clip, fps)
             files[policy] = file.as_posix()
         rows.append({"prompt": sample.prompt, "split": sample.split, "files": files})
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined
-    )
-    css = Markup((_TEMPLATES / "report.css").read_text())  # our own file
-    page = environment.get_template("samples.html").render(
-        title=title,
-        command=command,
-        css=css,
-        rows=rows,
-        figures=[training_curves(stage, records) for stage, records in curves.items()],
-    )
-    write_text(path, page)
+    values = {
+        "title": title,
+        "command": command,
+        "rows": rows,
+        "figures": [training_curves(stage, records) for stage, records in curves.items()],
+    }
+    write_text(path, fill("samples.html", values))

@@ -1,11 +1,8 @@
 """The card of exported weights: what they are, how they were made, what was measured."""
 
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-_TEMPLATES = Path(__file__).parent / "templates"
+from vidpref.evaluation.pages import fill
 
 
 def model_card(**fields: Any) -> str:
@@ -17,7 +14,4 @@ def model_card(**fields: Any) -> str:
             and alpha, "" without), metrics (of the last step), scores (rows of policy, prompts,
             acceptance), version and yaml (the config).
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("model_card.md").render(**fields)
+    return fill("model_card.md", fields)

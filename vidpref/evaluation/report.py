@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vidpref.evaluation.clips import webm_data_uri
-from vidpref.evaluation.figures import Figure, category_bars, rounds_curve, training_curves
+from vidpref.evaluation.figures import category_bars, rounds_curve, training_curves
+from vidpref.evaluation.pages import fill
 from vidpref.evaluation.rounds import by_method, title
 from vidpref.evaluation.tables import (
     SPLITS,
@@ -26,8 +26,6 @@ from vidpref.evaluation.tables import (
 )
 from vidpref.typing import UInt8
 
-_TEMPLATES = Path(__file__).parent / "templates"
-
 
 @dataclasses.dataclass(frozen=True)
 class ClipRow:
@@ -35,8 +33,8 @@ class ClipRow:
 
     Attributes:
         prompt: the text.
-        category: of the prompt.
-        split: of the prompt.
+        category: category of the prompt.
+        split: split of the prompt.
         clips: policy -> frames.
         accepted: policy -> verdict of the judge.
     """
@@ -70,20 +68,17 @@ class ReportData:
     """What a report shows.
 
     Attributes:
-        title: of the page.
-        command: that made the run, to be copied.
+        title: title of the page.
+        command: command that made the run, to be copied.
         config_yaml: the whole configuration.
         environment: name -> value: versions, devices, date.
-        evaluation: of `statistics.evaluation_json`. The tables and figures of policies,
+        evaluation: result of `statistics.evaluation_json`. The tables and figures of policies,
             categories and rounds are made from it.
         curves: stage -> metric records with "step"; one figure a stage is made from them.
         timings: (stage, seconds, whether an earlier result was reused).
         before_after: clips side by side.
         judged: examples of the judge's verdicts.
         tables: further tables.
-        figures: further figures.
-        fps: at which all clips play.
-        before_after_note: how those prompts were chosen.
     """
 
     title: str
@@ -96,9 +91,6 @@ class ReportData:
     before_after: Sequence[ClipRow] = ()
     judged: Sequence[JudgedClip] = ()
     tables: Sequence[Table] = ()
-    figures: Sequence[Figure] = ()
-    fps: int | float = 6
-    before_after_note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,18 +111,9 @@ def write_report(path: Path, data: ReportData) -> None:
     """Writes the report as one HTML file without any outside reference.
 
     Args:
-        path: of the file; its folder must exist.
+        path: path of the file, whose folder must exist.
         data: what to show.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"title_of": title, "duration": duration, "svg": Markup}
-    environment.filters["video"] = lambda clip: webm_data_uri(clip, fps=data.fps)
     evaluation, splits = data.evaluation, splits_of(data.evaluation)
     methods = by_method(evaluation["policies"], baseline_of(evaluation))
     has_rounds = any(len(names) > 1 for names in methods.values())
@@ -138,19 +121,20 @@ def write_report(path: Path, data: ReportData) -> None:
     figures += [rounds_curve(evaluation)] if has_rounds else []
     tables = [policy_table(evaluation)]
     tables += [rounds_table(evaluation, s) for s in splits] if has_rounds else []
-    page = environment.get_template("report.html").render(
-        data=data,
-        headlines=headlines(evaluation),
-        baseline=title(baseline_of(evaluation)),
-        splits=SPLITS,
-        widest=max((len(row.clips) for row in data.before_after), default=1),
-        tables=[*tables, *data.tables],
-        category_tables=[category_table(evaluation, s) for s in splits],
-        figures=[*data.figures, *figures],
-        curves=[training_curves(stage, records) for stage, records in data.curves.items()],
-        total=sum(seconds for _, seconds, reused in data.timings if not reused),
-    )
-    path.write_text(page, encoding="utf-8")
+    values = {
+        "data": data,
+        "headlines": headlines(evaluation),
+        "baseline": title(baseline_of(evaluation)),
+        "splits": SPLITS,
+        "widest": max((len(row.clips) for row in data.before_after), default=1),
+        "tables": [*tables, *data.tables],
+        "category_tables": [category_table(evaluation, s) for s in splits],
+        "figures": figures,
+        "curves": [training_curves(stage, records) for stage, records in data.curves.items()],
+        "total": sum(seconds for _, seconds, reused in data.timings if not reused),
+    }
+    filters = {"title_of": title, "duration": duration, "svg": Markup, "video": webm_data_uri}
+    path.write_text(fill("report.html", values, filters), encoding="utf-8")
 
 
 def headlines(evaluation: Mapping[str, Any]) -> list[Headline]:
@@ -159,7 +143,7 @@ def headlines(evaluation: Mapping[str, Any]) -> list[Headline]:
     A difference counts as better or worse only where its interval excludes 0.
 
     Args:
-        evaluation: of `statistics.evaluation_json`.
+        evaluation: result of `statistics.evaluation_json`.
     """
     baseline = baseline_of(evaluation)
     found = []

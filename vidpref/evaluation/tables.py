@@ -121,7 +121,7 @@ def policy_table(evaluation: Mapping[str, Any]) -> Table:
     """Returns every policy's acceptance and its difference to the baseline, a split a row.
 
     Args:
-        evaluation: of `statistics.evaluation_json`.
+        evaluation: result of `statistics.evaluation_json`.
     """
     baseline = baseline_of(evaluation)
     best = evaluation.get("best_of_n", {})
@@ -144,30 +144,22 @@ def policy_table(evaluation: Mapping[str, Any]) -> Table:
     return Table("Policies", columns, rows, caption)
 
 
-def comparison_table(
-    evaluation: Mapping[str, Any],
-    *,
-    chosen: Mapping[str, str] | None = None,
-    title_text: str = "Methods",
-) -> Table:
+def comparison_table(evaluation: Mapping[str, Any]) -> Table:
     """Returns method x split with intervals, in the manner of AIF Table 2.
 
     Args:
-        evaluation: of `statistics.evaluation_json`, pooled over seeds where there are several.
-        chosen: what was chosen on the validation prompts, for each policy, as text.
-        title_text: the table's heading.
+        evaluation: result of `statistics.evaluation_json`, pooled over seeds where there are
+            several.
     """
     baseline, splits = baseline_of(evaluation), splits_of(evaluation)
     columns = ["Method", *(SPLITS.get(s, s).capitalize() for s in splits)]
     columns += [f"{SPLITS.get(s, s).capitalize()}, against {title(baseline)}" for s in splits]
-    columns += ["Chosen on validation prompts"] if chosen else []
     rows = []
     for name, results in evaluation["policies"].items():
         row = [title(name), *(rate(results.get(s)) for s in splits)]
-        row += [difference(evaluation, name, s) for s in splits]
-        rows.append(row + ([chosen.get(name)] if chosen else []))
+        rows.append([*row, *(difference(evaluation, name, s) for s in splits)])
     caption = f"Accepted clips in per cent with 95 % intervals over {_over(evaluation)}."
-    return Table(title_text, columns, rows, caption)
+    return Table("Methods", columns, rows, caption)
 
 
 def category_table(evaluation: Mapping[str, Any], split: str = "test") -> Table:
@@ -183,8 +175,9 @@ def rounds_table(evaluation: Mapping[str, Any], split: str = "test") -> Table:
     """Returns acceptance after each round of each method (AIF Figure 5, left); 0 is the start.
 
     Args:
-        evaluation: of `statistics.evaluation_json`; later rounds are named `METHOD_round2` and on.
-        split: whose prompts.
+        evaluation: result of `statistics.evaluation_json`; later rounds are named `METHOD_round2`
+            and on.
+        split: split whose prompts count.
     """
     baseline = baseline_of(evaluation)
     methods = by_method(evaluation["policies"], baseline)
@@ -199,32 +192,11 @@ def rounds_table(evaluation: Mapping[str, Any], split: str = "test") -> Table:
     return Table(heading, columns, rows, "Accepted clips in per cent, 95 % intervals.")
 
 
-def seeds_table(evaluation: Mapping[str, Any], split: str = "test") -> Table:
-    """Returns the paired difference of each policy in each training run, and over all of them.
-
-    Args:
-        evaluation: of `statistics.evaluation_json` on a frame with a `training_seed` column.
-        split: whose prompts.
-    """
-    entries = {n: s[split] for n, s in evaluation["paired"].items() if split in s}
-    seeds = sorted({seed for entry in entries.values() for seed in entry["seeds"]})
-    rows = []
-    for name, entry in entries.items():
-        runs = [entry["seeds"].get(seed) for seed in seeds]
-        cells = [Estimate(r["diff"], *r["ci"], signed=True) if r else None for r in runs]
-        rows.append([title(name), *cells, difference(evaluation, name, split)])
-    heading = f"Training seeds, {SPLITS.get(split, split)} prompts"
-    columns = ["Policy", *(f"Seed {seed}" for seed in seeds), "All seeds"]
-    caption = f"Points above {title(baseline_of(evaluation))} with 95 % intervals: of one seed over"
-    caption += f" prompts, of all seeds over {_over(evaluation)}."
-    return Table(heading, columns, rows, caption)
-
-
 def dimension_tables(evaluation: Mapping[str, Any]) -> list[Table]:
     """Returns, for each split, policies against the judge's further dimensions; [] without any.
 
     Args:
-        evaluation: of `statistics.evaluation_json`.
+        evaluation: result of `statistics.evaluation_json`.
     """
     if "dimensions" not in evaluation:
         return []

@@ -47,11 +47,12 @@ def adopt(config: ConfigDict, path: str) -> None:
     and the encoders of text and image. The compute settings of the config stay.
 
     Args:
-        config: unlocked.
-        path: of the folder.
+        config: an unlocked config.
+        path: folder of the pipeline.
 
     Raises:
-        ValueError: see `PipelineFolder`; or a pipeline of another family than the config's.
+        ValueError: see `PipelineFolder`; a pipeline of another family than the config's, or a
+            network that computes something else than ours.
     """
     folder = PipelineFolder(path)
     name = folder.family.name
@@ -62,6 +63,7 @@ def adopt(config: ConfigDict, path: str) -> None:
         )
     module = folder.transformer()
     config.model[name].update(_fields(module))
+    folder.autoencoder()  # refused here, where the message can name the file
     fields = component_config(folder.path / AUTOENCODER)
     config.model.autoencoder = ConfigDict(
         {k: v for k, v in fields.items() if not k.startswith("_")}, convert_dict=False
@@ -77,11 +79,9 @@ def adopt(config: ConfigDict, path: str) -> None:
     config.diffusion.update({"name": section, "prediction": process.prediction})
     config.diffusion[section].update({k: v for k, v in values.items() if k not in trained})
     config.sampler.name = sampler
-    config.text.update(folder.family.text)
+    config.text.update(folder.family.text_fields(module))
     config.text.name, config.text.dim = folder.text_encoder()
     config.text.path = str(folder.path)
-    if name == "cogvideox":
-        config.text.length = module.max_text_seq_length
 
 
 def _fields(module: nn.Module) -> dict[str, Any]:

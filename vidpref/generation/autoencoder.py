@@ -1,6 +1,7 @@
-"""The autoencoder between clips and the latents that ported generators work on."""
+"""The autoencoder between clips and the latents that some generators work on."""
 
 import dataclasses
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -42,14 +43,16 @@ def latent_shape(
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """The stage of a cascade after a generator of latents: from latents to clips.
+    """An autoencoder in both directions; in a cascade, the stage after a generator of latents.
 
     Attributes:
         autoencoder: the network.
+        output: what its clips are called in records.
     """
 
     autoencoder: nn.Module
     output: str = "video"
+    steps: ClassVar[int] = 0  # nothing is denoised
 
     def init(self, key: Array) -> PyTree:
         """Returns fresh parameters of the whole autoencoder, boxed."""
@@ -72,9 +75,9 @@ class Decoder:
         """Returns what image-to-video networks take of first frames, without zeros at its end.
 
         Args:
-            params: of the autoencoder.
-            images: the first frames.
-            steps: of the latent clip.
+            params: parameters of the autoencoder.
+            images: first frames in [-1, 1].
+            steps: length of the latent clip.
         """
         steps = self.autoencoder.image_steps or steps
         method = self.autoencoder.image_latent

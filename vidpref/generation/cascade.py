@@ -1,7 +1,10 @@
 """Draws clips: a generator, and what clips go through after it, on the rows of many scenes."""
 
+import contextlib
+import dataclasses
+import functools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -21,17 +24,73 @@ Row = tuple[Scene, int]  # a clip to draw: its scene and its number
 
 @runtime_checkable
 class DrawsClips(Protocol):
-    """A stage of a cascade: a `Generator`, guided or not, or a `Decoder`.
+    """A network of a cascade: a `Generator`, guided or not, or a `Decoder`.
 
     Attributes:
         output: what its clips are called in records.
+        steps: denoising steps of a clip.
     """
 
     output: str
+    steps: int
 
     def sample(self, params: PyTree, keys: Array, batch: dict) -> Array:
         """Draws one clip [t, h, w, c] a row, in [-1, 1] or a latent."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeNetwork:
+    """A network of a cascade, and the way to its parameters.
+
+    Attributes:
+        network: what draws clips, or makes others of clips.
+        load: returns the network's parameters, placed on the devices.
+    """
+
+    network: DrawsClips
+    load: Callable[[], PyTree]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cascade:
+    """What clips come from, and what they go through after that.
+
+    Attributes:
+        first: the generator, guided or not.
+        second: the decoder of its latents, or a super-resolution generator whose low-resolution
+            input is the clip before it; None where its clips are what is looked at.
+    """
+
+    first: CascadeNetwork
+    second: CascadeNetwork | None = None
+
+    @property
+    def members(self) -> tuple[CascadeNetwork, ...]:
+        """The networks in the order in which clips go through them."""
+        return (self.first,) if self.second is None else (self.first, self.second)
+
+    @property
+    def networks(self) -> tuple[DrawsClips, ...]:
+        """The networks without their parameters, in order."""
+        return tuple(member.network for member in self.members)
+
+    def with_params(self, params: PyTree) -> "Cascade":
+        """Returns the cascade whose generator has parameters that lie on the devices already."""
+        return dataclasses.replace(self, first=CascadeNetwork(self.first.network, lambda: params))
+
+    @contextlib.contextmanager
+    def loaded(self) -> Iterator[list[PyTree]]:
+        """Loads every network; yields the parameters, in a list that is emptied at the end.
+
+        So they leave the devices unless something else holds them.
+        """
+        params = []
+        try:
+            params += (member.load() for member in self.members)
+            yield params
+        finally:
+            params.clear()
 
 
 class Sampler:
@@ -41,8 +100,7 @@ class Sampler:
     sampled with one seed can be compared clip by clip.
 
     Args:
-        cascade: the base generator, then a super-resolution generator, whose low-resolution input
-            is the clip before it, or a decoder of latents.
+        networks: networks of a `Cascade`, in their order.
         texts: cached embeddings of every prompt.
         batch_size: clips in one call, over all devices.
         mesh: devices; clips are divided over its data and fsdp axes.
@@ -52,7 +110,7 @@ class Sampler:
 
     def __init__(
         self,
-        cascade: Sequence[DrawsClips],
+        networks: Sequence[DrawsClips],
         texts: TextCache,
         *,
         batch_size: int,
@@ -63,8 +121,11 @@ class Sampler:
         self.batch_size = batch_size
         self._texts, self._null_prompt, self._clips = texts, null_prompt, clips
         self._sharding = batch_sharding(mesh)
-        self._cascade = cascade
-        self._draw = [jax.jit(_draw(g, mesh), out_shardings=self._sharding) for g in cascade]
+        self._networks = networks
+        self._draw = [
+            jax.jit(functools.partial(_draw, network, mesh), out_shardings=self._sharding)
+            for network in networks
+        ]
 
     def __call__(
         self,
@@ -73,14 +134,14 @@ class Sampler:
         seed: int,
         given: Mapping[str, np.ndarray] | None = None,
     ) -> tuple[list[Row], dict[str, np.ndarray]]:
-        """Returns this process's rows and, by its name, what each stage of the cascade drew.
+        """Returns this process's rows and, by its name, what each network drew.
 
-        Pixels are uint8. The last stage's clips come last; they are what is looked at.
+        Pixels are uint8. The last network's clips come last; they are what is looked at.
 
         Args:
-            params: of each stage of the cascade.
-            rows: at most `batch_size`.
-            seed: of the noise.
+            params: parameters of each network, see `Cascade.loaded`.
+            rows: clips to draw, at most `batch_size`.
+            seed: seed of the noise.
             given: more of the batch, one row a clip or one for all, such as `noise`.
         """
         local = my_share(rows, self.batch_size)
@@ -89,10 +150,10 @@ class Sampler:
             batch[name] = values[np.minimum(np.arange(len(local)), len(values) - 1)]
         keys, batch = place((_keys(local, seed), batch), self._sharding)
         drawn = {}
-        for stage, draw, stage_params in zip(self._cascade, self._draw, params, strict=True):
-            clips = drawn[stage.output] = draw(stage_params, keys, batch)
+        for network, draw, own in zip(self._networks, self._draw, params, strict=True):
+            clips = drawn[network.output] = draw(own, keys, batch)
             batch = {"text": batch["text"], "text_mask": batch["text_mask"]}
-            batch["latent" if stage.output == "latent" else "low_res"] = clips
+            batch["latent" if network.output == "latent" else "low_res"] = clips
         mine = my_share(rows, self.batch_size, padded=False)
         return mine, {name: local_rows(clips)[: len(mine)] for name, clips in drawn.items()}
 
@@ -121,15 +182,10 @@ def chunked(scenes: Sequence[Scene], per_scene: int, batch_size: int) -> list[li
     return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
 
 
-def _draw(generator: DrawsClips, mesh: Mesh):
-    def draw(params: PyTree, keys: Array, batch: dict) -> Array:
-        with in_scope(mesh):
-            clips = generator.sample(params, jax.random.wrap_key_data(keys), batch)
-        if generator.output == "latent":
-            return clips
-        return to_bytes(clips)
-
-    return draw
+def _draw(network: DrawsClips, mesh: Mesh, params: PyTree, keys: Array, batch: dict) -> Array:
+    with in_scope(mesh):
+        clips = network.sample(params, jax.random.wrap_key_data(keys), batch)
+    return clips if network.output == "latent" else to_bytes(clips)
 
 
 def _keys(rows: Sequence[Row], seed: int) -> np.ndarray:

@@ -28,7 +28,7 @@ class FirstFrames:
     """Encodes first frames: `image_latent`, and `image_states` for a generator that attends to it.
 
     Attributes:
-        autoencoder: of the latents.
+        autoencoder: autoencoder of the latents.
         vision: the image encoder, if there is one; it computes in float32, as in diffusers.
         processor: transformers' image processor of `vision`.
     """
@@ -53,7 +53,7 @@ class FirstFrames:
         Args:
             params: {"autoencoder": .., "vision": ..}.
             prepared: what `prepare` returned.
-            steps: of the latent in time.
+            steps: steps of the latent in time.
         """
         x = to_unit(prepared["frames"])
         found = {"image_latent": self.autoencoder.image_latent(params["autoencoder"], x, steps)}

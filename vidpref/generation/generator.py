@@ -14,18 +14,48 @@ from vidpref.diffusion.ddpm import DDPM
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.diffusion.guidance import classifier_free, cogvideox_dynamic
 from vidpref.diffusion.process import Process
-from vidpref.diffusion.samplers import sample
-from vidpref.diffusion.samplers.steps import Denoise
-from vidpref.generation.adapters import Adapted
+from vidpref.diffusion.samplers import Chain, Denoise, adds_noise, sample
 from vidpref.generation.autoencoder import build_autoencoder, latent_shape
 from vidpref.generation.first_frames import build_image_encoder
 from vidpref.models.condition import Condition
-from vidpref.models.lora import with_lora
-from vidpref.models.registry import PORTED, build_generator
+from vidpref.models.lora import apply_network
+from vidpref.models.registry import backbone, build_generator
 from vidpref.pixels import to_unit
 from vidpref.typing import Array, Float, PyTree
 
 PROCESSES = {"ddpm": DDPM, "flow": RectifiedFlow}
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerSettings:
+    """How clips are drawn.
+
+    Attributes:
+        name: name in `SAMPLERS`.
+        steps: calls of the network.
+        eta: share of the noise that "ddim" adds, see `Chain`.
+        guidance_scale: strength of classifier-free guidance; 1 leaves it out.
+        dynamic_guidance: whether that is only its largest value, as with CogVideoX's
+            `use_dynamic_cfg`.
+    """
+
+    name: str
+    steps: int
+    eta: float = 0.0
+    guidance_scale: float = 1.0
+    dynamic_guidance: bool = False
+
+    @property
+    def adds_noise(self) -> bool:
+        """Whether the sampler adds noise at its steps."""
+        return adds_noise(self.name, self.eta)
+
+    @property
+    def scale(self) -> float | Callable[[Array], Array]:
+        """Returns the scale of guidance as `classifier_free` takes it."""
+        if self.dynamic_guidance and self.guidance_scale != 1.0:  # at 1.0 nothing is guided
+            return cogvideox_dynamic(self.guidance_scale, self.steps)
+        return self.guidance_scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +67,8 @@ class Generator:
         process: the noise process that gives the output its meaning.
         clip_shape: (t, h, w, c) of one clip.
         text_shape: (l, d) of the text embedding.
-        low_res_shape: low-resolution (h, w) or None.
-        sampler: name, steps, eta, guidance scale and whether the scale is CogVideoX's dynamic one.
+        sampler: how clips are drawn.
+        low_res_shape: low-resolution (h, w), for super-resolution.
         output: what the clips are called in records: "video", "video_high" or "latent".
         image: what it sees of a first frame: "first_frame", "image_latent" or "".
         image_states_shape: (m, e) of the image encoder's states that it attends to, or None.
@@ -48,11 +78,16 @@ class Generator:
     process: Process
     clip_shape: tuple[int, int, int, int]
     text_shape: tuple[int, int]
-    low_res_shape: tuple[int, int] | None
-    sampler: tuple[tuple[str, Any], ...]
+    sampler: SamplerSettings
+    low_res_shape: tuple[int, int] | None = None
     output: str = "video"
     image: str = "first_frame"
     image_states_shape: tuple[int, int] | None = None
+
+    @property
+    def steps(self) -> int:
+        """Calls of the network for one clip."""
+        return self.sampler.steps
 
     @property
     def latent(self) -> bool:
@@ -90,11 +125,7 @@ class Generator:
         self, params: PyTree, x_tau: Array, tau: Array, condition: Condition
     ) -> Float[Array, "b t h w c"]:
         """Runs the network on corrupted clips; `params` may be `Adapted`."""
-        if not isinstance(params, Adapted):
-            return self.module.apply({"params": params}, x_tau, tau, condition)
-        adapted = with_lora(self.module.apply, params.spec)
-        variables, rng = {"params": params.base}, params.dropout_rng
-        return adapted(variables, params.adapters, x_tau, tau, condition, dropout_rng=rng)
+        return apply_network(self.module, params, x_tau, tau, condition)
 
     def condition(self, batch: Mapping[str, Array]) -> Condition:
         """Returns the network's condition: text, its mask, and what else of a batch it takes.
@@ -132,13 +163,12 @@ class Generator:
         """Draws one clip a row; row i depends only on `keys[i]` and row i of `batch`.
 
         Args:
-            params: of the network.
+            params: parameters of the network.
             keys: one a row.
-            batch: conditions; and `noise` and `step_noise` [b, steps, t, h, w, c], where the chain
-                is not to start from noise of `keys`, or its steps not to add such.
+            batch: conditions; and, instead of noise drawn from `keys`, `noise` [b, t, h, w, c] to
+                start from and `step_noise` [b, steps, t, h, w, c] that the steps add.
             guide: `(denoise, condition) -> denoise`, guidance on top of the classifier-free one.
         """
-        settings = dict(self.sampler)
         condition = self.condition(batch)
         if condition.low_res is not None:
             condition = condition.replace(low_res_tau=jnp.zeros(keys.shape))
@@ -146,44 +176,73 @@ class Generator:
         noise = batch.get("noise")
         if noise is None:
             noise = jax.vmap(lambda key: jax.random.normal(key, self.clip_shape))(noise_keys)
-        scale = settings["guidance_scale"]
-        if scale != 1.0 and settings.get("dynamic_guidance"):  # at 1.0 nothing is guided
-            scale = cogvideox_dynamic(scale, settings["steps"])
-        denoise = classifier_free(functools.partial(self.apply, params), condition, scale)
+        network = functools.partial(self.apply, params)
+        denoise = classifier_free(network, condition, self.sampler.scale)
         if guide is not None:
             denoise = guide(denoise, condition)
-        clips = sample(
+        chain = self._chain(denoise, noise, sampler_keys, batch.get("step_noise"))
+        clips = sample(self.sampler.name, chain)
+        return clips if self.latent else jnp.clip(clips, -1.0, 1.0)
+
+    def check_sampler(self) -> None:
+        """Refuses a sampler that cannot draw from this noise process; nothing is computed.
+
+        Raises:
+            ValueError: what does not suit what.
+        """
+
+        def draw(noise: Array, keys: Array) -> Array:
+            chain = self._chain(lambda x_tau, tau: x_tau, noise, keys)
+            return sample(self.sampler.name, chain)
+
+        try:
+            noise = jax.ShapeDtypeStruct((1, *self.clip_shape), jnp.float32)
+            jax.eval_shape(draw, noise, jax.random.split(jax.random.key(0), 1))
+        except ValueError as error:
+            raise ValueError(f"config.sampler: {error}") from error
+
+    def _chain(
+        self, denoise: Denoise, noise: Array, keys: Array, step_noise: Array | None = None
+    ) -> Chain:
+        return Chain(
             self.process,
             denoise,
             noise,
-            sampler=settings["name"],
-            steps=settings["steps"],
-            eta=settings["eta"],
-            rng=batch.get("step_noise", sampler_keys),
+            self.sampler.steps,
+            eta=self.sampler.eta,
+            keys=keys,
+            step_noise=step_noise,
             clip_x0=None if self.latent else 1.0,
         )
-        return clips if self.latent else jnp.clip(clips, -1.0, 1.0)
 
 
 def build_base(config: ConfigDict) -> Generator:
-    """Returns the base generator of a config; a ported one is that of an autoencoder's latents."""
+    """Returns the base generator of a config, of clips in pixels or of an autoencoder's latents."""
     d, model = config.data, config.model
-    steps = config.sampler.steps
-    if model.name not in PORTED:
-        return _build(config, model, (d.frames, d.height, d.width, 3), None, steps, "video")
-    clip_shape = latent_shape(build_autoencoder(model), d.frames, d.height, d.width)
+    if not backbone(model.name).latents:
+        return _build(config, model, clip_shape=(d.frames, d.height, d.width, 3))
     vision = build_image_encoder(model)
-    states = vision.states_shape if vision else None
-    return _build(config, model, clip_shape, None, steps, "latent", states)
+    return _build(
+        config,
+        model,
+        clip_shape=latent_shape(build_autoencoder(model), d.frames, d.height, d.width),
+        output="latent",
+        image_states_shape=vision.states_shape if vision else None,
+    )
 
 
 def build_superres(config: ConfigDict) -> Generator:
     """Returns the super-resolution generator of a config's cascade."""
     d = config.data
-    clip_shape = (d.frames, d.high_height, d.high_width, 3)
-    steps = config.superres.sampler_steps
-    low_res = d.height, d.width
-    return _build(config, config.superres.model, clip_shape, low_res, steps, "video_high")
+    generator = _build(
+        config,
+        config.superres.model,
+        clip_shape=(d.frames, d.high_height, d.high_width, 3),
+        low_res_shape=(d.height, d.width),
+        output="video_high",
+    )
+    sampler = dataclasses.replace(generator.sampler, steps=config.superres.sampler_steps)
+    return dataclasses.replace(generator, sampler=sampler)
 
 
 def build_process(diffusion: ConfigDict, **fields: Any) -> Process:
@@ -191,7 +250,7 @@ def build_process(diffusion: ConfigDict, **fields: Any) -> Process:
 
     Args:
         diffusion: `name`, `prediction` and one sub-section a process.
-        **fields: of the process, over those of the section.
+        **fields: fields of the process, over those of the section.
 
     Raises:
         ValueError: an unknown process or field, or a value that it refuses.
@@ -206,35 +265,24 @@ def build_process(diffusion: ConfigDict, **fields: Any) -> Process:
     return PROCESSES[name](**given)
 
 
-def _build(
-    config, model, clip_shape, low_res_shape, sampler_steps, output, image_states_shape=None
-) -> Generator:
-    fields = ConfigDict(
-        model.to_dict()
-    )  # unlocked: the compute dtype is set for all models at once
-    fields[fields.name].dtype = config.compute_dtype
-    module = build_generator(fields, channels=clip_shape[-1], text_dim=config.text.dim)
+def _build(config: ConfigDict, model: ConfigDict, *, clip_shape, **fields: Any) -> Generator:
+    """Returns a generator; `fields` are those of it that do not follow from the config."""
+    model = ConfigDict(model.to_dict())  # unlocked: the compute dtype is set for all models at once
+    model[model.name].dtype = config.compute_dtype
+    module = build_generator(model, channels=clip_shape[-1], text_dim=config.text.dim)
     sampler = config.sampler
     return Generator(
         module=module,
         process=build_process(config.diffusion),
         clip_shape=clip_shape,
         text_shape=(config.text.length, config.text.dim),
-        low_res_shape=low_res_shape,
-        sampler=(
-            ("name", sampler.name),
-            ("steps", sampler_steps),
-            ("eta", sampler.eta),
-            ("guidance_scale", sampler.guidance_scale),
-            ("dynamic_guidance", sampler.get("dynamic_guidance", False)),
+        sampler=SamplerSettings(
+            name=sampler.name,
+            steps=sampler.steps,
+            eta=sampler.eta,
+            guidance_scale=sampler.guidance_scale,
+            dynamic_guidance=sampler.get("dynamic_guidance", False),
         ),
-        output=output,
-        image=_image_of(module, clip_shape[-1]),
-        image_states_shape=image_states_shape,
+        image=backbone(model.name).sees(module),
+        **fields,
     )
-
-
-def _image_of(module: nn.Module, channels: int) -> str:
-    if hasattr(module, "first_frame"):
-        return "first_frame" if module.first_frame else ""
-    return "image_latent" if module.in_channels > channels else ""

@@ -1,6 +1,5 @@
 """The text encoders by name; T5 and UMT5 with the weights of a folder, on the devices of a run."""
 
-import difflib
 import html
 import math
 import re
@@ -16,6 +15,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vidpref.config.nearest import nearest
 from vidpref.datasets.text import TextEncoder, WordTable
 from vidpref.interop.loading import component_config, load_onto
 from vidpref.interop.pipelines import digest
@@ -30,7 +30,6 @@ from vidpref.training.sharding import (
 from vidpref.typing import Array, Bool, Float, Int, PyTree
 
 T5_NAMES = ("t5", "umt5")
-_ONLY_T5 = ("path", "padding", "clean", "dtype")
 _PADDINGS = ("hidden", "seen")
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer_config.json")
 _ROWS = 16  # prompts at once
@@ -48,7 +47,7 @@ def build_text_encoder(config: ConfigDict, mesh: Mesh) -> TextEncoder:
     """
     check_text(config)
     if config.name == "words":
-        return WordTable(config.length, config.dim, truncate=config.get("truncate", False))
+        return WordTable(config.length, config.dim, truncate=config.truncate)
     return T5TextEncoder(config, mesh)
 
 
@@ -60,9 +59,7 @@ def check_text(config: ConfigDict) -> None:
     """
     known = ("words", *T5_NAMES)
     if config.name not in known:
-        near = difflib.get_close_matches(config.name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-        raise ValueError(f"config.text.name={config.name!r}: {hint}")
+        raise ValueError(f"config.text.name={config.name!r}: {nearest(config.name, known)}")
     if config.name == "words":
         return
     if config.padding not in _PADDINGS:
@@ -72,12 +69,13 @@ def check_text(config: ConfigDict) -> None:
     _folders(config)
 
 
-def chosen_fields(config: ConfigDict) -> dict[str, Any]:
-    """Returns the fields of `config.text` that its encoder reads."""
-    if config.name == "words":
-        return {name: value for name, value in config.items() if name not in _ONLY_T5}
-    chosen = {name: value for name, value in config.items() if name != "path"}
-    return {**chosen, "weights": _digest(*_folders(config))}  # and not where they lie
+def weights_digest(config: ConfigDict) -> str:
+    """Returns digits that change with the encoder's weights and tokenizer; "" without any.
+
+    Args:
+        config: `config.text` of a run.
+    """
+    return "" if config.name == "words" else _digest(*_folders(config))
 
 
 class T5TextEncoder:

@@ -24,7 +24,7 @@ def clip_vision_table(names: Iterable[str]) -> Table:
     """Returns the table of the encoder.
 
     Args:
-        names: of the tensors of a checkpoint.
+        names: names of the tensors of a checkpoint.
     """
     prefix = _prefix(names)
     rules = [
@@ -45,7 +45,7 @@ def not_of_the_states(encoder: ClipVision, names: Iterable[str]) -> tuple[str, .
 
     Args:
         encoder: the network.
-        names: of the tensors of a checkpoint.
+        names: names of the tensors of a checkpoint.
     """
     prefix = _prefix(names)
     last = f"encoder.layers.{encoder.num_hidden_layers - 1}."

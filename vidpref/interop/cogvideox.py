@@ -1,7 +1,8 @@
-"""Where diffusers has the weights of CogVideoX's transformer and VAE."""
+"""CogVideoX in diffusers: its pipelines, and where they have the weights of both networks."""
 
 from collections.abc import Iterator
 
+from vidpref.interop.family import Family
 from vidpref.interop.table import Rule, Table
 from vidpref.models.cogvideox.network import CogVideoX
 from vidpref.models.cogvideox.vae import CogVideoXVAE
@@ -89,3 +90,17 @@ def _weights(torch: str, ours: str, kind: str, *, bias: bool = True) -> Iterator
     yield Rule(f"{torch}.weight", f"{ours}/{name}", kind)
     if bias:
         yield Rule(f"{torch}.bias", f"{ours}/bias", "vector")
+
+
+FAMILY = Family(
+    name="cogvideox",
+    pipelines={
+        "CogVideoXPipeline": "ipo_kto:cogvideox_2b",
+        "CogVideoXImageToVideoPipeline": "realdpo:cogvideox_5b_i2v",
+    },
+    autoencoder=CogVideoXVAE,
+    transformer_table=transformer_table,
+    autoencoder_table=vae_table,
+    text={"padding": "seen", "clean": False},
+    text_length="max_text_seq_length",
+)

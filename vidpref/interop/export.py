@@ -44,8 +44,9 @@ def export_pipeline(
         out: the new folder; an empty one is replaced.
         source: the pipeline that the training started from.
         module: its transformer.
-        params: of `module`, boxed or not, on the devices of all processes or on the host.
-        dtype: of the weights, one of `DTYPES`.
+        params: parameters of `module`, boxed or not, on the devices of all processes or on the
+            host.
+        dtype: type of the weights, one of `DTYPES`.
         max_shard_bytes: see `write_tensors`.
 
     Raises:

@@ -26,9 +26,9 @@ def load_onto(
 
     Args:
         target: `jax.ShapeDtypeStruct`s with shardings; tensors are cast to their types.
-        folder: of the component, see `TensorFolder`.
-        table: of the model.
-        ignore: how the names begin of tensors that belong to something else.
+        folder: folder of the component, see `TensorFolder`.
+        table: table of the model.
+        ignore: prefixes of the names of tensors that belong to something else.
 
     Raises:
         ValueError: see `TensorFolder` and `table.to_params`.

@@ -15,7 +15,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from vidpref.interop.export import new_folder, on_host
-from vidpref.interop.pipelines import Family
+from vidpref.interop.family import Family
 from vidpref.interop.table import Rule, Table, to_params, to_tensors
 from vidpref.models.lora import LoRA
 from vidpref.typing import PyTree
@@ -38,9 +38,9 @@ def export_lora(out: Path, family: Family, module: nn.Module, adapters: PyTree, 
 
     Args:
         out: the new folder; an empty one is replaced.
-        family: of the pipeline.
+        family: family of the pipeline.
         module: its transformer.
-        adapters: of `spec`, boxed or not.
+        adapters: adapters of `spec`, boxed or not.
         spec: rank and alpha; dropout is for training, and is not written.
 
     Raises:
@@ -60,9 +60,9 @@ def lora_tensors(adapters: PyTree, spec: LoRA, table: Table) -> dict[str, np.nda
     """Returns the tensors of a LoRA file.
 
     Args:
-        adapters: of `spec`, boxed or not.
-        spec: of the adapters.
-        table: of the transformer.
+        adapters: adapters of `spec`, boxed or not.
+        spec: rank and scale of the adapters.
+        table: table of the transformer.
 
     Raises:
         ValueError: names adapters of layers that PyTorch does not have or has in another shape,
@@ -103,9 +103,9 @@ def read_lora(
     Args:
         path: a file that `save_lora_weights` of the diffusers pipeline or `export_lora` wrote, or
             its folder.
-        family: of the pipeline.
+        family: family of the pipeline.
         module: its transformer.
-        base_shapes: of the transformer's parameters, boxed or not.
+        base_shapes: shapes of the transformer's parameters, boxed or not.
 
     Raises:
         ValueError: no such file, tensors that are unknown, missing or of another shape, adapters of
@@ -121,9 +121,9 @@ def read_lora(
     except ValueError as error:
         raise ValueError(
             f"{path}: {error}\nvidpref reads plain LoRA of one rank, a layer in every block or in "
-            f"none, as save_lora_weights of {family.pipelines[0]} writes it. A file of another "
-            "program: load it with load_lora_weights of that pipeline and save it again. Other "
-            "adapters: merge them with fuse_lora, save the pipeline, and start from that."
+            f"none, as save_lora_weights of {next(iter(family.pipelines))} writes it. A file of "
+            "another program: load it with load_lora_weights of that pipeline and save it again. "
+            "Other adapters: merge them with fuse_lora, save the pipeline, and start from that."
         ) from error
     layers = sorted({"/".join(p[:-1]) for p in traverse_util.flatten_dict(adapters)})
     return adapters, LoRA(rank, alpha, tuple(f"^{re.escape(layer)}/kernel$" for layer in layers))

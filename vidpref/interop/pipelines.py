@@ -1,10 +1,9 @@
 """Pipeline folders of diffusers: the networks in them, their settings, and their weights."""
 
-import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,7 @@ from vidpref.diffusion.process import Process
 from vidpref.interop import clip, cogvideox, wan
 from vidpref.interop.loading import component_config, load_onto
 from vidpref.interop.safetensors_files import TensorFolder
-from vidpref.interop.table import Table
 from vidpref.models.clip.vision import ClipVision
-from vidpref.models.cogvideox.network import CogVideoX
-from vidpref.models.cogvideox.vae import CogVideoXVAE
-from vidpref.models.wan.network import Wan
-from vidpref.models.wan.vae import WanVAE
 from vidpref.typing import PyTree
 
 INDEX = "model_index.json"
@@ -29,52 +23,7 @@ TRANSFORMER, AUTOENCODER, TEXT_ENCODER = "transformer", "vae", "text_encoder"
 IMAGE_ENCODER, IMAGE_PROCESSOR = "image_encoder", "image_processor"
 _SAMPLED_BYTES = 2**20  # of each end of a weights file, for the fingerprint
 
-
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """Pipelines of one architecture.
-
-    Attributes:
-        name: the generator's name in configs.
-        pipelines: their classes in diffusers.
-        transformer: the generator; built by `from_config`.
-        autoencoder: built by `from_config`.
-        transformer_table, autoencoder_table: of a module.
-        text: how the pipelines encode prompts, as fields of `config.text`.
-    """
-
-    name: str
-    pipelines: tuple[str, ...]
-    transformer: type[nn.Module]
-    autoencoder: type[nn.Module]
-    transformer_table: Callable[[Any], Table]
-    autoencoder_table: Callable[[Any], Table]
-    text: Mapping[str, Any]
-
-
-FAMILIES = {
-    family.name: family
-    for family in (
-        Family(
-            "wan",
-            ("WanPipeline", "WanImageToVideoPipeline"),
-            Wan,
-            WanVAE,
-            wan.transformer_table,
-            wan.vae_table,
-            {"length": 512, "padding": "hidden", "clean": True},
-        ),
-        Family(
-            "cogvideox",
-            ("CogVideoXPipeline", "CogVideoXImageToVideoPipeline"),
-            CogVideoX,
-            CogVideoXVAE,
-            cogvideox.transformer_table,
-            cogvideox.vae_table,
-            {"length": 226, "padding": "seen", "clean": False},
-        ),
-    )
-}
+FAMILIES = {family.name: family for family in (wan.FAMILY, cogvideox.FAMILY)}
 
 
 class PipelineFolder:
@@ -83,7 +32,7 @@ class PipelineFolder:
     Attributes:
         path: the folder.
         pipeline: class name in `model_index.json`.
-        family: of that class.
+        family: family of that class.
         attends_to_image: whether the generator sees an image encoder's states.
 
     Raises:
@@ -119,8 +68,8 @@ class PipelineFolder:
             self._require(IMAGE_PROCESSOR)
         if transformer.get("pos_embed_seq_len") is not None:
             raise ValueError(
-                f"{self.path} is a model of first and last frame to video: its network is there "
-                "(Wan), but a run on the last frame is not"
+                f"{self.path} is a model of first and last frame to video, which vidpref does not "
+                "run; take one of text to video or image to video"
             )
 
     def transformer(self, **options: Any) -> nn.Module:
@@ -204,8 +153,8 @@ def read_scheduler(config: Mapping[str, Any]) -> tuple[Process, str]:
     """Returns the process and the sampler that compute what a scheduler of diffusers does.
 
     Args:
-        config: of a `UniPCMultistepScheduler` or `FlowMatchEulerDiscreteScheduler` (flow), or a
-            `CogVideoXDDIMScheduler` or `CogVideoXDPMScheduler`.
+        config: config of a `UniPCMultistepScheduler` or `FlowMatchEulerDiscreteScheduler` (flow),
+            or a `CogVideoXDDIMScheduler` or `CogVideoXDPMScheduler`.
 
     Raises:
         ValueError: another scheduler, or a field that asks for another computation.

@@ -38,8 +38,8 @@ class TensorFolder(Mapping[str, np.ndarray]):
         folder: e.g. `Wan2.1-T2V-1.3B-Diffusers/transformer`.
 
     Attributes:
-        shapes: of every tensor.
-        dtypes: of every tensor.
+        shapes: shape of every tensor.
+        dtypes: type of every tensor.
 
     Raises:
         ValueError: no weights, weights of pickle only, a missing or damaged file, or an index
@@ -79,7 +79,7 @@ class TensorFolder(Mapping[str, np.ndarray]):
         """Returns a part of a tensor; only the pages of the file that hold it are read.
 
         Args:
-            name: of the tensor.
+            name: name of the tensor.
             index: one slice of step 1 for each dimension.
         """
         # opened anew for every read: pages of an open file stay in this process's memory
@@ -102,7 +102,7 @@ def write_tensors(
         folder: created if absent.
         tensors: arrays by name, or what has their `shape`, `dtype` and `nbytes` and becomes one by
             `np.asarray`. The order is that of the shards; in a shard, of the names.
-        stem: of the file names, see `STEMS`.
+        stem: stem of the file names, see `STEMS`.
         max_shard_bytes: more are split over several files; a larger tensor has a file of its own.
 
     Returns:

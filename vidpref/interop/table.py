@@ -52,7 +52,7 @@ class Source:
         names: the tensor, or one for each block, in order.
         stacked: whether the tensors are stacked on a new first axis.
         axes: axis j of (a block of) the parameter is axis `axes[j]` of the tensor.
-        shape: of the parameter.
+        shape: shape of the parameter.
     """
 
     path: tuple[str, ...]
@@ -69,7 +69,7 @@ def to_params(
 
     Args:
         tensors: by name; each is used exactly once.
-        table: of the model.
+        table: table of the model.
         expected: the model's parameters or their shapes, boxed or not, to check against.
 
     Raises:
@@ -89,7 +89,7 @@ def to_tensors(params: PyTree, table: Table) -> dict[str, np.ndarray]:
 
     Args:
         params: boxed or not, on devices or on the host.
-        table: of the model.
+        table: table of the model.
 
     Raises:
         ValueError: a parameter without a rule, or a rule without its parameter.
@@ -105,8 +105,8 @@ def plan(
     """Returns what every parameter is made of, in the order of the table.
 
     Args:
-        shapes: of the tensors, by name.
-        table: of the model.
+        shapes: shapes of the tensors, by name.
+        table: table of the model.
         expected: as in `to_params`.
 
     Raises:

@@ -1,5 +1,6 @@
-"""Wan2.1's networks in diffusers: `WanTransformer3DModel` and `AutoencoderKLWan`."""
+"""Wan2.1 in diffusers: its pipelines, `WanTransformer3DModel` and `AutoencoderKLWan`."""
 
+from vidpref.interop.family import Family
 from vidpref.interop.table import Rule, Table
 from vidpref.models.wan.network import Wan
 from vidpref.models.wan.vae import WanVAE
@@ -40,8 +41,6 @@ def transformer_table(module: Wan) -> Table:
             *_layer("blocks.{i}.attn2.add_v_proj", "blocks/cross/image_value"),
             _scale("blocks.{i}.attn2.norm_added_k", "blocks/cross/image_key_norm"),
         ]
-    if module.pos_embed_seq_len is not None:
-        rules.append(Rule(f"{embedder}.pos_embed", "image/positions", "kept"))
     return tuple(rules)
 
 
@@ -131,3 +130,16 @@ def _residual(torch: str, ours: str, *, shortcut: bool) -> list[Rule]:
 def _sample(torch: str, ours: str, *, time: bool) -> list[Rule]:
     rules = list(_conv(f"{torch}.resample.1", f"{ours}/space"))
     return rules + list(_conv(f"{torch}.time_conv", f"{ours}/time") if time else ())
+
+
+FAMILY = Family(
+    name="wan",
+    pipelines={
+        "WanPipeline": "flow_dpo:wan2_1_1_3b",
+        "WanImageToVideoPipeline": "flow_dpo:wan2_1_i2v_14b",
+    },
+    autoencoder=WanVAE,
+    transformer_table=transformer_table,
+    autoencoder_table=vae_table,
+    text={"length": 512, "padding": "hidden", "clean": True},
+)

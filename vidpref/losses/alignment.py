@@ -19,21 +19,8 @@ from vidpref.objectives.alignment import (
     needs_real_clips,
 )
 from vidpref.pixels import to_unit
+from vidpref.training.tuning import Tuning
 from vidpref.typing import Array, Key, PyTree
-
-
-@dataclasses.dataclass(frozen=True)
-class Policies:
-    """Where the parameters of the two policies are found; by default both are whole networks.
-
-    Attributes:
-        policy: `(trainable, frozen, rng) -> params` of the policy in training; what is not
-            trainable must not be given gradients.
-        reference: `frozen -> params` of the reference.
-    """
-
-    policy: Callable[[PyTree, PyTree, Array], PyTree] = lambda trainable, frozen, rng: trainable
-    reference: Callable[[PyTree], PyTree] = lambda frozen: frozen["reference"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # jit needs a hash, which the dict has not
@@ -48,7 +35,7 @@ class AlignmentLoss:
     make_condition: Callable[[Mapping[str, Array]], PyTree]
     error_in: str | None
     reduction: str
-    policies: Policies
+    tuning: Tuning
     condition_dropout: float
     low_res_augmentation: float
 
@@ -97,17 +84,17 @@ class AlignmentLoss:
                 reduction=self.reduction,
             )
 
-        policy = self.policies.policy(trainable, frozen, policy_rng)
+        policy = self.tuning.policy(trainable, frozen, policy_rng)
         own, *real = errors_of(policy, groups)
         reference = mismatched = None
         if self.objective.needs_reference:
-            other = jax.lax.stop_gradient(self.policies.reference(frozen))
+            other = jax.lax.stop_gradient(self.tuning.reference(frozen))
             (reference,) = errors_of(other, [rows])
-            if self.hyper.get("reference_point") == "mismatched":
+            if self.objective.needs_mismatched(self.hyper):
                 if len(rows[0].tau) == 1:
                     raise ValueError(
-                        f"{self.name}: reference_point='mismatched' takes the condition of another "
-                        "row, and a microbatch has one row: a larger batch, or less accumulate"
+                        f"{self.name} with {dict(self.hyper)} takes the condition of another row, "
+                        "and a microbatch has one row: a larger batch, or less accumulate"
                     )
                 wrong = [(rows[0], jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), rows[1]))]
                 moved = errors_of(other, wrong)[0] - errors_of(policy, wrong)[0]
@@ -149,7 +136,7 @@ def make_alignment_loss(
     make_condition: Callable[[Mapping[str, Array]], PyTree],
     error_in: str | None,
     reduction: str,
-    policies: Policies | None = None,
+    tuning: Tuning,
     condition_dropout: float = 0.0,
     low_res_augmentation: float = 0.0,
 ) -> AlignmentLoss:
@@ -162,18 +149,18 @@ def make_alignment_loss(
     in one batch.
 
     Args:
-        apply: `(params, x_tau, tau, condition) -> output`.
+        apply: `(params, x_tau, tau, condition) -> output`; `params` are what `tuning` finds.
         process: noise process.
         objective_name: name in `OBJECTIVES`.
         hyper: the objective's hyper-parameters.
         make_condition: from a batch, the condition of its b rows: a struct of arrays with
             `repeat(k)`, `without_text()` and, for super-resolution, `low_res` and `low_res_tau`.
-        error_in, reduction: of `denoising_error`.
-        policies: where the parameters of policy and reference are found.
+        error_in, reduction: see `denoising_errors`.
+        tuning: what is trained; it finds the policy and its reference for `apply`.
         condition_dropout: probability that a row loses its text, so that the network also learns
             the unconditional branch of guidance.
         low_res_augmentation: the low-resolution input is corrupted up to this time, so that the
-            super-resolution network bears with the faults of generated input (Ho et al. 2022,
+            super-resolution network tolerates artefacts of the base generator (Ho et al. 2022,
             "Cascaded diffusion models", section 4).
 
     Raises:
@@ -197,7 +184,7 @@ def make_alignment_loss(
         make_condition=make_condition,
         error_in=error_in,
         reduction=reduction,
-        policies=policies or Policies(),
+        tuning=tuning,
         condition_dropout=condition_dropout,
         low_res_augmentation=low_res_augmentation,
     )

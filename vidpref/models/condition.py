@@ -16,13 +16,13 @@ class Condition:
         text_mask: True where a token is real [b, l]; a row without any is unconditional.
         first_frame: the first frame in [-1, 1] [b, h, w, c].
         low_res: the clip to be enlarged in [-1, 1] [b, t, h2, w2, c] (super-resolution only).
-        low_res_tau: diffusion time of the noise put on `low_res` [b]; None means clean.
-        image_latent: what image-to-video transformers get beside the noisy latent, on the same grid
-            [b, t, h, w, c2]: the image's latent, and for Wan its mask before that.
+        low_res_tau: diffusion time [b] of the noise put on `low_res`; None means clean.
+        image_latent: the image's latent on the grid of the noisy latent [b, t, h, w, c2], behind
+            its mask for Wan (image-to-video only).
         image_states: an image encoder's hidden states [b, m, e] (Wan image-to-video only).
-        null_text: what the network takes as no text [b, l, d], where an empty prompt says it and
-            not a mask without tokens (Wan, CogVideoX).
-        null_text_mask: of `null_text` [b, l].
+        null_text: embedding [b, l, d] of the empty prompt, for networks that drop text by embedding
+            and not by mask (Wan, CogVideoX).
+        null_text_mask: mask [b, l] of the real tokens of `null_text`.
     """
 
     # not typed as arrays: jax maps over this tree, so leaves are also shapes, shardings or None

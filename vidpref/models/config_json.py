@@ -1,10 +1,11 @@
 """The config.json of a diffusers or transformers component as fields of a Linen module."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+
+from vidpref.config.nearest import nearest
 
 
 def read_config(
@@ -39,9 +40,8 @@ def read_config(
         elif name in known:
             fields[name] = value
         elif name not in ignored and not name.startswith("_"):
-            near = difflib.get_close_matches(name, {*known, *fixed}, n=1)
-            hint = f", did you mean {near[0]}?" if near else ""
-            refused.append(f"{name}={value!r} is unknown{hint}")
+            hint = nearest(name, sorted({*known, *fixed}))
+            refused.append(f"{name}={value!r} is unknown, {hint}")
     if refused:
         raise ValueError(
             f"the config of {config.get('_class_name', module.__name__)} asks for what "

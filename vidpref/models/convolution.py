@@ -1,4 +1,4 @@
-"""Spatial convolutions of video, and the rearrangements between pixels and channels."""
+"""Convolutions of frames and patches, and the rearrangements between pixels and channels."""
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,7 @@ class SpatialConv(nn.Module):
             neighbourhood times the kernel as ONE matrix product, several times faster with
             XLA on CPU. Both have the same parameters and results.
         zero: start from zero.
-        dtype: of the computation.
+        dtype: type of the computation.
     """
 
     features: int
@@ -51,6 +51,39 @@ class SpatialConv(nn.Module):
         else:
             out = _matmul_conv(frames, kernel)
         return (out + bias[None, None, None]).reshape(*x.shape[:-1], self.features)
+
+
+class PatchEmbedding(nn.Module):
+    """A convolution whose stride is its kernel, as one matrix product.
+
+    Attributes:
+        features: features of a token.
+        patch: (t, h, w) of the kernel, or (h, w) for a kernel of single frames.
+        bias: whether it has a bias.
+        dtype: type of the computation.
+    """
+
+    features: int
+    patch: tuple[int, ...]
+    bias: bool = True
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t2 h2 w2 d"]:
+        axes = ("kernel",) * len(self.patch) + ("in", "out")
+        kernel = self.param(
+            "kernel",
+            nn.with_logical_partitioning(nn.initializers.lecun_normal(), axes),
+            (*self.patch, x.shape[-1], self.features),
+        )
+        pt, ph, pw = (1, *self.patch)[-3:]
+        patches = space_to_channels(x, (pt, ph, pw))
+        patches, kernel = nn.dtypes.promote_dtype(patches, kernel, dtype=self.dtype)
+        out = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, self.features)
+        if self.bias:
+            init = nn.with_logical_partitioning(nn.initializers.zeros, ("out",))
+            out = out + self.param("bias", init, (self.features,)).astype(out.dtype)[None]
+        return out.reshape(*patches.shape[:-1], self.features)
 
 
 def _matmul_conv(x: Float[Array, "b h w c"], kernel: Array) -> Float[Array, "b h w f"]:

@@ -46,8 +46,8 @@ def dense(
         axes: logical names of the kernel's two axes.
         zero: start from zero, as the last layer of a residual branch does.
         bias: whether there is a bias.
-        dtype: of the computation; parameters are float32.
-        name: of the layer in the parameter tree.
+        dtype: type of the computation; parameters are float32.
+        name: name of the layer in the parameter tree.
     """
     kernel_init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
     return nn.Dense(

@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 
 from vidpref.models.condition import Condition
 from vidpref.models.dense import dense
+from vidpref.models.norm import layer_norm
 from vidpref.typing import Array, Bool, Float
 
 
@@ -57,12 +58,7 @@ class TextEmbedding(nn.Module):
     def __call__(
         self, text: Float[Array, "b l e"], text_mask: Bool[Array, "b l"]
     ) -> tuple[Float[Array, "b l d"], Float[Array, "b d"]]:
-        normed = nn.LayerNorm(
-            dtype=self.dtype,
-            scale_init=nn.with_logical_partitioning(nn.initializers.ones, (None,)),
-            bias_init=nn.with_logical_partitioning(nn.initializers.zeros, (None,)),
-            name="norm",
-        )(text)
+        normed = layer_norm(affine=True, dtype=self.dtype, name="norm")(text)
         tokens = dense(self.features, dtype=self.dtype, name="projection")(normed)
         # a word table has no word order; the position before the non-linearity keeps it in the mean
         positions = sinusoidal(jnp.arange(text.shape[1], dtype=jnp.float32), self.features)

@@ -27,7 +27,7 @@ def network_inputs(
         condition: its first frame and low-resolution clip are used where present.
         patch: (t, h, w) positions moved into channels.
         residual: see the generators.
-        dtype: of the first result.
+        dtype: type of the first result.
 
     Returns:
         The first layer's input, and what the network's output is added to in float32: the first

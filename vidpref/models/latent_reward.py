@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from vidpref.models.condition import Condition
 from vidpref.models.dense import dense
 from vidpref.models.dit.blocks import VideoTransformer
+from vidpref.models.norm import layer_norm
 from vidpref.typing import Array, Float, PyTree
 
 TRUNK = ("condition", "stem", "blocks")  # the parameters of `VideoTransformer.trunk`
@@ -33,11 +34,8 @@ class LatentReward(nn.Module):
         self, x: Float[Array, "b t h w c"], tau: Float[Array, " b"], condition: Condition
     ) -> Float[Array, "b d"]:
         tokens, *_ = self.backbone.trunk(x, tau, condition)
-        pooled = nn.LayerNorm(
-            scale_init=nn.with_logical_partitioning(nn.initializers.ones, (None,)),
-            bias_init=nn.with_logical_partitioning(nn.initializers.zeros, (None,)),
-            name="norm",
-        )(tokens.astype(jnp.float32).mean(axis=1))
+        pooled = tokens.astype(jnp.float32).mean(axis=1)
+        pooled = layer_norm(affine=True, name="norm")(pooled)
         return dense(self.dims, zero=True, bias=False, name="score")(pooled)
 
 
@@ -45,7 +43,7 @@ def from_generator(generator_params: PyTree, layers: int) -> PyTree:
     """Returns the parameters that a `LatentReward` takes over from a trained generator.
 
     Args:
-        generator_params: of a `VideoTransformer`, boxed or not.
+        generator_params: parameters of a `VideoTransformer`, boxed or not.
         layers: number of first blocks to take; that of the reward's backbone.
 
     Returns:

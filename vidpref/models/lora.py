@@ -7,7 +7,6 @@ without adapters is the base itself.
 """
 
 import dataclasses
-import difflib
 import functools
 import math
 import re
@@ -15,10 +14,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from vidpref.config.nearest import nearest
 from vidpref.typing import Array, Key, PyTree
 
 COLLECTION = "lora"
@@ -70,7 +71,7 @@ class LoRA:
         product is zero, so training starts at the base.
 
         Args:
-            key: of the random factor.
+            key: key of the random factor.
             base: parameters with their logical names; abstract ones (`jax.eval_shape`) will do.
 
         Raises:
@@ -110,11 +111,8 @@ class LoRA:
         for target in self.targets:
             found = {name for name in kernels if re.search(target, name)}
             if not found:
-                near = difflib.get_close_matches(target, kernels, n=3, cutoff=0.3)
-                raise ValueError(
-                    f"lora.targets: {target!r} matches no dense layer; "
-                    + (f"did you mean {' or '.join(near)}?" if near else f"known: {[*kernels]}")
-                )
+                hint = nearest(target, kernels, cutoff=0.3)
+                raise ValueError(f"lora.targets: {target!r} matches no dense layer; {hint}")
             chosen |= found
         flat = flatten_dict(base)
         return {kernels[name]: flat[kernels[name]] for name in sorted(chosen)}
@@ -129,7 +127,7 @@ def with_lora(apply: Callable, spec: LoRA) -> Callable:
     Args:
         apply: `module.apply`, or a function that calls it with the variables it is given and
             hands on `rngs`.
-        spec: of the adapters.
+        spec: targets, rank and scale of the adapters.
 
     Raises:
         ValueError: from `adapted`, adapters that do not fit the base.
@@ -155,13 +153,49 @@ def with_lora(apply: Callable, spec: LoRA) -> Callable:
     return adapted
 
 
+@flax.struct.dataclass
+class Adapted:
+    """What `apply_network` takes in the place of parameters.
+
+    Attributes:
+        base: parameters of the whole network.
+        adapters: adapters of `spec`; None for the base itself.
+        spec: targets, rank and scale of the adapters.
+        dropout_rng: None switches dropout off.
+    """
+
+    base: PyTree
+    adapters: PyTree
+    spec: LoRA = flax.struct.field(pytree_node=False)
+    dropout_rng: PyTree = None
+
+
+def apply_network(module: nn.Module, params: PyTree, *inputs: Any, **options: Any) -> Any:
+    """Returns the output of a network that may have adapters.
+
+    Args:
+        module: the network.
+        params: its parameters, or `Adapted`.
+        *inputs: inputs of the network.
+        **options: options of `module.apply`, such as `method`.
+
+    Raises:
+        ValueError: adapters that do not fit the base.
+    """
+    if not isinstance(params, Adapted):
+        return module.apply({"params": params}, *inputs, **options)
+    adapted = with_lora(module.apply, params.spec)
+    variables, rng = {"params": params.base}, params.dropout_rng
+    return adapted(variables, params.adapters, *inputs, dropout_rng=rng, **options)
+
+
 def merge(base: PyTree, adapters: PyTree, spec: LoRA) -> PyTree:
     """Returns the base with alpha / rank a b added to its kernels, computed in float32.
 
     Args:
         base: parameters, unboxed.
-        adapters: of this base, unboxed.
-        spec: of the adapters.
+        adapters: adapters of this base, unboxed.
+        spec: targets, rank and scale of the adapters.
 
     Raises:
         ValueError: adapters that do not fit the base.
@@ -173,6 +207,11 @@ def merge(base: PyTree, adapters: PyTree, spec: LoRA) -> PyTree:
         product = jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST).reshape(kernel.shape)
         flat[path] = (kernel.astype(jnp.float32) + spec.scale * product).astype(kernel.dtype)
     return unflatten_dict(flat)
+
+
+def merge_into(base: PyTree, adapters: PyTree, spec: LoRA) -> PyTree:
+    """Returns the base with the adapters merged into it; takes the memory of `base`."""
+    return jax.jit(merge, static_argnames="spec", donate_argnums=0)(base, adapters, spec=spec)
 
 
 def _intercept(spec: LoRA, next_fun: Callable, args: tuple, kwargs: dict, context: Any) -> Any:

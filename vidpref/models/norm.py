@@ -17,7 +17,7 @@ class GroupNorm(nn.Module):
     Attributes:
         groups: number of groups; must divide the channels.
         epsilon: added to the variance.
-        dtype: of the result.
+        dtype: type of the result.
     """
 
     groups: int
@@ -45,13 +45,30 @@ class GroupNorm(nn.Module):
         return jnp.repeat(groups, c // self.groups, axis=-1)
 
 
-def layer_norm(eps: float, *, affine: bool = False, name: str | None = None) -> nn.LayerNorm:
-    """A layer norm in float32, whatever it is given."""
+def layer_norm(
+    epsilon: float = 1e-6,
+    *,
+    affine: bool = False,
+    dtype: DTypeLike = jnp.float32,
+    fast_variance: bool = True,
+    name: str | None = None,
+) -> nn.LayerNorm:
+    """Returns a layer norm whose statistics are computed in float32.
+
+    Args:
+        epsilon: number added to the variance.
+        affine: whether it has a scale and a bias.
+        dtype: type of the result.
+        fast_variance: take the variance as `E[x^2] - E[x]^2`, which is the difference of two large
+            numbers where the mean is large.
+        name: name of the layer, under which its parameters lie.
+    """
     return nn.LayerNorm(
-        epsilon=eps,
+        epsilon=epsilon,
         use_scale=affine,
         use_bias=affine,
-        dtype=jnp.float32,
+        dtype=dtype,
+        use_fast_variance=fast_variance,
         scale_init=nn.with_logical_partitioning(nn.initializers.ones, (None,)),
         bias_init=nn.with_logical_partitioning(nn.initializers.zeros, (None,)),
         name=name,

@@ -18,7 +18,7 @@ def rotary_tables(
     Feature pair i of an axis turns by position * theta^(-2i / dim).
 
     Args:
-        positions: of the grid points along each axis, in tokens.
+        positions: positions of the grid points along each axis, in tokens.
         dims: how many features turn with each axis; even.
         theta: the longest wave is about 2 pi theta tokens.
 
@@ -54,8 +54,8 @@ def rotate(
 
     Args:
         x: queries or keys of n heads.
-        cos: from `rotary_tables`.
-        sin: from `rotary_tables`.
+        cos: cosines of `rotary_tables`.
+        sin: sines of `rotary_tables`.
 
     Returns:
         The same type as `x`; computed in float32.

@@ -1,10 +1,9 @@
 """Repeated blocks as one scanned, rematerialised block with stacked parameters."""
 
-import difflib
-
 import flax.linen as nn
 import jax
 
+from vidpref.config.nearest import nearest
 from vidpref.models.lora import COLLECTION
 
 
@@ -47,9 +46,5 @@ def _policy(name: str):
     policy = getattr(jax.checkpoint_policies, name, None)
     if policy is None:
         known = ["none", "full", *(n for n in dir(jax.checkpoint_policies) if n[0] != "_")]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        raise ValueError(
-            f"remat={name!r} is unknown; "
-            + (f"did you mean {' or '.join(near)}?" if near else f"known: {known}")
-        )
+        raise ValueError(f"remat={name!r} is unknown; {nearest(name, known, cutoff=0.4)}")
     return policy

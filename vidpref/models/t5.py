@@ -15,14 +15,6 @@ from vidpref.models.dense import dense
 from vidpref.models.scan import scan_blocks
 from vidpref.typing import Array, Bool, Float, Int
 
-_XXL = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
-
-# Fields of `T5Encoder`. T5 is what Imagen, the AIF paper and CogVideoX read, UMT5 what Wan reads.
-SIZES: dict[str, dict[str, Any]] = {
-    "t5_v1_1_xxl": {**_XXL, "vocab_size": 32128, "bias_in_every_block": False},
-    "umt5_xxl": {**_XXL, "vocab_size": 256384, "bias_in_every_block": True},
-}
-
 _CONFIG_FIELDS = (
     "vocab_size",
     "d_model",
@@ -58,11 +50,11 @@ class T5Encoder(nn.Module):
         num_heads: heads of a block.
         bias_in_every_block: each block learns its own bias (UMT5), or all use one (T5).
         relative_attention_num_buckets: biases a head learns; half of them for tokens ahead.
-        relative_attention_max_distance: from here on distances share one bias.
-        layer_norm_epsilon: of the RMS norms.
+        relative_attention_max_distance: distance from which on all share one bias.
+        layer_norm_epsilon: epsilon of the RMS norms.
         remat: see `scan_blocks`.
         unroll: see `scan_blocks`.
-        dtype: of the computation; norms and softmax are in float32.
+        dtype: type of the computation; norms and softmax are in float32.
     """
 
     vocab_size: int
@@ -162,7 +154,7 @@ def from_config(config: Mapping[str, Any], **options: Any) -> T5Encoder:
     """Returns the encoder of a `config.json` of transformers, without its decoder if it has one.
 
     Args:
-        config: of the model types t5 and umt5.
+        config: config of the model type t5 or umt5.
         **options: remat, unroll and dtype.
 
     Raises:

@@ -18,8 +18,8 @@ class Cut:
     """How one axis of the frames is cut.
 
     Attributes:
-        size: of a tile of the input.
-        step: from the start of a tile of the input to that of the next.
+        size: size of a tile of the input.
+        step: distance from the start of a tile of the input to that of the next.
         fade: positions of the output over which a tile takes over from the one before.
         keep: positions of the output from the start of a tile to that of the next.
     """
@@ -44,7 +44,7 @@ def apply_by_tiles(
     finished one on its left.
 
     Args:
-        module: of the parameters.
+        module: module that holds the parameters.
         run: `(module, tile) -> output`; a tile at the end of an axis may be smaller.
         x: the input.
         rows: cut of the height.

@@ -34,8 +34,8 @@ def bradley_terry(
     """Bradley-Terry: `-log sigmoid(r_winner - r_loser)` (VideoAlign 3.2). Ties do not count.
 
     Args:
-        scores_a, scores_b: of the two clips of each pair.
-        labels: numbers of `Preference`.
+        scores_a, scores_b: scores of the two clips of each pair.
+        labels: members of `Preference`.
         mask: False takes a label out, such as that of a padding row.
 
     Returns:
@@ -104,8 +104,8 @@ def regression(
     """Squared error of a clip's scores to its ratings, such as Likert 1 to 5 (VideoAlign 3.2).
 
     Args:
-        scores: of the model.
-        ratings: of the annotators; where masked they may be anything, NaN too.
+        scores: scores of the model.
+        ratings: ratings of the annotators; where masked they may be anything, NaN too.
         mask: False takes a rating out.
 
     Returns:

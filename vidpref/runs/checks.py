@@ -1,4 +1,4 @@
-"""What a config cannot mean, refused before anything is computed."""
+"""Refuses contradictory configs before anything is computed."""
 
 import dataclasses
 import math
@@ -7,15 +7,16 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vidpref.generation import guided
+from vidpref.config.schema import NO_JUDGE, PREFERENCES, check_values
 from vidpref.generation.autoencoder import build_autoencoder, latent_shape
 from vidpref.generation.generator import Generator, build_base
 from vidpref.generation.text_encoders import check_text
 from vidpref.interop.pipelines import PipelineFolder
-from vidpref.models.registry import PORTED
-from vidpref.stages import align, label, preferences
-from vidpref.stages.rows import sampled as rows
-from vidpref.training.loop import check_config
+from vidpref.models.registry import backbone
+from vidpref.rewards.registry import check_reward, scoring
+from vidpref.runs.methods import METHODS
+from vidpref.stages import preferences
+from vidpref.training.plan import check_config
 from vidpref.training.sharding import BATCH_AXES
 
 
@@ -23,40 +24,34 @@ def check(config: ConfigDict, rounds: int = 0) -> None:
     """Refuses a config that cannot work, before anything is computed.
 
     Args:
-        config: of a run.
-        rounds: of it; 0 takes `config.rounds`.
+        config: the config of a run.
+        rounds: number of its rounds; 0 takes `config.rounds`.
 
     Raises:
         ValueError: a bad value; the message names the field.
     """
-    section = config.align
+    check_values(config)
     _check_sources(config)
-    guides = section.method == guided.METHOD
-    judged = config.reward.name != label.NO_JUDGE
-    if not judged and (guides or rows.kind_of(section).labels):
+    method, section = METHODS[config.align.method], config.align
+    judged = config.reward.name != NO_JUDGE
+    if not judged and method.needs_labels(config):
         raise ValueError(
             "config.reward.name='none': config.align learns from clips that a judge scored"
         )
-    if guides:
-        guided.check_guidance(section)
-        if (rounds or config.rounds) > 1:
-            raise ValueError("align.method=nrg trains no generator: there is no second round")
-        needed = tuple(section.dimensions)
-    else:
-        generator = build_base(config)
-        _check_sizes(config, generator)
-        align.check(section, generator)
-        needed = rows.judged_dimensions(section)
+    generator = build_base(config)
+    _check_sizes(config, generator)
+    generator.check_sampler()
+    method.check(config, generator, rounds or config.rounds)
     if not judged:
-        if section.get("train", {}).get("best_metric"):
+        if section.train.best_metric:
             raise ValueError("config.align.train.best_metric needs a judge, config.reward has none")
         return
-    judge = label.build_reward(config.reward)
-    for dimension in needed:
-        if dimension not in judge.dimensions:
+    scored = check_reward(scoring(config.reward, method.judged_dimensions(config)))
+    for dimension in method.judged_dimensions(config):
+        if dimension not in scored:
             raise ValueError(
                 f"config.align needs scores of {dimension!r}, the judge of config.reward gives "
-                + ", ".join(judge.dimensions)
+                + ", ".join(scored)
             )
 
 
@@ -67,14 +62,14 @@ def check_training(config: ConfigDict, mesh: Mesh) -> None:
         ValueError: names the stage and the field.
     """
     sections = {"align": config.align}
-    if not config.model.get("init"):
+    if not config.model.init:
         sections["pretrain"] = config.pretrain
     if config.superres.enabled:
         sections["superres"] = config.superres
     for name, section in sections.items():
         check_config(section.train, mesh, name)
     sizes = {"sampler.batch_size": config.sampler.batch_size}
-    if config.data.name == preferences.NAME:
+    if config.data.name == PREFERENCES:
         sizes["data.encode_batch"] = config.data.encode_batch
     shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
     for field, size in sizes.items():
@@ -87,7 +82,8 @@ def check_training(config: ConfigDict, mesh: Mesh) -> None:
 
 def _check_sources(config: ConfigDict) -> None:
     """Refuses data, text or a pipeline that are not there or do not belong together."""
-    if config.model.name in PORTED:
+    network = backbone(config.model.name)
+    if network.pretrained:
         if not config.model.init:
             raise ValueError(
                 f"config.model.init is empty: a {config.model.name} generator starts from the "
@@ -95,22 +91,17 @@ def _check_sources(config: ConfigDict) -> None:
             )
         PipelineFolder(config.model.init)
     check_text(config.text)
-    from_file = config.data.name == preferences.NAME
+    from_file = config.data.name == PREFERENCES
     if from_file:
-        mixed = config.align.get("real_weight", 0.0) > 0
+        mixed = config.align.real_weight > 0
         preferences.check_preferences(config.data, with_real=mixed)
-    if from_file != (config.model.name in PORTED):
+    if from_file != network.from_preferences:
         raise ValueError(
             f"config.data.name={config.data.name!r} with config.model.name={config.model.name!r}: "
             "generators of latents learn from 'preferences', the others from the other data sets"
         )
-    if config.align.method == guided.METHOD:
-        if from_file:
-            raise ValueError("align.method=nrg learns from samples in pixels, not from a file")
-    elif rows.kind_of(config.align).file and not from_file:
-        raise ValueError(f"config.align.rows={config.align.rows!r} needs a file of preferences")
-    buckets = config.data.get("buckets", ())
-    if len(buckets) > 1 and config.align.get("real_weight", 0.0) > 0:
+    buckets = config.data.buckets
+    if len(buckets) > 1 and config.align.real_weight > 0:
         raise ValueError(
             "config.data.buckets: real clips go through the network with others of one size; give "
             "one bucket, or set config.align.real_weight=0"

@@ -8,10 +8,12 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from vidpref.config.by_name import ConfigError, apply_overrides
+from vidpref.config.causes import causes
 from vidpref.generation.adopt import load_config
 from vidpref.runs.checks import check
-from vidpref.runs.recipe import PRETRAINED, Labelled, Recipe, policy_name
-from vidpref.runs.rounds import run_rounds
+from vidpref.runs.methods import open_recipe
+from vidpref.runs.policies import policy_name
+from vidpref.runs.rounds import Evaluated, Run, run_recipe, run_to
 from vidpref.stages.label import evaluation_frame, read_labels
 
 # What compared configs must have in common: all that the pre-trained policy's scores depend on.
@@ -41,24 +43,24 @@ class Comparison:
     Attributes:
         frame: one row an evaluation clip; policy, training_seed, split, category, prompt, ...
         candidates: every candidate of every method.
-        recipes: the recipe of each method and seed, for artifacts and timings.
+        runs: the run of each method and seed, for curves and timings.
         evaluated: clips and labels of each policy of the first seed.
     """
 
     frame: pd.DataFrame
     candidates: list[Candidate]
-    recipes: list[Recipe]
-    evaluated: Mapping[str, Labelled]
+    runs: list[Run]
+    evaluated: Mapping[str, Evaluated]
 
 
 def load_configs(names: Sequence[str], scale: str, overrides: Sequence[str]) -> list[ConfigDict]:
     """Returns one config a name, each with the overrides.
 
     Args:
-        names: of configs, each alone or as a variant: `flow_dpo+align.time_power=2`. A variant's
-            policy is called `flow_dpo+time_power=2`.
-        scale: of all of them.
-        overrides: of all of them.
+        names: names of configs, each alone or as a variant: `flow_dpo+align.time_power=2`. A
+            variant's policy is called `flow_dpo+time_power=2`.
+        scale: scale of all configs.
+        overrides: overrides of all configs.
 
     Raises:
         ConfigError: two configs with one name of their policy, or that do not start from one
@@ -70,8 +72,10 @@ def load_configs(names: Sequence[str], scale: str, overrides: Sequence[str]) -> 
     twice = {name for name in policies if policies.count(name) > 1}
     if twice:
         raise ConfigError(f"--configs: {', '.join(sorted(twice))} is there twice")
+    first = causes(configs[0], _SHARED)
     for config in configs:
-        differs = [field for field in _SHARED if config[field] != configs[0][field]]
+        other = causes(config, _SHARED)
+        differs = [path for path in {**first, **other} if first.get(path) != other.get(path)]
         if differs:
             raise ConfigError(
                 f"--configs: {configs[0].name} and {config.name} differ in config.{differs[0]}: "
@@ -112,19 +116,19 @@ def compare(configs: Sequence[ConfigDict], workdir: Path, *, seeds: int, rounds:
         check(config, rounds)
     candidates = [c for config in configs for c in _search(config, workdir)]
     chosen = {c.policy: c.overrides for c in candidates if c.chosen}
-    frames, recipes, shown = [], [], {}
+    frames, runs, shown = [], [], {}
     for seed in range(seeds):
         evaluated = {}
         for config in configs:
             name = policy_name(config, 1)
             settled = apply_overrides(config, [*chosen[name], f"seed={seed}"])
-            recipe = Recipe(settled, workdir, f"{name}, seed {seed}")
-            evaluated |= run_rounds(recipe, rounds)
-            recipes.append(recipe)
-        frame = evaluation_frame({name: e.labels.path for name, e in evaluated.items()})
+            recipe = open_recipe(settled, workdir)
+            runs.append(run_recipe(recipe, rounds, f"{name}, seed {seed}"))
+            evaluated |= runs[-1].evaluated
+        frame = evaluation_frame({name: e.labels for name, e in evaluated.items()})
         frames.append(frame.assign(training_seed=seed))
         shown = shown or evaluated
-    return Comparison(pd.concat(frames, ignore_index=True), candidates, recipes, shown)
+    return Comparison(pd.concat(frames, ignore_index=True), candidates, runs, shown)
 
 
 def _search(config: ConfigDict, workdir: Path) -> list[Candidate]:
@@ -134,9 +138,11 @@ def _search(config: ConfigDict, workdir: Path) -> list[Candidate]:
     tried = []
     for candidate in config.search:
         overrides = tuple(candidate.split())
-        recipe = Recipe(apply_overrides(config, overrides), workdir, f"{name}, search")
-        policy = recipe.align(recipe.pretrained, PRETRAINED, 1)
-        validation = recipe.validation_samples(policy, name)
-        tried.append((overrides, float(read_labels(validation.labels.path)["score"].mean())))
+        recipe = open_recipe(apply_overrides(config, overrides), workdir)
+        policy = recipe.method.improve(recipe, recipe.pretrained, 1)
+        labels = recipe.validation(policy).labels
+        run_to(recipe, [labels], f"{name}, search")
+        score = float(read_labels(recipe.folder(labels))["score"].mean())
+        tried.append((overrides, score))
     best = max(range(len(tried)), key=lambda i: tried[i][1])
     return [Candidate(name, o, v, i == best) for i, (o, v) in enumerate(tried)]

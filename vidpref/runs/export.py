@@ -10,14 +10,14 @@ from ml_collections import ConfigDict
 import vidpref
 from vidpref.config.by_name import config_yaml
 from vidpref.evaluation.model_card import model_card
-from vidpref.generation.adapters import load_adapters, lora_spec
 from vidpref.interop.export import export_pipeline
 from vidpref.interop.peft import export_lora
-from vidpref.interop.pipelines import PipelineFolder
-from vidpref.models.registry import PORTED
-from vidpref.runs.recipe import PRETRAINED, Policy, Recipe
+from vidpref.interop.pipelines import FAMILIES, PipelineFolder
+from vidpref.runs.policies import PRETRAINED, Policy
+from vidpref.runs.recipe import Recipe
 from vidpref.stages.align import hyper_parameters
 from vidpref.training.metrics import read_metrics
+from vidpref.training.tuning import Adapters, lora_spec
 
 FORMATS = ("diffusers", "peft")
 
@@ -28,23 +28,23 @@ def export_policy(
     """Writes a policy of a run to a new folder.
 
     Args:
-        recipe: of the finished run.
+        recipe: recipe of the finished run.
         policies: its policies by name.
-        name: of the one to write.
+        name: name of the one to write.
         out: the folder; must not exist or be empty.
         form: "diffusers", a whole pipeline with the policy as its transformer; or "peft", the
             adapters alone.
-        dtype: of a pipeline's weights.
+        dtype: type of a pipeline's weights.
 
     Raises:
         ValueError: a generator that diffusers does not know, an unknown policy or format, or
             adapters that are not there or not enough.
     """
     config = recipe.config
-    if config.model.name not in PORTED:
+    if config.model.name not in FAMILIES:
         raise ValueError(
             f"a {config.model.name} generator has no counterpart in diffusers; these have: "
-            + ", ".join(PORTED)
+            + ", ".join(FAMILIES)
         )
     if form not in FORMATS:
         raise ValueError(f"--format={form!r}: known are {', '.join(FORMATS)}")
@@ -53,7 +53,7 @@ def export_policy(
     folder = PipelineFolder(config.model.init)
     module, policy = recipe.generator.module, policies[name]
     if form == "diffusers":
-        export_pipeline(out, folder, module, recipe.load(policy), dtype=dtype)
+        export_pipeline(out, folder, module, policy.load(), dtype=dtype)
     else:
         spec = lora_spec(config.align)
         if spec is None:
@@ -62,11 +62,11 @@ def export_policy(
             )
         if name != list(policies)[1]:
             raise ValueError(
-                f"{name} has no adapters, or such as stand on those of the round before: "
-                "--format=diffusers writes the whole"
+                f"{name} is not a LoRA on the pre-trained network (it has none, or continues that "
+                "of the round before): use --format=diffusers"
             )
-        base = jax.eval_shape(recipe.generator.init, jax.random.key(0))
-        adapters = load_adapters(policy.params.path, spec, base, recipe.mesh)
+        tuning = Adapters(recipe.generator.init, spec)
+        adapters = tuning.load(recipe.folder(policy.stages["policy"]), recipe.mesh)
         export_lora(out, folder.family, module, adapters, spec)
     if jax.process_index() == 0:
         (out / "README.md").write_text(_card(recipe, policy, name, form, folder), encoding="utf-8")
@@ -76,7 +76,7 @@ def _card(recipe: Recipe, policy: Policy, name: str, form: str, folder: Pipeline
     config = recipe.config
     evaluation = recipe.workdir / "evaluation.json"
     scores = json.loads(evaluation.read_text()) if evaluation.exists() else None
-    last = read_metrics(policy.params.path)[-1:]
+    last = read_metrics(recipe.folder(policy.stages["policy"]))[-1:]
     return model_card(
         policy=name,
         form=form,

@@ -1,61 +1,124 @@
-"""What the stages of a recipe stand on: the data, latents of its clips, embeddings of its texts."""
+"""What the stages of a run stand on: data, latents of its clips, embeddings of its texts.
+
+Each is a stage, known before anything runs, and an object that opens what the stage wrote.
+"""
 
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
+from vidpref.config.by_name import PROJECT_ROOT
+from vidpref.config.causes import causes
+from vidpref.config.schema import PREFERENCES
 from vidpref.datasets.scenes import Data
 from vidpref.datasets.text import TextCache
+from vidpref.digests import digest_files, files_below
 from vidpref.generation import text_encoders
 from vidpref.generation.autoencoder import Decoder, build_autoencoder
+from vidpref.generation.cascade import CascadeNetwork
 from vidpref.generation.first_frames import open_first_frames
 from vidpref.interop.pipelines import AUTOENCODER, IMAGE_ENCODER, PipelineFolder
-from vidpref.models.registry import PORTED
-from vidpref.runs.artifacts import Artifact
-from vidpref.runs.runner import Runner
+from vidpref.models.registry import backbone
+from vidpref.runs.graph import Stage
 from vidpref.stages import encode, preferences
 from vidpref.stages.data import build_data, open_data
-from vidpref.training.sharding import abstract_params
+from vidpref.training.sharding import abstract_params, make_mesh
 from vidpref.typing import Array, PyTree
 
 
-class Sources:
-    """Data, latents and texts of a config, each made when it is first asked for.
+class Inputs:
+    """Data, latents and texts of a config in a work directory.
 
     Args:
-        runner: of the config's stages.
-        image: of the config's generator, see `Generator`.
-        mesh: devices.
+        config: the config of a run.
+        workdir: the work directory.
     """
 
-    def __init__(self, runner: Runner, image: str, mesh: Mesh):
-        self._config, self._run = runner.config, runner.run
-        self._image, self._mesh = image, mesh
-
-    @property
-    def artifacts(self) -> dict[str, Artifact]:
-        """What a stage that reads clips or texts has as inputs."""
-        sources = {"data": self.data_artifact, "text": self.text_artifact}
-        return sources | ({"latents": self.latents_artifact} if self._from_file else {})
+    def __init__(self, config: ConfigDict, workdir: Path):
+        self._config, self._workdir = config, workdir
 
     @functools.cached_property
-    def data_artifact(self) -> Artifact:
+    def mesh(self) -> Mesh:
+        """The devices of the run."""
+        return make_mesh(self._config.mesh.to_dict())
+
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """The inputs of a stage that reads clips or texts."""
+        found = {"data": self.data_stage, "text": self.text_stage}
+        return found | ({"latents": self.latents_stage} if self._from_file else {})
+
+    @functools.cached_property
+    def data_stage(self) -> Stage:
+        config = self._config
+        known = causes(config, ["data"]) | {"files": self._data_files()}
         if self._from_file:
-            body = functools.partial(preferences.read, data=self._config.data)
-            lists = {"lists": preferences.fingerprint(self._config.data)}
-            return self._run("data", body, ("data",), settings=lists)
-        body = functools.partial(build_data, self._config)
-        cascade = {"cascade": self._config.superres.enabled}  # needs its clips at two sizes
-        return self._run("data", body, ("data",), settings=cascade)
+            body = functools.partial(preferences.read, data=config.data)
+        else:
+            body = functools.partial(build_data, config)
+            # a cascade needs clips of two sizes
+            known |= causes(config, ["superres.enabled"])
+        return Stage("data", body, known)
+
+    @functools.cached_property
+    def text_stage(self) -> Stage:
+        def body(folder: Path) -> None:
+            encoder = text_encoders.build_text_encoder(self._config.text, self.mesh)
+            TextCache.build(folder, encoder, [*self.data.prompts, *self._null_prompts])
+
+        known = causes(self._config, ["text"]) | {
+            "weights": text_encoders.weights_digest(self._config.text),
+            "null_prompts": self._null_prompts,
+        }
+        inputs = {"data": self.data_stage}
+        if self._from_file:  # prompts of clips that could not be read are not embedded
+            inputs["latents"] = self.latents_stage
+        return Stage("text", body, known, inputs)
+
+    @functools.cached_property
+    def latents_stage(self) -> Stage:
+        config = self._config
+
+        def body(folder: Path) -> None:
+            decoder, params = self.decoder.network, self.decoder.load()
+            images = None
+            if self._sees == "image_latent":
+                images = open_first_frames(
+                    config.model, self.pipeline, (decoder, params), self.mesh
+                )
+            encode.encode_clips(
+                folder,
+                preferences.clips_of(config.data),
+                decoder,
+                params,
+                config.data,
+                batch_size=config.data.encode_batch,
+                images=images,
+                mesh=self.mesh,
+            )
+
+        reads = ["data.frames", "data.height", "data.width", "data.buckets", "data.fps"]
+        known = causes(config, [*reads, "data.short"]) | self.autoencoder_causes
+        known["first_frame"] = self._sees
+        if self.pipeline.attends_to_image:
+            known["image_encoder"] = self.pipeline.fingerprint(IMAGE_ENCODER)
+        return Stage("latents", body, known, {"data": self.data_stage})
+
+    def folder(self, stage: Stage) -> Path:
+        """Returns where a stage's files lie."""
+        return self._workdir / stage.folder
 
     @functools.cached_property
     def data(self) -> Data:
+        """The clips and scenes; its stages must be done."""
         if self._from_file:
             return self._opened[0]
-        return open_data(self._config, self.data_artifact.path)
+        return open_data(self._config, self.folder(self.data_stage))
 
     @functools.cached_property
     def encoded(self) -> preferences.Encoded | None:
@@ -64,77 +127,91 @@ class Sources:
 
     @functools.cached_property
     def _opened(self) -> tuple[Data, preferences.Encoded]:
-        data, latents = self.data_artifact.path, self.latents_artifact.path
+        data, latents = self.folder(self.data_stage), self.folder(self.latents_stage)
         return preferences.open_encoded(self._config.data, data, latents)
 
     @functools.cached_property
-    def latents_artifact(self) -> Artifact:
-        def body(folder: Path) -> None:
-            images = None
-            if self._image == "image_latent":
-                model, mesh = self._config.model, self._mesh
-                images = open_first_frames(model, self.pipeline, self.decoder, mesh)
-            encode.encode_clips(
-                folder,
-                preferences.clips_of(self.data_artifact.path),
-                self.decoder[0],
-                self.decoder[1],
-                self._config.data,
-                batch_size=self._config.data.encode_batch,
-                images=images,
-                mesh=self._mesh,
-            )
-
-        settings = {"autoencoder": self.autoencoder_fingerprint, "image": self._image}
-        if self.pipeline.attends_to_image:
-            settings["image_encoder"] = self.pipeline.fingerprint(IMAGE_ENCODER)
-        return self._run(
-            "latents", body, ("data",), {"data": self.data_artifact}, settings=settings
-        )
-
-    @functools.cached_property
-    def text_artifact(self) -> Artifact:
-        def body(folder: Path) -> None:
-            encoder = text_encoders.build_text_encoder(self._config.text, self._mesh)
-            prompts = [*self.data.prompts]
-            if self.null_prompt is not None:
-                prompts.append(self.null_prompt)
-            TextCache.build(folder, encoder, prompts)
-
-        # an embedding is of its text and the encoder alone; only which ones are needed may differ
-        null = {} if self.null_prompt is None else {"null_prompt": self.null_prompt}
-        return self._run("text", body, ("text",), {"data": self.data_artifact}, settings=null)
+    def texts(self) -> TextCache:
+        """The embeddings of all prompts; its stage must be done."""
+        return TextCache(self.folder(self.text_stage))
 
     @property
-    def _from_file(self) -> bool:
-        return self._config.data.name == preferences.NAME
+    def no_text(self) -> str | None:
+        """The prompt that means no text in training; None where a mask says it."""
+        return backbone(self._config.model.name).null_prompt("")
 
     @property
-    def null_prompt(self) -> str | None:
-        """What stands for no text, where the generator takes words for it and not a mask."""
-        ported = self._config.model.name in PORTED
-        return self._config.sampler.negative_prompt if ported else None
+    def negative_prompt(self) -> str | None:
+        """The prompt of guidance's other branch; None where a mask says that there is no text."""
+        words = self._config.sampler.negative_prompt
+        return backbone(self._config.model.name).null_prompt(words)
+
+    @property
+    def _null_prompts(self) -> list[str]:
+        prompts = (self.no_text, self.negative_prompt)
+        return list(dict.fromkeys(prompt for prompt in prompts if prompt is not None))
 
     @functools.cached_property
     def pipeline(self) -> PipelineFolder:
+        """The folder of `config.model.init`."""
         return PipelineFolder(self._config.model.init)
 
     @functools.cached_property
-    def autoencoder_fingerprint(self) -> list:
+    def decoder(self) -> CascadeNetwork:
+        """The autoencoder of latents, loaded where it is used."""
+        return decoder_of(self.pipeline, self._config.model, self.mesh)
+
+    @functools.cached_property
+    def autoencoder_causes(self) -> dict[str, Any]:
         """Changes with the weights and the fields of the autoencoder."""
-        fields = self._config.model.autoencoder.to_dict()
-        return [self.pipeline.fingerprint(AUTOENCODER), fields]
+        known = causes(self._config, ["model.autoencoder", "model.tiled"])
+        return known | {"autoencoder": self.pipeline.fingerprint(AUTOENCODER)}
+
+    @property
+    def latent(self) -> bool:
+        """Whether the generator's clips are latents of an autoencoder."""
+        return backbone(self._config.model.name).latents
+
+    @property
+    def _from_file(self) -> bool:
+        return self._config.data.name == PREFERENCES
 
     @functools.cached_property
-    def decoder(self) -> tuple[Decoder, PyTree]:
-        """The autoencoder of latents and its parameters."""
-        decoder = Decoder(build_autoencoder(self._config.model))
-        wanted = target(decoder.init, self._mesh)
-        return decoder, self.pipeline.load_autoencoder(decoder.autoencoder, wanted)
+    def _sees(self) -> str:
+        """What the generator sees of a first frame, as `Backbone.sees` says."""
+        model = self._config.model
+        record = backbone(model.name)
+        return record.sees(record.module(**model[model.name].to_dict()))
 
-    @functools.cached_property
-    def texts(self) -> TextCache:
-        return TextCache(self.text_artifact.path)
+    def _data_files(self) -> str:
+        """Digits of all files that the data comes from; "" for a world that is computed."""
+        data = self._config.data
+        if self._from_file:
+            return preferences.files_digest(data)
+        files = []
+        if data.path:
+            files += files_below(Path(data.path).expanduser())
+        if data.name == "something_something_v2":
+            named = Path(data.prompts)
+            prompts = named if named.is_file() else PROJECT_ROOT / "data" / "prompts" / named
+            files.append(("prompts", prompts))
+        return digest_files(files) if files else ""
+
+
+def decoder_of(pipeline: PipelineFolder, model: ConfigDict, mesh: Mesh) -> CascadeNetwork:
+    """Returns the autoencoder of a pipeline as the second network of a cascade.
+
+    Args:
+        pipeline: the folder with its weights.
+        model: the config's section.
+        mesh: devices for them.
+    """
+    decoder = Decoder(build_autoencoder(model))
+
+    def load() -> PyTree:
+        return pipeline.load_autoencoder(decoder.autoencoder, target(decoder.init, mesh))
+
+    return CascadeNetwork(decoder, load)
 
 
 def target(init: Callable[[Array], PyTree], mesh: Mesh) -> PyTree:

@@ -1,361 +1,342 @@
-"""The stages of one config in one work directory, from the data to a policy and its clips."""
+"""The graph of a config: which stages its run has, and what each reads and depends on."""
 
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
-import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vidpref.config.causes import causes
+from vidpref.config.fields import lookup
+from vidpref.config.schema import NO_JUDGE, counts_in
 from vidpref.datasets.scenes import Scene
 from vidpref.files import write_text
-from vidpref.generation import guided
-from vidpref.generation.adapters import ADAPTERS, load_adapters, lora_spec, merge_into
-from vidpref.generation.autoencoder import Decoder
-from vidpref.generation.cascade import Sampler, chunked
+from vidpref.generation.cascade import Cascade, CascadeNetwork, Sampler, chunked
 from vidpref.generation.generator import Generator, build_base, build_superres
 from vidpref.interop.pipelines import TRANSFORMER
-from vidpref.runs.artifacts import Artifact
-from vidpref.runs.inputs import Sources, target
-from vidpref.runs.runner import DRAWING, NETWORK, Runner
-from vidpref.stages import align, label, latent_reward, pretrain, sample
-from vidpref.stages.rows import sampled as rows
-from vidpref.stages.rows.inputs import Material
-from vidpref.training.checkpoints import load_params
-from vidpref.training.sharding import make_mesh
-from vidpref.typing import Array, PyTree
+from vidpref.rewards.registry import reward_spec, scoring, templates_digest
+from vidpref.runs.graph import Stage, in_order
+from vidpref.runs.inputs import Inputs, target
+from vidpref.runs.policies import PRETRAINED, Labelled, Policy, load_whole
+from vidpref.stages import label, pretrain, sample
+from vidpref.typing import PyTree
 
-PRETRAINED = "pretrained"
-
-_IMPORTED = "import.json"
+# Fields that say what the network computes, and how clips are drawn from it.
+NETWORK = ("model", "diffusion", "compute_dtype")
+DRAWING = (*NETWORK, "sampler", "superres.enabled", "superres.sampler_steps")
+# Fields of these that training alone reads.
+_OF_TRAINING = (
+    *("diffusion.error_in", "diffusion.flow.time"),
+    *("diffusion.flow.logit_mean", "diffusion.flow.logit_std"),
+)
 
 # Noise of evaluation and validation never repeats the noise of the training samples.
 _EVALUATION_SEED = 10_000
 _VALIDATION_SEED = 20_000
 
 
-@dataclasses.dataclass(frozen=True)
-class Labelled:
-    """Sampled clips with their labels; without a judge they have none."""
+@runtime_checkable
+class Method(Protocol):
+    """What a round makes of a policy; one object a kind, without state."""
 
-    samples: Artifact
-    labels: Artifact | None
+    def check(self, config: ConfigDict, generator: Generator, rounds: int) -> None:
+        """Refuses a config that this cannot work with; ValueError names the field."""
+        ...
 
+    def judged_dimensions(self, config: ConfigDict) -> tuple[str, ...]:
+        """Returns the dimensions that the judge must score for it."""
+        ...
 
-@dataclasses.dataclass(frozen=True)
-class Policy:
-    """What draws clips.
+    def needs_labels(self, config: ConfigDict) -> bool:
+        """Returns whether it learns from clips that a judge scored."""
+        ...
 
-    Attributes:
-        params: its folder holds `params/`, or `adapters/` of `base`.
-        guidance: folder of a reward that guides the sampler.
-        base: the policy that the adapters stand on.
-    """
+    def settings(self, config: ConfigDict) -> Mapping[str, Any]:
+        """Returns what the first line of a run says of it."""
+        ...
 
-    params: Artifact
-    guidance: Artifact | None = None
-    base: "Policy | None" = None
+    def improve(self, recipe: "Recipe", policy: Policy, round_: int) -> Policy:
+        """Returns the policy after a round, by stages that have not run yet.
+
+        Args:
+            recipe: where the stages belong.
+            policy: where to start.
+            round_: number of the round, from 1.
+        """
+        ...
 
 
 class Recipe:
-    """The stages of one config in one work directory; every method is re-entrant.
+    """The stages of one config in one work directory; nothing runs by making it.
 
-    Artifacts are found by what they depend on, so recipes of several methods in one work
-    directory share their pre-training and their labelled set.
+    Stages are found by what they depend on, so recipes of several methods in one work directory
+    share their pre-training and their labelled set.
 
     Args:
-        config: a config with the fields of `configs/shared/aif.py`.
-        workdir: where the artifacts lie.
-        heading: of the n-th stage's line, e.g. "{n}/10".
-        only_finished: run no stage, in silence; one that is not done is an error.
+        config: the config of a run.
+        workdir: where the stages' folders lie.
+        method: what a round makes of a policy.
     """
 
-    def __init__(
-        self,
-        config: ConfigDict,
-        workdir: Path,
-        heading: str = "{n}",
-        *,
-        only_finished: bool = False,
-    ):
-        self.config = config
-        self.workdir = workdir
-        self.mesh = make_mesh(config.mesh.to_dict())
-        self.generator = build_base(config)
-        runner = Runner(config, workdir, heading, only_finished=only_finished)
-        self.artifacts, self._run = runner.artifacts, runner.run
-        self.sources = Sources(runner, self.generator.image, self.mesh)
+    def __init__(self, config: ConfigDict, workdir: Path, method: Method):
+        self.config, self.workdir, self.method = config, workdir, method
+        self.inputs = Inputs(config, workdir)
+        self._samplers: dict[str, Sampler] = {}
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices of the run."""
+        return self.inputs.mesh
+
+    @functools.cached_property
+    def generator(self) -> Generator:
+        """The base generator."""
+        return build_base(self.config)
+
+    def folder(self, stage: Stage) -> Path:
+        """Returns where a stage's files lie."""
+        return self.workdir / stage.folder
 
     def check_data(self) -> None:
-        """Refuses a config that asks the data for more than it has, before anything is trained."""
-        wanted = self.config.align.get("real_clips", 0)
-        if wanted and wanted > (there := len(self.sources.data.clips)):
+        """Refuses a config that asks the data for more than it has; the data must be there.
+
+        Raises:
+            ValueError: names the field.
+        """
+        section = self.config.align
+        if not counts_in("align.real_clips", self.config):
+            return
+        if section.real_clips > (there := len(self.inputs.data.clips)):
             raise ValueError(
-                f"config.align.real_clips={wanted}: the data has {there} clips; ask for fewer, or "
-                "for all there are with 0"
+                f"config.align.real_clips={section.real_clips}: the data has {there} clips; ask "
+                "for fewer, or for all there are with 0"
             )
 
-    # Policies.
+    # The graph.
+
+    def policies(self, rounds: int) -> dict[str, Policy]:
+        """Returns the policy of every round by its name, the pre-trained one first."""
+        found = {PRETRAINED: self.pretrained}
+        for round_ in range(1, rounds + 1):
+            policy = self.method.improve(self, list(found.values())[-1], round_)
+            found[policy.name] = policy
+        return found
+
+    def stages(self, rounds: int) -> list[Stage]:
+        """Returns every stage of a run in the order in which they are done."""
+        policies = self.policies(rounds)
+        evaluated = [self.evaluation(policy).last for policy in policies.values()]
+        made = [stage for policy in policies.values() for stage in policy.stages.values()]
+        return in_order([*made, *evaluated])
 
     @functools.cached_property
     def pretrained(self) -> Policy:
-        if self.config.model.get("init"):
-            return Policy(self._imported)
-        return Policy(self._pretrained("pretrain", self.generator))
+        """The policy that alignment starts from."""
+        stage = self._import_stage if self.config.model.init else self._pretrain_stage("pretrain")
+        return self.generator_policy(PRETRAINED, stage, functools.partial(self._load_first, stage))
+
+    def generator_policy(self, name: str, stage: Stage, load) -> Policy:
+        """Returns a policy that is the base generator with parameters of its own.
+
+        Args:
+            name: name of the policy.
+            stage: the stage that makes the parameters.
+            load: returns the parameters, placed on the devices.
+        """
+        return Policy(name, {"policy": stage}, "base", lambda: self.generator, load, load)
 
     @functools.cached_property
-    def _imported(self) -> Artifact:
+    def _import_stage(self) -> Stage:
         """Names the folder whose weights are the policy; they are read from there every time."""
+        pipeline = self.inputs.pipeline
 
         def body(folder: Path) -> None:
-            source = {"pipeline": str(self.sources.pipeline.path.resolve())}
-            write_text(folder / _IMPORTED, json.dumps(source))
+            source = {"pipeline": str(pipeline.path.resolve())}
+            write_text(folder / "import.json", json.dumps(source))
 
-        settings = {"transformer": self.sources.pipeline.fingerprint(TRANSFORMER)}
-        return self._run("import", body, (), settings=settings)
+        return Stage("import", body, {"transformer": pipeline.fingerprint(TRANSFORMER)})
+
+    def _pretrain_stage(self, section: str) -> Stage:
+        config = self.config
+
+        def body(folder: Path) -> None:
+            generator = build_superres(config) if section == "superres" else self.generator
+            training = pretrain.pretraining(config, section, generator, self.mesh)
+            data, texts = self.inputs.data, self.inputs.texts
+            pretrain.pretrain(folder, training, data, texts, seed=config.seed)
+
+        known = causes(config, [*NETWORK, section, "seed"])
+        return Stage(section, body, known, self.inputs.stages)
 
     @functools.cached_property
-    def _superres_artifact(self) -> Artifact:
-        return self._pretrained("superres", build_superres(self.config))
+    def _superres_stage(self) -> Stage:
+        return self._pretrain_stage("superres")
+
+    def label_samples(self, policy: Policy) -> Labelled:
+        """Clips of the train prompts, with labels, that the alignment learns from."""
+        draws = _Draws("train", "label", (("train", "prompts"),), self.config.seed)
+        return self._labelled(policy, draws)
+
+    def evaluation(self, policy: Policy) -> Labelled:
+        """Clips of the train and test prompts, with labels, that policies are compared on."""
+        sets = (("train", "train_prompts"), ("test", "test_prompts"))
+        seed = _EVALUATION_SEED + self.config.seed
+        return self._labelled(policy, _Draws("evaluation", "evaluate", sets, seed))
+
+    def validation(self, policy: Policy) -> Labelled:
+        """Clips of the validation prompts, with labels, that hyper-parameters are chosen on."""
+        return self._labelled(policy, self._validation_draws)
+
+    @property
+    def _validation_draws(self) -> "_Draws":
+        seed = _VALIDATION_SEED + self.config.seed
+        return _Draws("validation", "align.validation", (("validation", "prompts"),), seed)
+
+    def loser_samples(self, policy: Policy) -> Stage:
+        """Clips for the scenes of the real clips (RealDPO: drawn once, before training)."""
+        section = self.config.align
+
+        def scenes() -> list[Scene]:
+            return self.inputs.data.real_clips(section.real_clips)[1]
+
+        which = {"align.real_clips": section.real_clips, "align.losers": section.losers}
+        name = f"sample-losers-{policy.name}"
+        return self._sample_stage(name, policy, scenes, section.losers, self.config.seed, which)
+
+    def _labelled(self, policy: Policy, draws: "_Draws") -> Labelled:
+        name, section = f"{draws.name}-{policy.name}", lookup(self.config, draws.section)
+
+        def scenes() -> list[Scene]:
+            data = self.inputs.data
+            return [
+                scene
+                for split, field in draws.sets
+                if len(draws.sets) == 1 or data.has(split)
+                for scene in data.scenes(split, section[field])
+            ]
+
+        which = {f"{draws.section}.{field}": section[field] for _, field in draws.sets}
+        which[f"{draws.section}.per_prompt"] = section.per_prompt
+        samples = self._sample_stage(
+            f"sample-{name}", policy, scenes, section.per_prompt, draws.seed, which
+        )
+        if self.config.reward.name == NO_JUDGE:
+            return Labelled(samples, None)
+        return Labelled(samples, self._label_stage(f"label-{name}", samples))
+
+    def _sample_stage(self, name: str, policy: Policy, scenes, per_scene, seed, which) -> Stage:
+        config = self.config
+
+        def body(folder: Path) -> None:
+            chunks = chunked(scenes(), per_scene, config.sampler.batch_size)
+            with self.cascade(policy).loaded() as params:
+                sample.sample_clips(
+                    folder, self.sampler(policy), params, chunks, seed=seed, name=name
+                )
+
+        known = self.drawing_causes | which | {"noise": seed} | policy.causes
+        inputs = {**self.inputs.stages, **policy.stages}
+        if config.superres.enabled:
+            inputs["superres"] = self._superres_stage
+        return Stage(name, body, known, inputs)
+
+    def _label_stage(self, name: str, samples: Stage) -> Stage:
+        reward = self.judged
+
+        def body(folder: Path) -> None:
+            artifacts = {n: self.folder(stage) for n, stage in self._judge_stages.items()}
+            label.label_clips(folder, self.folder(samples), reward, name=name, artifacts=artifacts)
+
+        known = causes(self.config, ["reward"]) | {"reward.dimensions": list(reward.dimensions)}
+        known["templates"] = templates_digest(reward)
+        return Stage(name, body, known, {"samples": samples, **self._judge_stages})
 
     @functools.cached_property
-    def second(self) -> tuple[Generator | Decoder, PyTree] | None:
-        """What clips go through after the generator, and its parameters.
+    def _judge_stages(self) -> dict[str, Stage]:
+        """The stages whose folders the judge is built from."""
+        names = reward_spec(self.config.reward).artifacts
+        return {name: ARTIFACTS[name](self) for name in names}
 
-        The autoencoder where they are latents, the super-resolution generator where that is on.
-        """
-        if self.generator.latent:
-            return self.sources.decoder
+    @functools.cached_property
+    def judged(self) -> ConfigDict:
+        """The reward section with all dimensions that are scored."""
+        return scoring(self.config.reward, self.method.judged_dimensions(self.config))
+
+    @property
+    def drawing_causes(self) -> dict[str, Any]:
+        """What drawn clips depend on besides the parameters."""
+        known = causes(self.config, DRAWING, _OF_TRAINING)
+        return known | (self.inputs.autoencoder_causes if self.inputs.latent else {})
+
+    # What stages do.
+
+    def cascade(self, policy: Policy) -> Cascade:
+        """Returns the networks that draw clips of a policy; they are loaded where they draw."""
+        return Cascade(CascadeNetwork(policy.build(), policy.load), self._second)
+
+    @functools.cached_property
+    def _second(self) -> CascadeNetwork | None:
+        """The second network of the cascade: VAE decoder, super-resolution or none."""
+        if self.inputs.latent:
+            return self.inputs.decoder
         if not self.config.superres.enabled:
             return None
         upsampler = build_superres(self.config)
-        return upsampler, _load(upsampler.init, self._superres_artifact, self.mesh)
+        folder = self.folder(self._superres_stage)
+        return CascadeNetwork(upsampler, lambda: load_whole(upsampler.init, folder, self.mesh))
 
-    def _pretrained(self, section: str, generator: Generator) -> Artifact:
-        body = functools.partial(
-            pretrain.pretrain,
-            generator=generator,
-            data=self.sources.data,
-            texts=self.sources.texts,
-            config=self.config[section],
-            error_in=self.config.diffusion.error_in,
-            seed=self.config.seed,
-            mesh=self.mesh,
-        )
-        return self._run(section, body, (*NETWORK, section, "seed"), self.sources.artifacts)
-
-    def align(self, policy: Policy, name: str, round_: int) -> Policy:
-        """Makes a better policy of `policy` by `config.align`.
-
-        Args:
-            policy: where to start.
-            name: of that policy, for the names of its samples.
-            round_: number of this round, from 1.
-        """
-        if self.config.align.method == guided.METHOD:
-            return self._guided(policy, self.label_samples(policy, name))
-        section = self.config.align
-        kind = rows.kind_of(section)
-        inputs = {"policy": policy.params}
-        reference = None
-        if round_ > 1 and section.get("reference") == "pretrained":
-            reference = self.pretrained.params
-            inputs["reference"] = reference
-        material = self._material
-        if kind.labels:
-            labelled = self.label_samples(policy, name)
-            inputs |= {"samples": labelled.samples, "labels": labelled.labels}
-            material = dataclasses.replace(
-                material, clips=labelled.samples.path, labels=labelled.labels.path
-            )
-        if kind.losers:
-            inputs["losers"] = self._loser_samples(policy, name)
-            material = dataclasses.replace(material, losers=inputs["losers"].path)
-        if kind.file or align.needs_data(section):
-            inputs |= self.sources.artifacts
-
-        def body(folder: Path) -> None:
-            align.align(
-                folder,
-                generator=self.generator,
-                params=self.load(policy),
-                reference=None if reference is None else self.load(Policy(reference)),
-                material=material,
-                config=section,
-                error_in=section.get("error_in", self.config.diffusion.error_in),
-                seed=self.config.seed + round_,
+    def sampler(self, policy: Policy) -> Sampler:
+        """Returns what draws a policy's clips; policies of the same networks share it, compiled."""
+        if policy.network not in self._samplers:
+            guided = self.config.sampler.guidance_scale != 1.0
+            sees_latent = self.generator.image == "image_latent"
+            self._samplers[policy.network] = Sampler(
+                self.cascade(policy).networks,
+                self.inputs.texts,
+                batch_size=self.config.sampler.batch_size,
                 mesh=self.mesh,
-                validate=self._validation_acceptance,
+                null_prompt=self.inputs.negative_prompt if guided else None,
+                clips=self.inputs.data.clips if sees_latent else None,
             )
+        return self._samplers[policy.network]
 
-        fields = [*NETWORK, "align", "seed"]
-        if section.train.best_metric:  # clips are drawn and judged on the way
-            fields += [*DRAWING, "reward"]
-        stage = f"align-{policy_name(self.config, 1)}-round{round_}"
-        return Policy(self._run(stage, body, fields, inputs), base=policy)
-
-    def _guided(self, policy: Policy, labelled: Labelled) -> Policy:
-        section = self.config.align
-        material = dataclasses.replace(
-            self._material, clips=labelled.samples.path, labels=labelled.labels.path
-        )
-
-        def body(folder: Path) -> None:
-            latent_reward.train_reward(
-                folder,
-                generator=self.generator,
-                params=self.load(policy),
-                material=material,
-                config=section,
-                seed=self.config.seed,
-                mesh=self.mesh,
-            )
-
-        learnt = {k: v for k, v in section.items() if k not in guided.NOT_LEARNT}
-        inputs = {"policy": policy.params, "samples": labelled.samples, "labels": labelled.labels}
-        reward = self._run(
-            "latent-reward", body, (*NETWORK, "seed"), inputs, settings={"align": learnt}
-        )
-        return Policy(policy.params, reward)
-
-    @functools.cached_property
-    def _material(self) -> Material:
-        dropout = self.config.align.get("condition_dropout", 0.0)
-        return Material(
-            self.sources.data,
-            self.sources.texts,
-            encoded=self.sources.encoded,
-            output=self.generator.output,
-            null_prompt=self.sources.null_prompt if dropout else None,
-        )
-
-    def load(self, policy: Policy) -> PyTree:
-        """Returns a policy's parameters, sharded over the mesh."""
-        network = self._load_network(policy)
-        if policy.guidance is None:
-            return network
-        init = guided.reward_init(self.generator, self.config.align)
-        return network, _load(init, policy.guidance, self.mesh)
-
-    def _load_network(self, policy: Policy) -> PyTree:
-        folder = policy.params.path
-        if (folder / _IMPORTED).exists():
-            wanted = target(self.generator.init, self.mesh)
-            return self.sources.pipeline.load_transformer(self.generator.module, wanted)
-        if not (folder / ADAPTERS).exists():
-            return _load(self.generator.init, policy.params, self.mesh)
-        spec = lora_spec(self.config.align)
-        adapters = load_adapters(folder, spec, self._boxed, self.mesh)
-        return merge_into(self._load_network(policy.base), adapters, spec)
-
-    @functools.cached_property
-    def _boxed(self) -> PyTree:
-        return jax.eval_shape(self.generator.init, jax.random.key(0))
-
-    # Clips of a policy and what the judge says of them.
-
-    def label_samples(self, policy: Policy, name: str) -> Labelled:
-        """Samples and labels the train prompts that the alignment learns from."""
-        section = self.config.label
-        scenes = self.sources.data.scenes("train", section.prompts)
-        return self._labelled(policy, scenes, section.per_prompt, self.config.seed, f"train-{name}")
-
-    def evaluation_samples(self, policy: Policy, name: str) -> Labelled:
-        """Samples and labels the train and test prompts that policies are compared on."""
-        section = self.config.evaluate
-        scenes = [
-            scene
-            for split, count in (("train", section.train_prompts), ("test", section.test_prompts))
-            if self.sources.data.has(split)
-            for scene in self.sources.data.scenes(split, count)
-        ]
-        seed = _EVALUATION_SEED + self.config.seed
-        return self._labelled(policy, scenes, section.per_prompt, seed, f"evaluation-{name}")
-
-    def validation_samples(self, policy: Policy, name: str) -> Labelled:
-        """Samples and labels the validation prompts that hyper-parameters are chosen on."""
-        section = self.config.align.validation
-        scenes = self.sources.data.scenes("validation", section.prompts)
-        seed = _VALIDATION_SEED + self.config.seed
-        return self._labelled(policy, scenes, section.per_prompt, seed, f"validation-{name}")
-
-    def _loser_samples(self, policy: Policy, name: str) -> Artifact:
-        """Samples clips for the scenes of the real clips (RealDPO: drawn once, before training)."""
-        section = self.config.align
-        _, scenes = self.sources.data.real_clips(section.real_clips)
-        return self._sampled(policy, scenes, section.losers, self.config.seed, f"losers-{name}")
-
-    def _labelled(
-        self, policy: Policy, scenes: list[Scene], per_scene: int, seed: int, name: str
-    ) -> Labelled:
-        samples = self._sampled(policy, scenes, per_scene, seed, name)
-        if self.config.reward.name == label.NO_JUDGE:
-            return Labelled(samples, None)
-
-        def judge(folder: Path) -> None:
-            label.label_clips(folder, samples.path, self.config.reward, name=f"label-{name}")
-
-        labels = self._run(f"label-{name}", judge, ("reward",), {"samples": samples})
-        return Labelled(samples, labels)
-
-    def _sampled(
-        self, policy: Policy, scenes: list[Scene], per_scene: int, seed: int, name: str
-    ) -> Artifact:
-        def draw(folder: Path) -> None:
-            params = [self.load(policy), *([self.second[1]] if self.second else [])]
-            chunks = chunked(scenes, per_scene, self.config.sampler.batch_size)
-            sampler = self._sampler if policy.guidance is None else self._guided_sampler
-            sample.sample_clips(folder, sampler, params, chunks, seed=seed, name=f"sample-{name}")
-
-        which = {"scenes": [scene.id for scene in scenes], "per_scene": per_scene, "seed": seed}
-        inputs = {**self.sources.artifacts, "policy": policy.params}
-        if policy.guidance is not None:
-            inputs["guidance"] = policy.guidance
-            which |= {field: self.config.align[field] for field in guided.GUIDING}
-        if self.config.superres.enabled:
-            inputs["superres"] = self._superres_artifact
-        if self.generator.latent:
-            which["autoencoder"] = self.sources.autoencoder_fingerprint
-        return self._run(f"sample-{name}", draw, (*NETWORK, *DRAWING), inputs, settings=which)
-
-    @functools.cached_property
-    def _sampler(self) -> Sampler:
-        return self._make_sampler(self.generator)
-
-    @functools.cached_property
-    def _guided_sampler(self) -> Sampler:
-        return self._make_sampler(guided.build_guided(self.generator, self.config.align))
-
-    def _make_sampler(self, base: Generator | guided.GuidedGenerator) -> Sampler:
-        classifier_free = self.config.sampler.guidance_scale != 1.0
-        return Sampler(
-            [base, *([self.second[0]] if self.second else [])],
-            self.sources.texts,
-            batch_size=self.config.sampler.batch_size,
-            mesh=self.mesh,
-            null_prompt=self.sources.null_prompt if classifier_free else None,
-            clips=self.sources.data.clips if self.generator.image == "image_latent" else None,
-        )
-
-    def _validation_acceptance(self, params: PyTree) -> dict[str, float]:
-        section = self.config.align.validation
-        scenes = self.sources.data.scenes("validation", section.prompts)
+    def validation_score(self, policy: Policy, params: PyTree) -> dict[str, float]:
+        """Returns the mean score of validation clips drawn by a policy with other parameters."""
+        section, draws = self.config.align.validation, self._validation_draws
+        scenes = self.inputs.data.scenes("validation", section.prompts)
         chunks = chunked(scenes, section.per_prompt, self.config.sampler.batch_size)
-        cascade = [params, *([self.second[1]] if self.second else [])]
-        seed = _VALIDATION_SEED + self.config.seed
-        return label.mean_score(
-            (self._sampler(cascade, chunk, seed) for chunk in chunks), self.config.reward
-        )
+        artifacts = {name: self.folder(stage) for name, stage in self._judge_stages.items()}
+        with self.cascade(policy).with_params(params).loaded() as loaded:
+            drawn = (self.sampler(policy)(loaded, chunk, draws.seed) for chunk in chunks)
+            return label.mean_score(drawn, self.config.reward, artifacts)
+
+    def _load_first(self, stage: Stage) -> PyTree:
+        if not self.config.model.init:
+            return load_whole(self.generator.init, self.folder(stage), self.mesh)
+        wanted = target(self.generator.init, self.mesh)
+        return self.inputs.pipeline.load_transformer(self.generator.module, wanted)
 
 
-def policy_name(config: ConfigDict, round_: int) -> str:
-    """The name of a config's policy in tables: "dpo", "dpo_round2"."""
-    name = config.align.get("policy") or config.align.method
-    return name if round_ == 1 else f"{name}_round{round_}"
+@dataclasses.dataclass(frozen=True)
+class _Draws:
+    """Which scenes clips are drawn for.
+
+    Attributes:
+        name: name of the set, in the names of stages.
+        section: path of the section with `per_prompt` and the numbers of prompts.
+        sets: (split, field with its number of prompts).
+        seed: seed of the noise.
+    """
+
+    name: str
+    section: str
+    sets: tuple[tuple[str, str], ...]
+    seed: int
 
 
-def _load(init: Callable[[Array], PyTree], artifact: Artifact, mesh: Mesh) -> PyTree:
-    return load_params(artifact.path / "params", target(init, mesh))
+# Stages that make what a judge is built from: artifact's name -> stage of a recipe.
+ARTIFACTS = {}

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
 import vidpref
 from vidpref.config.by_name import config_yaml
+from vidpref.config.schema import NO_JUDGE
+from vidpref.datasets.video_writing import PLAYED_FPS
 from vidpref.evaluation.gallery import Sample, write_gallery
 from vidpref.evaluation.report import ClipRow, JudgedClip, ReportData, write_report
 from vidpref.evaluation.rounds import title
@@ -27,45 +28,39 @@ from vidpref.evaluation.tables import (
     write_markdown,
 )
 from vidpref.files import write_text
-from vidpref.runs.artifacts import Artifact
 from vidpref.runs.compare import Candidate, Comparison
-from vidpref.runs.recipe import PRETRAINED, Labelled, Recipe, policy_name
-from vidpref.stages.label import (
-    NO_JUDGE,
-    build_reward,
-    evaluation_frame,
-    one_dimension,
-    read_labels,
-)
-from vidpref.stages.sample import read_clips
+from vidpref.runs.graph import Finished
+from vidpref.runs.policies import PRETRAINED, policy_name
+from vidpref.runs.rounds import Evaluated, Run
+from vidpref.stages.label import evaluation_frame, read_labels
+from vidpref.stages.sample import read_clips, seen_clip
 from vidpref.training.metrics import read_metrics
 
 _ROWS_PER_CATEGORY = 2  # before/after clips shown of each category
 _JUDGED = 5  # accepted and rejected examples shown of each kind
 
 
-def write_run_report(recipe: Recipe, evaluated: Mapping[str, Labelled], *, command: str) -> Path:
+def write_run_report(run: Run, *, command: str) -> Path:
     """Writes `evaluation.json`, `config.yaml` and `report.html` into the work directory.
 
     Without a judge there is no `evaluation.json`, and the report shows clips alone.
 
     Args:
-        recipe: a finished recipe.
-        evaluated: labelled evaluation clips of each policy, the pre-trained one first.
+        run: a finished run.
         command: what the user typed.
 
     Returns:
         The path of the report.
     """
-    config = recipe.config
+    config = run.recipe.config
     if config.reward.name == NO_JUDGE:
-        return _write_gallery(recipe, evaluated, command)
-    frame = evaluation_frame({name: e.labels.path for name, e in evaluated.items()})
+        return _write_gallery(run, command)
+    frame = evaluation_frame({name: e.labels for name, e in run.evaluated.items()})
     return _write(
-        recipe.workdir,
+        run.recipe.workdir,
         frame,
-        evaluated,
-        recipe.artifacts,
+        run.evaluated,
+        run.stages,
         {"config.yaml": config_yaml(config)},
         config,
         title=f"{config.name}:{config.scale}",
@@ -73,33 +68,30 @@ def write_run_report(recipe: Recipe, evaluated: Mapping[str, Labelled], *, comma
     )
 
 
-def _write_gallery(recipe: Recipe, evaluated: Mapping[str, Labelled], command: str) -> Path:
-    path = recipe.workdir / "report.html"
+def _write_gallery(run: Run, command: str) -> Path:
+    config, workdir = run.recipe.config, run.recipe.workdir
+    path = workdir / "report.html"
     if jax.process_index() != 0:
         return path
-    config = recipe.config
-    write_text(recipe.workdir / "config.yaml", config_yaml(config))
-    clips = {name: read_clips(e.samples.path) for name, e in evaluated.items()}
-    samples = []
-    for number in range(len(clips[PRETRAINED])):
-        records = {name: found[number] for name, found in clips.items()}
-        first = records[PRETRAINED]
-        samples.append(
-            Sample(
-                name=first["clip_id"].replace("/", "-"),
-                prompt=first["prompt"],
-                split=first["split"],
-                clips={name: _video(record) for name, record in records.items()},
-            )
+    write_text(workdir / "config.yaml", config_yaml(config))
+    clips = {name: read_clips(e.samples) for name, e in run.evaluated.items()}
+    samples = [
+        Sample(
+            name=row.clip_id.replace("/", "-"),
+            prompt=row.prompt,
+            split=row.split,
+            clips={name: seen_clip(found.clip(row.clip_id)) for name, found in clips.items()},
         )
+        for row in clips[PRETRAINED].index.itertuples()
+    ]
     title = f"{config.name}:{config.scale}"
     write_gallery(
         path,
         samples,
         title=title,
         command=command,
-        fps=config.data.get("fps", 8.0),
-        curves=training_curves(recipe.artifacts),
+        fps=config.data.fps or PLAYED_FPS,
+        curves=training_curves(run.stages),
     )
     return path
 
@@ -110,7 +102,7 @@ def write_comparison_report(
     """Writes `comparison.md`, its tables as CSV, `evaluation.json` and `report.html`.
 
     Args:
-        found: of `compare`.
+        found: result of `compare`.
         configs: the compared configs, before hyper-parameters were chosen.
         workdir: where to write.
         command: what the user typed.
@@ -118,13 +110,13 @@ def write_comparison_report(
     Returns:
         The path of the report.
     """
-    artifacts = {a.path: a for recipe in found.recipes for a in recipe.artifacts}
+    stages = {f.path: f for run in found.runs for f in run.stages}
     names = ", ".join(policy_name(c, 1) for c in configs)
     return _write(
         workdir,
         found.frame,
         found.evaluated,
-        list(artifacts.values()),
+        list(stages.values()),
         {f"{policy_name(c, 1)}.yaml": config_yaml(c) for c in configs},
         configs[0],
         title=f"{names} at {configs[0].scale} scale",
@@ -136,8 +128,8 @@ def write_comparison_report(
 def _write(
     workdir: Path,
     frame: pd.DataFrame,
-    evaluated: Mapping[str, Labelled],
-    artifacts: Sequence[Artifact],
+    evaluated: Mapping[str, Evaluated],
+    stages: Sequence[Finished],
     yamls: Mapping[str, str],
     config: ConfigDict,
     *,
@@ -169,11 +161,10 @@ def _write(
             config_yaml="\n".join(f"# {name}\n{text}" for name, text in yamls.items()),
             environment=environment(),
             evaluation=evaluation,
-            curves=training_curves(artifacts),
-            timings=[(a.stage, a.seconds, a.reused) for a in artifacts],
+            curves=training_curves(stages),
+            timings=[(f.stage.name, f.seconds, f.reused) for f in stages],
             before_after=before_after(evaluated),
-            before_after_note="The first held-out prompts of each category, whatever came out.",
-            judged=judged_examples(evaluated[PRETRAINED], config.reward),
+            judged=judged_examples(evaluated[PRETRAINED]),
             tables=[
                 *([comparison_table(evaluation), search_table(candidates)] if candidates else []),
                 *dimension_tables(evaluation),
@@ -214,52 +205,44 @@ def environment() -> dict[str, str]:
     }
 
 
-def training_curves(artifacts: Sequence[Artifact]) -> dict[str, list[dict]]:
+def training_curves(stages: Sequence[Finished]) -> dict[str, list[dict]]:
     """Returns the metrics of every trained stage, by the name of its folder."""
-    metrics = {a.path.name: read_metrics(a.path) for a in artifacts}
+    metrics = {f.path.name: read_metrics(f.path) for f in stages}
     return {stage: records for stage, records in metrics.items() if records}
 
 
-def before_after(evaluated: Mapping[str, Labelled]) -> list[ClipRow]:
+def before_after(evaluated: Mapping[str, Evaluated]) -> list[ClipRow]:
     """Returns clips of all policies from the same noise, the first held-out scenes a category.
 
     The scenes are taken in their order, whatever came out: a choice by result would flatter.
     """
-    labels = {name: read_labels(e.labels.path) for name, e in evaluated.items()}
-    clips = {name: read_clips(e.samples.path) for name, e in evaluated.items()}
+    labels = {name: read_labels(e.labels).set_index("clip_id") for name, e in evaluated.items()}
+    clips = {name: read_clips(e.samples) for name, e in evaluated.items()}
     first = next(iter(labels.values()))
     held_out = first[(first.split == "test") & (first["sample"] == 0)]
     shown = held_out.groupby("category", sort=True).head(_ROWS_PER_CATEGORY)
-    rows = []
-    for index in shown.sort_values("category", kind="stable").index:
-        row = first.loc[index]
-        rows.append(
-            ClipRow(
-                prompt=row.prompt,
-                category=row.category,
-                split=row.split,
-                clips={name: _video(c[int(index)]) for name, c in clips.items()},
-                accepted={name: bool(f.score[index] > 0.5) for name, f in labels.items()},
-            )
+    return [
+        ClipRow(
+            prompt=row.prompt,
+            category=row.category,
+            split=row.split,
+            clips={name: seen_clip(found.clip(row.Index)) for name, found in clips.items()},
+            accepted={name: bool(table.score[row.Index] > 0.5) for name, table in labels.items()},
         )
-    return rows
+        for row in shown.sort_values("category", kind="stable").itertuples()
+    ]
 
 
-def judged_examples(labelled: Labelled, reward: ConfigDict) -> list[JudgedClip]:
+def judged_examples(evaluated: Evaluated) -> list[JudgedClip]:
     """Returns held-out clips that the judge accepted and that it rejected, with its reasons."""
-    judge = build_reward(one_dimension(reward))
-    labels, clips = read_labels(labelled.labels.path), read_clips(labelled.samples.path)
+    labels, clips = read_labels(evaluated.labels), read_clips(evaluated.samples)
     held_out = labels[labels.split == "test"]
     examples = []
     for accepted in (True, False):
         chosen = held_out[(held_out.score > 0.5) == accepted]
         chosen = chosen.groupby("category", sort=True).head(1).head(_JUDGED)
-        for index, row in chosen.iterrows():
-            video = _video(clips[int(index)])
-            reason = judge.explain(video, row.prompt) if hasattr(judge, "explain") else ""
-            examples.append(JudgedClip(row.prompt, video, accepted, reason))
+        examples += [
+            JudgedClip(row.prompt, seen_clip(clips.clip(row.clip_id)), accepted, row.rationale)
+            for row in chosen.itertuples()
+        ]
     return examples
-
-
-def _video(record: dict) -> np.ndarray:
-    return record.get("video_high", record["video"])

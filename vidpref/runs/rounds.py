@@ -1,61 +1,103 @@
-"""The whole way of a clip: data -> pretrain -> (sample -> label -> align) x rounds -> evaluate."""
+"""A run: every stage of a config, from data to labelled evaluation clips."""
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
 from vidpref.config.by_name import read_config
-from vidpref.generation import guided
+from vidpref.runs import workdir as workdirs
 from vidpref.runs.checks import check, check_training
-from vidpref.runs.recipe import PRETRAINED, Labelled, Policy, Recipe, policy_name
-from vidpref.runs.runner import say
-from vidpref.stages import align, label, preferences
-from vidpref.stages.rows import sampled as rows
+from vidpref.runs.graph import Finished, Stage, finished, in_order, run_stage
+from vidpref.runs.methods import open_recipe
+from vidpref.runs.policies import Policy
+from vidpref.runs.recipe import Recipe
 
 
-def run(config: ConfigDict, workdir: Path) -> tuple[Recipe, dict[str, Labelled]]:
-    """Runs every stage of a config, from data to labelled evaluation clips.
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """Folders of the evaluation clips of a policy and of their labels; None without a judge."""
 
-    Returns:
-        The recipe with its artifacts, and the evaluation clips of each policy by its name.
+    samples: Path
+    labels: Path | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        recipe: its graph.
+        stages: its stages, in the order in which they were done.
+        evaluated: evaluation clips of each policy by its name, the pre-trained one first.
+    """
+
+    recipe: Recipe
+    stages: Sequence[Finished]
+    evaluated: dict[str, Evaluated]
+
+
+def run(config: ConfigDict, workdir: Path) -> Run:
+    """Runs every stage of a config that is not done, and notes what the run uses.
+
+    Raises:
+        ValueError: a config that cannot work, or data with less than it asks for.
     """
     check(config)
     say(_header(config))
-    recipe = Recipe(config, workdir, heading=f"{{n}}/{count_stages(config)}")
+    recipe = open_recipe(config, workdir)
     check_training(config, recipe.mesh)
-    return recipe, run_rounds(recipe, config.rounds)
+    done = run_recipe(recipe, config.rounds)
+    workdirs.note_run(workdir, f"{config.name}:{config.scale}", [f.stage for f in done.stages])
+    return done
 
 
-def run_rounds(recipe: Recipe, rounds: int) -> dict[str, Labelled]:
-    """Aligns `rounds` times, each round from the policy of the one before.
+def dry_run(config: ConfigDict, workdir: Path) -> str:
+    """Returns a line a stage: what `run` would do with it, and why.
 
-    Returns:
-        The labelled evaluation clips of each policy by its name, the pre-trained one first.
+    Raises:
+        ValueError: a config that cannot work.
+    """
+    check(config)
+    return workdirs.dry_run(open_recipe(config, workdir).stages(config.rounds), workdir)
+
+
+def run_recipe(recipe: Recipe, rounds: int, heading: str = "{n}/{total}") -> Run:
+    """Runs every stage of a recipe that is not done.
+
+    Args:
+        recipe: the graph.
+        rounds: rounds of sampling, labelling and aligning.
+        heading: what stands in front of a stage's line.
 
     Raises:
         ValueError: the data has less than the config asks for.
     """
-    recipe.check_data()
-    policies = align_rounds(recipe, rounds)
-    return {name: recipe.evaluation_samples(policy, name) for name, policy in policies.items()}
+    stages = recipe.stages(rounds)
+    data, done = set(recipe.inputs.stages.values()), []
+    for number, stage in enumerate(stages, 1):
+        title = f"[{heading.format(n=number, total=len(stages))}] {stage.name}"
+        done.append(_run(stage, recipe, title))
+        if stage in data:
+            data.remove(stage)
+            if not data:
+                recipe.check_data()
+    return Run(recipe, done, _evaluated(recipe, rounds))
 
 
-def align_rounds(recipe: Recipe, rounds: int) -> dict[str, Policy]:
-    """Returns the policy of every round by its name, the pre-trained one first."""
-    policies = {PRETRAINED: recipe.pretrained}
-    for round_ in range(1, rounds + 1):
-        name, policy = list(policies.items())[-1]
-        policies[policy_name(recipe.config, round_)] = recipe.align(policy, name, round_)
-    return policies
+def run_to(recipe: Recipe, targets: Sequence[Stage], heading: str) -> list[Finished]:
+    """Runs the targets and all that they stand on, as far as they are not done."""
+    return [_run(stage, recipe, f"[{heading}] {stage.name}") for stage in in_order(targets)]
 
 
 def open_finished(workdir: Path, mesh: dict[str, int]) -> tuple[Recipe, dict[str, Policy]]:
     """Returns the recipe of a finished run and its policies; nothing is computed.
 
     Args:
-        workdir: of `launch/tpu_run.py`.
-        mesh: the devices of this program, which need not be those of the run.
+        workdir: the folder of a run of `launch/tpu_run.py`.
+        mesh: sizes of the axes of this program's devices, which need not be those of the run.
 
     Raises:
         ValueError: the folder holds no finished run.
@@ -63,33 +105,38 @@ def open_finished(workdir: Path, mesh: dict[str, int]) -> tuple[Recipe, dict[str
     config = read_config(workdir)
     with config.unlocked():
         config.mesh = ConfigDict(mesh)
-    recipe = Recipe(config, workdir, only_finished=True)
-    return recipe, align_rounds(recipe, config.rounds)
+    recipe = open_recipe(config, workdir)
+    for stage in recipe.stages(config.rounds):
+        finished(stage, workdir)
+    return recipe, recipe.policies(config.rounds)
 
 
-def count_stages(config: ConfigDict) -> int:
-    """How many stages a run has."""
-    first = 3 + config.superres.enabled  # data, text, pretrain or import
-    first += config.data.name == preferences.NAME  # latents
-    each = 3 if config.align.method == guided.METHOD else 1
-    if config.align.method != guided.METHOD:
-        kind = rows.kind_of(config.align)
-        each += 2 * kind.labels + kind.losers
-    judged = config.reward.name != label.NO_JUDGE
-    return first + each * config.rounds + (1 + judged) * (config.rounds + 1)
+def say(line: str) -> None:
+    """Prints a line of progress, in a pod once."""
+    if jax.process_index() == 0:
+        print(line, flush=True)
+
+
+def _run(stage: Stage, recipe: Recipe, title: str) -> Finished:
+    return run_stage(stage, recipe.workdir, lambda state: say(f"{title}: {state}"))
+
+
+def _evaluated(recipe: Recipe, rounds: int) -> dict[str, Evaluated]:
+    found = {}
+    for name, policy in recipe.policies(rounds).items():
+        clips = recipe.evaluation(policy)
+        labels = None if clips.labels is None else recipe.folder(clips.labels)
+        found[name] = Evaluated(recipe.folder(clips.samples), labels)
+    return found
 
 
 def _header(config: ConfigDict) -> str:
     """What runs, where, and the scale of beta, which means nothing without its reduction."""
-    section = config.align
-    if section.method == guided.METHOD:
-        shown = {"scale": section.scale, **section.weights}
-    else:
-        shown = {**align.hyper_parameters(section), "reduction": section.reduction}
+    shown = open_recipe(config, Path()).method.settings(config)
     settings = ", ".join(f"{name}={value}" for name, value in shown.items())
     devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     expected = f"; {config.expected_time}" if config.expected_time else ""
     return (
-        f"{config.name}:{config.scale}: {section.method} with {settings}, "
+        f"{config.name}:{config.scale}: {config.align.method} with {settings}, "
         f"{config.rounds} round(s), on {devices}{expected}"
     )

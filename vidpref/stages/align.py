@@ -10,22 +10,15 @@ from ml_collections import ConfigDict
 
 from vidpref.diffusion.conversions import check_kind
 from vidpref.diffusion.denoising import REDUCTIONS
-from vidpref.generation.adapters import lora_spec
 from vidpref.generation.generator import Generator
-from vidpref.objectives.alignment import check_hyper, needs_real_clips
-from vidpref.stages.rows.inputs import Material
-from vidpref.stages.rows.sampled import check_rows, kind_of, real_rows
-from vidpref.stages.train import train
+from vidpref.objectives.alignment import OBJECTIVES, check_hyper, needs_real_clips
+from vidpref.stages.rows.inputs import RowInputs
+from vidpref.stages.rows.sampled import check_rows, real_rows, row_builder
+from vidpref.stages.train import Training, generator_training, train
+from vidpref.training.tuning import make_tuning
 from vidpref.typing import PyTree
 
 REFERENCES = ("previous", "pretrained")
-# Fields of `config.align` that are not hyper-parameters of the objective.
-_SETTINGS = (
-    *("method", "policy", "train", "validation", "reduction", "lora", "reference"),
-    *("time_range", "error_in", "condition_dropout"),
-    *("rows", "pairs", "max_pairs_per_prompt", "reward", "normalize_reward"),
-    *("real_clips", "losers"),
-)
 
 
 def hyper_parameters(config: ConfigDict) -> dict[str, float | str]:
@@ -34,7 +27,7 @@ def hyper_parameters(config: ConfigDict) -> dict[str, float | str]:
     Raises:
         ValueError: an unknown method, or a value out of its range.
     """
-    hyper = {k: v for k, v in config.items() if k not in _SETTINGS}
+    hyper = {name: config[name] for name in OBJECTIVES[config.method].hyper if name in config}
     check_hyper(config.method, hyper)
     return hyper
 
@@ -55,12 +48,10 @@ def check(config: ConfigDict, generator: Generator) -> None:
     if config.get("reduction", REDUCTIONS[0]) not in REDUCTIONS:
         known = ", ".join(REDUCTIONS)
         raise ValueError(f"config.align.reduction={config.reduction!r}: known are {known}")
-    if "error_in" in config:
+    if config.get("error_in"):
         check_kind(config.error_in, "config.align.error_in")
-    spec = lora_spec(config)
-    if spec is not None:  # its targets must match
-        key = jax.random.key(0)
-        jax.eval_shape(spec.init, key, jax.eval_shape(generator.init, key))
+    tuning = make_tuning(generator.init, config)
+    jax.eval_shape(tuning.init, jax.random.key(0))  # its targets or parts must match
     if config.get("reference", REFERENCES[0]) not in REFERENCES:
         known = ", ".join(REFERENCES)
         raise ValueError(f"config.align.reference={config.reference!r}: known are {known}")
@@ -78,51 +69,69 @@ def check(config: ConfigDict, generator: Generator) -> None:
 
 def needs_data(config: ConfigDict) -> bool:
     """Whether the stage reads clips of the data set, not only samples."""
-    return "real_clips" in config
+    mixes_in = bool(config.get("real_weight", 0.0))
+    return mixes_in or "real_clips" in row_builder(config).fields
+
+
+def alignment(
+    config: ConfigDict, generator: Generator, mesh: Mesh, *, name: str = "align"
+) -> Training:
+    """Returns what the `align` section of a config trains.
+
+    Args:
+        config: the whole config.
+        generator: the base generator.
+        mesh: devices.
+        name: name of the stage, in messages.
+
+    Raises:
+        ValueError: a setting that cannot work.
+    """
+    section = config.align
+    return generator_training(
+        _in_time_range(generator, section),
+        section,
+        mesh,
+        objective=section.method,
+        hyper=hyper_parameters(section),
+        k=row_builder(section).k(section),
+        error_in=section.get("error_in") or config.diffusion.error_in,
+        name=name,
+    )
 
 
 def align(
     folder: Path,
+    training: Training,
+    row_inputs: RowInputs,
     *,
-    generator: Generator,
-    params: PyTree,
-    reference: PyTree | None,
-    material: Material,
-    config: ConfigDict,
-    error_in: str,
     seed: int,
-    mesh: Mesh,
-    validate: Callable[[PyTree], dict[str, float]],
+    params: PyTree,
+    reference: PyTree | None = None,
+    validate: Callable[[PyTree], dict[str, float]] | None = None,
 ) -> None:
-    """Trains the policy and writes `folder/params`.
+    """Trains the policy and writes it to `folder/params`, or its adapters to `folder/adapters`.
 
     Args:
         folder: the stage's folder.
-        generator: the base generator.
+        training: result of `alignment`.
+        row_inputs: clips to learn from.
+        seed: seed of batches and noise.
         params: where the policy starts.
         reference: the reference policy, by default `params`.
-        material: the clips.
-        config: the `align` section.
-        error_in: space of the denoising error.
-        seed: of batches and noise.
-        mesh: devices.
         validate: sampled acceptance of a policy, for the choice of the checkpoint.
     """
-    hyper = hyper_parameters(config)
+    config = training.section
+    row_inputs = dataclasses.replace(row_inputs, seed=seed, folder=folder)
     train(
         folder,
-        generator=_in_time_range(generator, config),
-        rows=kind_of(config).build(material, config, seed, folder),
-        objective=config.method,
-        hyper=hyper,
-        config=config,
-        error_in=error_in,
+        training,
+        row_builder(config).build(row_inputs, config),
         seed=seed,
-        mesh=mesh,
         params=params,
         reference=reference,
-        beside=real_rows(material, config.real_clips) if needs_real_clips(hyper) else None,
-        validate=validate if config.train.best_metric else None,
+        beside=real_rows(row_inputs, config.real_clips) if training.row.real else None,
+        validate=validate if config.train.get("best_metric", "") else None,
     )
 
 

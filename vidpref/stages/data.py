@@ -34,7 +34,7 @@ def open_data(config: ConfigDict, folder: Path) -> Data:
         for split in builder.info.splits
         if split != "pretrain"
         for record in builder.as_data_source(split=split)
-        if record.get("scene_seed", 0) < config.data.get("scenes_per_prompt", 1)
+        if record.get("scene_seed", 0) < config.data.scenes_per_prompt
     ]
     # Builders whose clips have other prompts than their scenes list them: reading every clip for
     # its prompt would take an hour at the size of Something-Something-V2.

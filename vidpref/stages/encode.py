@@ -91,7 +91,7 @@ def encode_clips(
 
 
 def _paths(folder: Path, chunks: int, process: int) -> list[Path]:
-    """The files of a process; with another number of processes they have other names."""
+    # The number of processes is in the names: a resumed run with another one must not mix them.
     count = jax.process_count()
     whose = f"-p{process:03d}-of-{count:03d}" if count > 1 else ""
     return [folder / f"latents-{i:05d}{whose}.array_record" for i in range(chunks)]
@@ -189,7 +189,7 @@ def _encode_batch(
                 height=height,
                 width=width,
                 fps=data.fps,
-                short="hold" if data.hold_short else "error",
+                short=data.short,
             )
         except ClipError as error:
             return error

@@ -1,7 +1,8 @@
-"""The label stage: a judge's score of every sampled clip, as Parquet."""
+"""The label stage: a judge's score of every sampled clip and its reason, as Parquet."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -9,108 +10,91 @@ import pandas as pd
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from vidpref.config.by_name import PROJECT_ROOT
-from vidpref.datasets.records import RecordFile
 from vidpref.files import write_table
 from vidpref.generation.cascade import Row
-from vidpref.rewards.remote_judge import JudgeError, RemoteJudge
-from vidpref.rewards.reward import Reward
-from vidpref.stages.sample import read_clips
+from vidpref.rewards.registry import build_reward
+from vidpref.rewards.reward import JudgeError, Reward, complaint
+from vidpref.stages.sample import SampledClips, clip_id, read_clips, seen_clip
 from vidpref.training.metrics import Progress
+from vidpref.training.processes import gather_texts
 
-NO_JUDGE = "none"  # as `config.reward.name`: clips are drawn, and nobody scores them
 _LABEL = ("clip_id", "dimension", "who", "rationale")  # of a label, beside scene and scores
 _CHUNK = 512  # clips between two saves: what a kill of a slow judge can cost
 
 
-def build_reward(reward: ConfigDict) -> Reward:
-    """Returns the judge named by `reward.name`.
-
-    Raises:
-        ValueError: unknown name or dimension, or a setting that the judge needs is missing.
-    """
-    judge = _build(reward)
-    if reward.dimension not in judge.dimensions:
-        raise ValueError(
-            f"config.reward.dimension={reward.dimension!r}: {reward.name} scores "
-            + ", ".join(judge.dimensions)
-        )
-    return judge
-
-
-def one_dimension(reward: ConfigDict) -> ConfigDict:
-    """Returns the section without further dimensions: a remote judge is paid by the dimension."""
-    return ConfigDict(reward.to_dict() | {"dimensions": (reward.dimension,)})
-
-
-def _build(reward: ConfigDict) -> Reward:
-    dimensions = tuple(reward.get("dimensions", (reward.dimension,)))
-    if reward.name == "verifier":
-        from vidpref.rewards.verifier import Verifier
-
-        return Verifier(dimensions=dimensions)
-    if reward.name == "remote_judge":
-        templates = PROJECT_ROOT / "data" / "judge_templates"
-        return RemoteJudge(
-            **reward.remote_judge,
-            template=(templates / "accept_reject.txt").read_text(),
-            dimensions=dimensions,
-            graded_template=(templates / "good_normal_poor.txt").read_text(),
-            descriptions={p.stem: p.read_text() for p in (templates / "dimensions").glob("*.txt")},
-        )
-    raise ValueError(
-        f"config.reward.name={reward.name!r}: known are remote_judge, verifier and none"
-    )
-
-
-def label_clips(folder: Path, clips_folder: Path, reward: ConfigDict, *, name: str) -> None:
+def label_clips(
+    folder: Path,
+    clips_folder: Path,
+    reward: ConfigDict,
+    *,
+    name: str,
+    artifacts: Mapping[str, Path] = MappingProxyType({}),
+) -> None:
     """Scores the clips of a sample stage and writes `folder/labels.parquet`.
 
-    One row a clip: clip_id, scene_id, prompt, category, split, sample, score (in
-    `reward.dimension`), dimension, who, rationale (the words of a judge that gives some), and one
-    column a dimension of the judge.
-    A cascade's clips are judged at their final resolution. In a pod the first process labels.
+    One row a clip, in the order of the clips' index: clip_id, scene_id, prompt, category, split,
+    sample, score (in `reward.dimension`), dimension, who, rationale (the judge's reason), and one
+    column a dimension of the judge. A cascade's clips are judged at their final resolution. The
+    processes of a pod divide the clips among them.
 
     Args:
-        folder: the stage's folder; chunks found there are kept.
+        folder: the stage's folder; what was labelled there is kept.
         clips_folder: the folder of the sample stage.
         reward: the config's `reward` section.
-        name: of the progress bar.
+        name: name of the progress bar.
+        artifacts: folder of each artifact that the judge is built from, by its name.
 
     Raises:
-        JudgeError: clips without a verdict. All others are kept: the next call asks for the rest.
+        JudgeError: clips without a verdict, in all processes alike. All others are kept: the next
+            call asks for the rest.
     """
-    if jax.process_index() != 0:
-        return
-    judge = build_reward(reward)
-    clips = read_clips(clips_folder)
-    starts = range(0, len(clips), _CHUNK)
-    with Progress(name, total=len(clips), enabled=jax.process_index() == 0) as progress:
-        for start in starts:
-            path = folder / f"labels-{start // _CHUNK:05d}.parquet"
-            stop = min(start + _CHUNK, len(clips))
-            if not path.exists():
-                _label_chunk(path, clips, range(start, stop), judge, reward)
-            progress.update(stop - start)
-    parts = [pd.read_parquet(p) for p in sorted(folder.glob("labels-*.parquet"))]
-    write_table(folder / "labels.parquet", pd.concat(parts, ignore_index=True))
+    error = None
+    try:
+        clips = read_clips(clips_folder)
+        chunks = _chunks(folder, clips)
+        judge = build_reward(reward, artifacts)
+        mine = chunks[jax.process_index() :: jax.process_count()]
+        with Progress(
+            name, total=sum(len(ids) for _, ids in mine), enabled=jax.process_index() == 0
+        ) as progress:
+            for path, ids in mine:
+                if not path.exists():
+                    _label_chunk(path, clips, ids, judge, reward)
+                progress.update(len(ids))
+    except Exception as caught:  # told to all: the others would wait for this process for ever
+        error = caught
+    _raise_in_all(error)
+    if jax.process_index() == 0:
+        labels = pd.concat([pd.read_parquet(path) for path, _ in chunks], ignore_index=True)
+        write_table(folder / "labels.parquet", _in_order(labels, clips).reset_index(drop=True))
 
 
 def mean_score(
-    drawn: Iterable[tuple[list[Row], dict[str, np.ndarray]]], reward: ConfigDict
+    drawn: Iterable[tuple[list[Row], dict[str, np.ndarray]]],
+    reward: ConfigDict,
+    artifacts: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[str, float]:
     """Returns {dimension: mean score} of freshly drawn clips, over all processes.
 
     Args:
         drawn: rows and clips as `Sampler` returns them.
         reward: the config's `reward` section.
+        artifacts: folder of each artifact that the judge is built from, by its name.
+
+    Raises:
+        JudgeError: clips without a verdict, in all processes alike.
     """
-    judge = build_reward(one_dimension(reward))
-    scores = [
-        judge.score([*clips.values()][-1], [scene.text for scene, _ in rows])[reward.dimension]
-        for rows, clips in drawn
-        if rows
-    ]
+    # a remote judge is paid by the dimension
+    judge = build_reward(reward, artifacts, dimensions=(reward.dimension,))
+    scores, error = [], None
+    for rows, clips in drawn:  # to the end, error or not: all processes draw together
+        if not rows or error is not None:
+            continue
+        try:
+            scores.append(_scores(judge, seen_clip(clips), rows)[reward.dimension])
+        except Exception as caught:
+            error = caught
+    _raise_in_all(error)
     total = np.array([sum(s.sum() for s in scores), sum(len(s) for s in scores)])
     if jax.process_count() > 1:
         total = multihost_utils.process_allgather(total).sum(axis=0)
@@ -120,6 +104,20 @@ def mean_score(
 def read_labels(folder: Path) -> pd.DataFrame:
     """Reads the labels of a finished label stage."""
     return pd.read_parquet(folder / "labels.parquet")
+
+
+def labels_of(clips: SampledClips, folder: Path) -> pd.DataFrame:
+    """Returns the labels of clips, joined by their ids: in the order of the clips, whose numbers
+    are the index.
+
+    Args:
+        clips: the clips.
+        folder: the folder of a label stage.
+
+    Raises:
+        KeyError: labels of other clips.
+    """
+    return _in_order(read_labels(folder), clips)
 
 
 def evaluation_frame(labels: Mapping[str, Path]) -> pd.DataFrame:
@@ -138,46 +136,62 @@ def evaluation_frame(labels: Mapping[str, Path]) -> pd.DataFrame:
     return frame[[*known, *(c for c in frame if c not in (*known, *_LABEL))]]
 
 
+def _in_order(labels: pd.DataFrame, clips: SampledClips) -> pd.DataFrame:
+    return labels.set_index(clips.numbers(labels["clip_id"])).sort_index()
+
+
+def _chunks(folder: Path, clips: SampledClips) -> list[tuple[Path, list[str]]]:
+    """The file of every chunk and the ids of its clips."""
+    ids = clips.index["clip_id"].tolist()
+    parts = [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
+    return [(folder / f"labels-{i:05d}.parquet", part) for i, part in enumerate(parts)]
+
+
 def _label_chunk(
-    path: Path, clips: RecordFile, rows: range, judge: Reward, reward: ConfigDict
+    path: Path, clips: SampledClips, ids: Sequence[str], judge: Reward, reward: ConfigDict
 ) -> None:
-    """Writes the labels of `rows`, or, if the judge fails, those it gave for the next attempt."""
+    """Writes the labels of clips, or, if the judge fails, those it gave for the next attempt."""
     kept = path.with_name(path.name.replace("labels", "scored"))
-    before = [pd.read_parquet(kept)] if kept.exists() else []
-    left = [i for i in rows if not any(i in frame.index for frame in before)]
-    frame, failure = _label(clips, left, judge, reward)
-    frame = pd.concat([*before, frame]).sort_index()
-    if failure is not None:
-        write_table(kept, frame)
-        failure.add_note(
-            f"The labels of {len(frame)} of these {len(rows)} clips are kept in {kept}; "
+    frames = [pd.read_parquet(kept)] if kept.exists() else []
+    known = {name for frame in frames for name in frame["clip_id"]}
+    left = [name for name in ids if name not in known]
+    numbers = clips.numbers(left)
+    records = [clips[number] for number in numbers]
+    prompts = [record["prompt"] for record in records]
+    judgement = judge.score(np.stack([seen_clip(record) for record in records]), prompts)
+    frame = clips.index.iloc[numbers].reset_index(drop=True)
+    frame["score"] = judgement.scores[reward.dimension]
+    frame["dimension"] = reward.dimension
+    frame["who"] = reward.name
+    frame["rationale"] = judgement.reasons
+    for dimension in judge.dimensions:
+        frame[dimension] = judgement.scores[dimension]
+    labels = pd.concat([*frames, frame.drop(index=list(judgement.failures))], ignore_index=True)
+    if judgement.failures:
+        write_table(kept, labels)
+        names = [f"clip {name}, {prompt!r}" for name, prompt in zip(left, prompts, strict=True)]
+        raise JudgeError(
+            f"{complaint(judge, judgement, names)}\n"
+            f"The labels of {len(labels)} of these {len(ids)} clips are kept in {kept}; "
             "the same command asks for the others."
         )
-        raise failure
-    write_table(path, frame)
+    write_table(path, labels)
     kept.unlink(missing_ok=True)
 
 
-def _label(
-    clips: RecordFile, rows: Sequence[int], judge: Reward, reward: ConfigDict
-) -> tuple[pd.DataFrame, JudgeError | None]:
-    """Labels by row, and the failure of a judge that gave some clips none: these are left out."""
-    records = [clips[i] for i in rows]
-    video = "video_high" if "video_high" in records[0] else "video"
-    prompts = [r["prompt"] for r in records]
-    failure = None
-    try:
-        scores = judge.score(np.stack([r[video] for r in records]), prompts)
-    except JudgeError as error:
-        failure, scores = error, error.scores
-    columns = ("clip_id", "scene_id", "prompt", "category", "split", "sample")
-    frame = pd.DataFrame([{c: r[c] for c in columns} for r in records], index=list(rows))
-    frame["score"] = scores[reward.dimension]
-    frame["dimension"] = reward.dimension
-    frame["who"] = reward.name
-    frame["rationale"] = getattr(judge, "last_rationales", "")
-    for dimension in judge.dimensions:
-        frame[dimension] = scores[dimension]
-    if failure is not None:
-        frame = frame.dropna(subset=list(judge.dimensions))
-    return frame, failure
+def _scores(judge: Reward, clips: np.ndarray, rows: Sequence[Row]) -> Mapping[str, np.ndarray]:
+    judgement = judge.score(clips, [scene.text for scene, _ in rows])
+    if judgement.failures:
+        names = [f"clip {clip_id(*row)}, {row[0].text!r}" for row in rows]
+        raise JudgeError(complaint(judge, judgement, names))
+    return judgement.scores
+
+
+def _raise_in_all(error: Exception | None) -> None:
+    """Raises in every process if any has an error; waits for all of them."""
+    said = "" if error is None else f"{type(error).__name__}: {error}"
+    failed = [f"process {i}: {text}" for i, text in enumerate(gather_texts(said)) if text]
+    if failed and jax.process_count() > 1:
+        raise JudgeError("\n".join(failed)) from error
+    if error is not None:
+        raise error

@@ -19,42 +19,31 @@ from vidpref.generation.guided import build_reward_model, reward_init
 from vidpref.losses.latent_reward import make_latent_reward_loss
 from vidpref.models.latent_reward import TRUNK, from_generator
 from vidpref.objectives.preference import Preference
-from vidpref.stages.label import read_labels
-from vidpref.stages.rows.inputs import Material
+from vidpref.stages.label import labels_of
+from vidpref.stages.rows.inputs import RowInputs
+from vidpref.stages.rows.shapes import RowShape
 from vidpref.stages.sample import read_clips
-from vidpref.stages.train import fit_rows
-from vidpref.training.checkpoints import save_params
+from vidpref.stages.train import Training, train
+from vidpref.training.plan import make_plan
+from vidpref.training.tuning import Everything
 from vidpref.typing import Array, PyTree
 
 
-def train_reward(
-    folder: Path,
-    *,
-    generator: Generator,
-    params: PyTree,
-    material: Material,
-    config: ConfigDict,
-    seed: int,
-    mesh: Mesh,
-) -> None:
-    """Trains the reward model on pairs of labelled clips and writes `folder/params`.
+def reward_training(
+    config: ConfigDict, generator: Generator, mesh: Mesh, *, name: str = "latent-reward"
+) -> Training:
+    """Returns what an `align` section of method "nrg" trains.
 
     Args:
-        folder: the stage's folder.
-        generator: the generator whose first layers it starts from.
-        params: of that generator.
-        material: sampled clips with labels.
         config: the `align` section.
-        seed: of pairs, batches and noise.
+        generator: the generator whose first layers the reward model starts from.
         mesh: devices.
+        name: name of the stage, in messages.
+
+    Raises:
+        ValueError: a setting that cannot work.
     """
     module = build_reward_model(generator, config)
-    init = reward_init(generator, config)
-
-    def fresh_head(key: Array) -> PyTree:
-        return {k: v for k, v in meta.unbox(init(key)).items() if k not in TRUNK}
-
-    head = jax.jit(fresh_head)(jax.random.key(seed))
     loss_fn = make_latent_reward_loss(
         lambda params, x, tau, condition: module.apply({"params": params}, x, tau, condition),
         generator.process,
@@ -62,34 +51,48 @@ def train_reward(
         make_condition=generator.condition,
         noise_aware=config.noise_aware,
     )
-    state = fit_rows(
-        folder,
-        loss_fn,
-        init,
-        _pairs(material, config, seed),
-        config.train,
-        seed=seed,
-        mesh=mesh,
-        init_from={**head, **from_generator(params, config.layers)},
-    )
-    save_params(folder / "params", state.ema if config.train.ema_decay else state.params)
+    tuning = Everything(reward_init(generator, config))
+    plan = make_plan(tuning, loss_fn, config.train, mesh, name=name)
+    return Training(plan, config, generator, RowShape(2, preferences=len(config.dimensions)))
 
 
-def _pairs(material: Material, config: ConfigDict, seed: int) -> ClipRows:
+def train_reward(
+    folder: Path, training: Training, row_inputs: RowInputs, *, seed: int, params: PyTree
+) -> None:
+    """Trains the reward model on pairs of labelled clips and writes `folder/params`.
+
+    Args:
+        folder: the stage's folder.
+        training: result of `reward_training`.
+        row_inputs: sampled clips with labels.
+        seed: seed of pairs, batches and noise.
+        params: parameters of the generator.
+    """
+    config, init = training.section, training.plan.tuning.init
+
+    def fresh_head(key: Array) -> PyTree:
+        return {k: v for k, v in meta.unbox(init(key)).items() if k not in TRUNK}
+
+    head = jax.jit(fresh_head)(jax.random.key(seed))
+    start = {**head, **from_generator(params, config.layers)}
+    train(folder, training, _pairs(row_inputs, config, seed), seed=seed, params=start)
+
+
+def _pairs(row_inputs: RowInputs, config: ConfigDict, seed: int) -> ClipRows:
     """Random pairs of clips of the same scene, each with a preference in every dimension."""
-    labels = read_labels(material.labels)
+    clips = read_clips(row_inputs.clips)
+    labels = labels_of(clips, row_inputs.labels)
     rng = np.random.default_rng(seed)
     rows = []
-    for _, clips in labels.groupby("scene_id", sort=True):
-        indices = clips.index.to_numpy()
+    for _, of_scene in labels.groupby("scene_id", sort=True):
+        indices = of_scene.index.to_numpy()
         pairs = np.stack(np.triu_indices(len(indices), 1), axis=1)
         drawn = rng.permutation(len(pairs))[: config.pairs_per_prompt]
         rows.append(indices[rng.permuted(pairs[drawn], axis=1)])
     rows = np.concatenate(rows)
     preference = _preferences(labels, rows, tuple(config.dimensions))
     rewards = np.zeros(rows.shape, np.float32)
-    clips = read_clips(material.clips)
-    return material.rows(clips, rows, rewards, labels={"preference": preference})
+    return row_inputs.rows(clips, rows, rewards, labels={"preference": preference})
 
 
 def _preferences(labels: pd.DataFrame, rows: np.ndarray, dimensions: tuple[str, ...]) -> np.ndarray:
@@ -99,7 +102,7 @@ def _preferences(labels: pd.DataFrame, rows: np.ndarray, dimensions: tuple[str, 
             f"config.align.dimensions has {missing[0]!r}, which the judge did not score; add it to "
             "config.reward.dimensions"
         )
-    scores = labels[list(dimensions)].to_numpy(np.float64)
-    first, second = scores[rows[:, 0]], scores[rows[:, 1]]
+    scores = labels[list(dimensions)].astype(np.float64)
+    first, second = (scores.loc[rows[:, i]].to_numpy() for i in (0, 1))
     worse = np.where(first < second, Preference.B, Preference.TIE)
     return np.where(first > second, Preference.A, worse).astype(np.int32)

@@ -1,7 +1,6 @@
 """Preference files as the data of a run: read once, kept as Parquet, opened with their latents."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 import jax
@@ -14,8 +13,8 @@ from vidpref.datasets.preferences import Preferences, read_preferences
 from vidpref.datasets.records import RecordFile
 from vidpref.datasets.scenes import Data, Scene
 from vidpref.datasets.video_folder import load_captions, split_of
+from vidpref.digests import digest_files
 
-NAME = "preferences"  # as `config.data.name`
 REAL = "real"  # source of clips that no generator made
 _LISTS = (".json", ".txt", ".csv")  # what a folder's clips and labels are listed in
 _FRAMES = [field.name for field in dataclasses.fields(Preferences)]
@@ -26,7 +25,7 @@ class Encoded:
     """Preferences whose clips have been encoded.
 
     Attributes:
-        preferences: of the train prompts, without clips that could not be read.
+        preferences: preferences of the train prompts, without clips that could not be read.
         records: latents of all clips.
         place: clip id -> number of its record.
         shapes: a number for the size of each record's clip, equal for equal sizes.
@@ -81,39 +80,28 @@ def read(folder: Path, data: ConfigDict) -> None:
     """
     if jax.process_index() != 0:
         return
-    found = read_preferences(Path(data.pairs).expanduser(), data.layout)
-    if data.real:
-        root = Path(data.real).expanduser()
-        rows = [
-            {
-                "id": f"real/{c.file}",
-                "path": str(root / "videos" / c.file),
-                "prompt": " ".join(c.text.split()),  # one line, for the text cache
-            }
-            for c in load_captions(root, held_out=0.0)
-            if c.split == "train"
-        ]
-        real = pd.DataFrame(rows).assign(source=REAL, fps=float("nan"), frames=float("nan"))
-        clips = pd.concat([found.clips, real[found.clips.columns]], ignore_index=True)
-        found = dataclasses.replace(found, clips=clips)
+    found = _read(data)
     for name in _FRAMES:
         getattr(found, name).to_parquet(folder / f"{name}.parquet")
 
 
-def fingerprint(data: ConfigDict) -> str:
-    """Changes with the files that say which clips there are and which is better."""
-    paths = [Path(data[field]).expanduser() for field in ("pairs", "real") if data[field]]
-    digest = hashlib.sha256()
-    for path in paths:
-        files = [path] if path.is_file() else [p for p in path.iterdir() if p.suffix in _LISTS]
-        for file in sorted(files):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
+def files_digest(data: ConfigDict) -> str:
+    """Returns digits of the lists of clips and verdicts, and of every clip that they name."""
+    clips = _read(data).clips
+    files = [(f"clip/{row.id}", Path(row.path)) for row in clips.itertuples()]
+    for field in ("pairs", "real"):
+        path = Path(data[field]).expanduser()
+        if data[field] and path.is_file():
+            files.append((field, path))
+        elif data[field]:
+            lists = [file for file in path.iterdir() if file.suffix in _LISTS]
+            files += [(f"{field}/{file.name}", file) for file in lists]
+    return digest_files(files)
 
 
-def clips_of(folder: Path) -> pd.DataFrame:
-    """Returns every clip of a folder that `read` wrote."""
-    return pd.read_parquet(folder / "clips.parquet")
+def clips_of(data: ConfigDict) -> pd.DataFrame:
+    """Returns every clip with the path where it lies now, which may have changed since `read`."""
+    return _read(data).clips
 
 
 def open_encoded(data: ConfigDict, folder: Path, latents: Path) -> tuple[Data, Encoded]:
@@ -124,8 +112,8 @@ def open_encoded(data: ConfigDict, folder: Path, latents: Path) -> tuple[Data, E
 
     Args:
         data: the config's section.
-        folder: of the preferences.
-        latents: of the encode stage.
+        folder: folder of the preferences.
+        latents: artifact of the encode stage.
     """
     frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in _FRAMES}
     encoded = pd.read_parquet(latents / "clips.parquet")
@@ -156,3 +144,23 @@ def open_encoded(data: ConfigDict, folder: Path, latents: Path) -> tuple[Data, E
         scores[scores["clip"].isin(train["id"])].reset_index(drop=True),
     )
     return Data(records, scenes, tuple(splits)), Encoded(kept, records, place, shapes)
+
+
+def _read(data: ConfigDict) -> Preferences:
+    """The preferences of `data.pairs`, with the real clips of `data.real`."""
+    found = read_preferences(Path(data.pairs).expanduser(), data.layout)
+    if data.real:
+        root = Path(data.real).expanduser()
+        rows = [
+            {
+                "id": f"real/{c.file}",
+                "path": str(root / "videos" / c.file),
+                "prompt": " ".join(c.text.split()),  # one line, for the text cache
+            }
+            for c in load_captions(root, held_out=0.0)
+            if c.split == "train"
+        ]
+        real = pd.DataFrame(rows).assign(source=REAL, fps=float("nan"), frames=float("nan"))
+        clips = pd.concat([found.clips, real[found.clips.columns]], ignore_index=True)
+        found = dataclasses.replace(found, clips=clips)
+    return found

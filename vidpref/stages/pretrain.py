@@ -10,41 +10,48 @@ from vidpref.datasets.clip_rows import ClipRows
 from vidpref.datasets.scenes import Data
 from vidpref.datasets.text import TextCache
 from vidpref.generation.generator import Generator
-from vidpref.stages.train import train
+from vidpref.stages.train import Training, generator_training, train
 
 
-def pretrain(
-    folder: Path,
-    *,
-    generator: Generator,
-    data: Data,
-    texts: TextCache,
-    config: ConfigDict,
-    error_in: str,
-    seed: int,
-    mesh: Mesh,
-) -> None:
+def pretraining(config: ConfigDict, section: str, generator: Generator, mesh: Mesh) -> Training:
+    """Returns what the `pretrain` or `superres` section of a config trains.
+
+    Args:
+        config: the whole config.
+        section: name of the section, which is also that of the stage in messages.
+        generator: base or super-resolution generator.
+        mesh: devices.
+
+    Raises:
+        ValueError: a setting that cannot work.
+    """
+    return generator_training(
+        generator,
+        config[section],
+        mesh,
+        objective="sft",
+        hyper={},
+        k=1,
+        error_in=config.diffusion.error_in,
+        name=section,
+    )
+
+
+def pretrain(folder: Path, training: Training, data: Data, texts: TextCache, *, seed: int) -> None:
     """Trains a generator from nothing on the data set's clips and writes `folder/params`.
 
     Args:
         folder: the stage's folder.
-        generator: base or super-resolution generator.
+        training: result of `pretraining`.
         data: the data set.
         texts: embedding of every prompt.
-        config: the `pretrain` or `superres` section.
-        error_in: space of the denoising error.
-        seed: of parameters, batches and noise.
-        mesh: devices.
+        seed: seed of parameters, batches and noise.
     """
     rows = np.arange(len(data.clips))[:, None]
+    clips = training.generator.output
     train(
         folder,
-        generator=generator,
-        rows=ClipRows(data.clips, rows, np.ones(rows.shape), texts, clips=generator.output),
-        objective="sft",
-        hyper={},
-        config=config,
-        error_in=error_in,
+        training,
+        ClipRows(data.clips, rows, np.ones(rows.shape), texts, clips=clips),
         seed=seed,
-        mesh=mesh,
     )

@@ -1,6 +1,6 @@
-"""The one call through which every generator is trained, whole or by its adapters."""
+"""The one call through which every network is trained, and what a section of a config trains."""
 
-import functools
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,104 +11,116 @@ from ml_collections import ConfigDict
 
 from vidpref.datasets.clip_rows import ClipRows
 from vidpref.datasets.pipeline import training_batches
-from vidpref.generation.adapters import ADAPTERS, lora_policies, lora_spec
 from vidpref.generation.generator import Generator
-from vidpref.losses.alignment import AlignmentLoss, Policies, make_alignment_loss
-from vidpref.models.lora import merge
-from vidpref.objectives.alignment import OBJECTIVES
-from vidpref.training.checkpoints import save_params
+from vidpref.losses.alignment import AlignmentLoss, make_alignment_loss
+from vidpref.objectives.alignment import OBJECTIVES, needs_real_clips
+from vidpref.stages.rows.shapes import RowShape
 from vidpref.training.loop import fit
-from vidpref.training.state import TrainState
-from vidpref.training.step import LossFn
-from vidpref.typing import Array, PyTree
+from vidpref.training.plan import Plan, make_plan
+from vidpref.training.tuning import Everything, Tuning, make_tuning
+from vidpref.typing import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What a section of a config trains: the stage runs it, and the planner compiles it.
+
+    Attributes:
+        plan: the run.
+        section: section of the config.
+        generator: whose clips are learnt from.
+        row: what a training row holds.
+        needs_reference: whether the loss has a reference that stands still.
+    """
+
+    plan: Plan
+    section: ConfigDict
+    generator: Generator
+    row: RowShape
+    needs_reference: bool = False
+
+    def frozen(self, params: PyTree, reference: PyTree | None = None) -> dict[str, PyTree]:
+        """Returns what the loss needs besides the trainable parameters.
+
+        Args:
+            params: those of the network at the start; None for fresh ones.
+            reference: the reference policy, by default `params`.
+        """
+        if not self.needs_reference:
+            return self.plan.tuning.frozen(params)
+        return self.plan.tuning.frozen(params, params if reference is None else reference)
+
+
+def generator_training(
+    generator: Generator,
+    section: ConfigDict,
+    mesh: Mesh,
+    *,
+    objective: str,
+    hyper: Mapping[str, Any],
+    k: int,
+    error_in: str,
+    name: str,
+) -> Training:
+    """Returns the training of a generator by an objective, of all or a part of its parameters.
+
+    Args:
+        generator: what to train.
+        section: a section with `train` (see `make_plan`) and, optionally, `reduction`,
+            `condition_dropout`, `low_res_augmentation`, `lora` and `parts` (see `make_tuning`).
+        mesh: devices.
+        objective: name in `OBJECTIVES`.
+        hyper: its hyper-parameters.
+        k: clips of a row.
+        error_in: space of the denoising error.
+        name: name of the run, in messages.
+
+    Raises:
+        ValueError: a setting that cannot work.
+    """
+    tuning = make_tuning(generator.init, section)
+    loss_fn = generator_loss(generator, objective, hyper, section, error_in, tuning)
+    spec = OBJECTIVES[objective]
+    follows = section.train.get("reference_decay", 0.0) > 0  # then the training state holds it
+    row = RowShape(
+        k,
+        motion=spec.needs_motion,
+        real=needs_real_clips(hyper),
+    )
+    return Training(
+        make_plan(tuning, loss_fn, section.train, mesh, name=name),
+        section,
+        generator,
+        row,
+        needs_reference=spec.needs_reference and not follows,
+    )
 
 
 def train(
     folder: Path,
-    *,
-    generator: Generator,
+    training: Training,
     rows: ClipRows,
-    objective: str,
-    hyper: Mapping[str, Any],
-    config: ConfigDict,
-    error_in: str,
+    *,
     seed: int,
-    mesh: Mesh,
     params: PyTree | None = None,
     reference: PyTree | None = None,
     beside: ClipRows | None = None,
     validate: Callable[[PyTree], dict[str, float]] | None = None,
 ) -> None:
-    """Fits a generator to `rows` by an objective and writes `folder/params`.
-
-    With `config.lora` only adapters are trained, and written to `folder/adapters` instead.
+    """Runs a plan on batches of `rows` and writes what was trained, see `Tuning.save`.
 
     Args:
         folder: checkpoints, metrics and the final parameters go here.
-        generator: what to train.
+        training: what to train.
         rows: the training rows.
-        objective: name in `OBJECTIVES`.
-        hyper: its hyper-parameters.
-        config: a section with `train` (see `fit`) and, optionally, `reduction`,
-            `condition_dropout`, `low_res_augmentation` and `lora`.
-        error_in: space of the denoising error.
-        seed: of parameters, batches and noise.
-        mesh: devices.
-        params: start here instead of at fresh parameters.
+        seed: seed of parameters, batches and noise.
+        params: parameters of the whole network to start from instead of fresh ones.
         reference: the reference policy, by default `params`.
         beside: real clips that are mixed in, one a row.
-        validate: metrics of a policy at every checkpoint.
+        validate: metrics of a whole network's parameters, at every checkpoint.
     """
-    settings = config.train
-    spec = lora_spec(config)
-    frozen = {}
-    follows = settings.get("reference_decay", 0.0) > 0  # then the training state holds it
-    if OBJECTIVES[objective].needs_reference and not follows:
-        frozen["reference"] = params if reference is None else reference
-    policies, init, start, whole = None, generator.init, params, lambda trained: trained
-    if spec is not None:
-        boxed = jax.eval_shape(generator.init, jax.random.key(0))
-        own_reference = reference is not None and not follows
-        if not own_reference:
-            frozen.pop("reference", None)
-        frozen["base"] = params
-        policies = lora_policies(spec, own_reference=own_reference)
-        init, start = functools.partial(spec.init, base=boxed), None
-        merged = jax.jit(merge, static_argnames="spec")  # the base is an argument, not a constant
-        whole = functools.partial(merged, params, spec=spec)
-    state = fit_rows(
-        folder,
-        generator_loss(generator, objective, hyper, config, error_in, policies),
-        init,
-        rows,
-        settings,
-        seed=seed,
-        mesh=mesh,
-        beside=beside,
-        init_from=start,
-        frozen=frozen,
-        evaluate=None if validate is None else lambda p, step: validate(whole(p)),
-    )
-    trained = state.ema if settings.ema_decay else state.params
-    save_params(folder / ("params" if spec is None else ADAPTERS), trained)
-
-
-def fit_rows(
-    folder: Path,
-    loss_fn: LossFn,
-    init: Callable[[Array], PyTree],
-    rows: ClipRows,
-    settings: ConfigDict,
-    *,
-    seed: int,
-    mesh: Mesh,
-    beside: ClipRows | None = None,
-    **options: Any,
-) -> TrainState:
-    """Runs `fit` on batches of `rows`; the seed is that of batches, parameters and noise."""
-    settings = settings.copy_and_resolve_references()
-    with settings.unlocked():
-        settings.seed = seed
+    plan = training.plan
+    tuning, settings = plan.tuning, plan.settings
     batches = training_batches(
         rows,
         batch_size=settings.batch_size,
@@ -117,19 +129,40 @@ def fit_rows(
         shapes=rows.shapes,
         shard=(jax.process_index(), jax.process_count()),
     )
-    name = folder.name.rsplit("-", 1)[0]
-    return fit(loss_fn, init, batches, settings, folder, mesh=mesh, name=name, **options)
+
+    def evaluate(trainable: PyTree, step: int) -> dict[str, float]:
+        return validate(tuning.whole(trainable, params))
+
+    state = fit(
+        plan,
+        batches,
+        folder,
+        seed=seed,
+        start=tuning.start(params),
+        frozen=training.frozen(params, reference),
+        evaluate=None if validate is None else evaluate,
+    )
+    tuning.save(folder, state.ema if settings.ema_decay else state.params, params)
 
 
 def generator_loss(
     generator: Generator,
     objective: str,
     hyper: Mapping[str, Any],
-    config: ConfigDict,
+    section: ConfigDict,
     error_in: str,
-    policies: Policies | None = None,
+    tuning: Tuning | None = None,
 ) -> AlignmentLoss:
-    """Returns the loss that `train` minimises; arguments as there."""
+    """Returns the loss of `generator_training`; arguments as there.
+
+    Args:
+        generator: network and noise process.
+        objective: name in `OBJECTIVES`.
+        hyper: its hyper-parameters.
+        section: section of the config.
+        error_in: space of the denoising error.
+        tuning: what is trained; None is everything.
+    """
     return make_alignment_loss(
         generator.apply,
         generator.process,
@@ -137,8 +170,8 @@ def generator_loss(
         dict(hyper),
         make_condition=generator.condition,
         error_in=error_in,
-        reduction=config.get("reduction", "mean"),
-        policies=policies,
-        condition_dropout=config.get("condition_dropout", 0.0),
-        low_res_augmentation=config.get("low_res_augmentation", 0.0),
+        reduction=section.get("reduction", "mean"),
+        tuning=tuning or Everything(generator.init),
+        condition_dropout=section.get("condition_dropout", 0.0),
+        low_res_augmentation=section.get("low_res_augmentation", 0.0),
     )

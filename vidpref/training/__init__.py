@@ -1,1 +1,1 @@
-"""State, step, sharding, optimizer, checkpoints, loop. Knows nothing about video."""
+"""Plan, state, step, sharding, optimizer, checkpoints, loop. Knows nothing about video."""

@@ -60,7 +60,7 @@ class Checkpoints:
             state: after `step` updates.
             step: names the checkpoint.
             batches: a grain iterator that has handed out `step` batches.
-            metrics: of the step, finite; None keeps the checkpoint out of the ranking.
+            metrics: metrics of the step, all finite; None keeps the checkpoint out of the ranking.
 
         Raises:
             ValueError: the metrics lack `best_metric`.

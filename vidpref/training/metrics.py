@@ -23,7 +23,7 @@ class MetricsWriter:
     that every step has one line.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         resume_step: updates done so far; lines of later steps are removed.
         enabled: False in all processes but the first.
     """

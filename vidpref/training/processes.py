@@ -13,7 +13,7 @@ from vidpref.typing import Array, PyTree
 
 
 def unfinished(paths: Sequence[Path]) -> list[int]:
-    """Returns the numbers of the chunks whose file any process lacks: all do these again.
+    """Returns the numbers of the chunks whose file any process lacks: every process redoes them.
 
     Args:
         paths: this process's file of every chunk.
@@ -22,6 +22,18 @@ def unfinished(paths: Sequence[Path]) -> list[int]:
     if jax.process_count() > 1:
         missing = multihost_utils.process_allgather(missing).any(axis=0)
     return np.flatnonzero(missing).tolist()
+
+
+def gather_texts(text: str) -> list[str]:
+    """Returns the text that each process gives, in all of them."""
+    if jax.process_count() == 1:
+        return [text]
+    data = np.frombuffer(text.encode(), np.uint8)
+    longest = multihost_utils.process_allgather(np.array(len(data))).max()
+    padded = np.pad(data, (0, longest - len(data) + 1))
+    return [
+        row.tobytes().rstrip(b"\0").decode() for row in multihost_utils.process_allgather(padded)
+    ]
 
 
 def my_share(rows: Sequence[Any], batch_size: int, padded: bool = True) -> list[Any]:

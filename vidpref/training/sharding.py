@@ -20,6 +20,12 @@ BATCH_AXES = ("data", "fsdp")
 # higher up choose first: the output of an attention layer ("heads", "head_dim", "out") has its
 # heads on `tensor`, so its "out" takes `fsdp`. The scanned axis must stay whole: every device runs
 # every layer.
+#
+# Where a kernel would have fsdp on one dimension and tensor on another, and both are more than one
+# device, the dimension of tensor takes both. Columns over fsdp next to a sum over tensor are what
+# XLA's partitioner (jax 0.10.2) computes wrong for rows over (data, fsdp) where the two axes have
+# one size: it changes the order of the rows for the product, and does not change it back
+# (tests/training/test_fsdp_with_tensor.py). Memory and the gathering over fsdp stay the same.
 RULES: dict[str, tuple[str, ...]] = {
     "layers": (),
     "kernel": (),
@@ -76,9 +82,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 @contextlib.contextmanager
 def in_scope(mesh: Mesh) -> Iterator[None]:
-    """While a program is traced: kernels that XLA cannot partition find the mesh, and its devices'
-    kind.
-    """
+    """Context for tracing: tells hand-written kernels the mesh and the kind of its devices."""
     if mesh.size == 1:
         yield
         return
@@ -149,7 +153,7 @@ def shardings_like_params(tree: PyTree, params: PyTree, shardings: PyTree, mesh:
     Args:
         tree: an optimizer state or another tree, abstract or not.
         params: the parameters, abstract or not.
-        shardings: of the parameters.
+        shardings: shardings of the parameters.
         mesh: from `make_mesh`.
     """
     flat = jax.tree_util.tree_leaves_with_path(params)
@@ -191,7 +195,7 @@ def _assign(path: Any, leaf: Any, mesh: Mesh) -> tuple[PartitionSpec, list[str]]
     unknown = [name for name in names if name is not None and name not in RULES]
     if unknown:
         raise ValueError(f"{where}: no rule for {unknown[0]!r}; RULES has {', '.join(RULES)}")
-    spec: list[str | None] = [None] * len(shape)
+    spec: list[str | tuple[str, str] | None] = [None] * len(shape)
     whole = []
     for name, choices in RULES.items():
         for i in [i for i, own in enumerate(names) if own == name and choices]:
@@ -207,4 +211,13 @@ def _assign(path: Any, leaf: Any, mesh: Mesh) -> tuple[PartitionSpec, list[str]]
             else:
                 sizes = " or ".join(f"{axis}={mesh.shape[axis]}" for axis in free)
                 whole.append(f"{where}: dimension {i} ({name!r}) is not a multiple of {sizes}")
+    if {"fsdp", "tensor"} <= set(spec) and mesh.shape["fsdp"] > 1 and mesh.shape["tensor"] > 1:
+        spec[spec.index("fsdp")] = None
+        i, parts = spec.index("tensor"), mesh.shape["tensor"] * mesh.shape["fsdp"]
+        if shape[i] % parts == 0:
+            spec[i] = ("tensor", "fsdp")
+        else:
+            whole.append(
+                f"{where}: dimension {i} ({names[i]!r}) is not a multiple of tensor*fsdp={parts}"
+            )
     return PartitionSpec(*spec), whole

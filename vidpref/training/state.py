@@ -20,7 +20,7 @@ class TrainState:
     Attributes:
         step: updates done, int32.
         params: trainable parameters, unboxed.
-        opt_state: of the optimizer.
+        opt_state: state of the optimizer.
         ema: exponential moving average of `params`, or None.
         key: typed PRNG key; step n uses `fold_in(key, n)`.
         reference: a reference policy that follows `params` slowly, or None.
@@ -84,7 +84,7 @@ def create_state(
         init: key -> parameters, boxed or not.
         optimizer: makes its own state.
         shardings: from `state_shardings`.
-        seed: of the parameters and of the training noise.
+        seed: seed of the parameters and of the training noise.
         init_from: parameters to start from instead. They are copied: the training step donates
             its state, while the caller may keep these as a reference policy.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vidpref.training.processes import place
 from vidpref.training.sharding import (
     BATCH_AXES,
     activation_rules,
@@ -18,6 +19,8 @@ from vidpref.training.state import TrainState
 from vidpref.typing import Array, PyTree
 
 LossFn = Callable[[PyTree, PyTree, PyTree, Array], tuple[Array, dict[str, Array]]]
+# A jitted function: it can be called, and lowered from shapes.
+TrainStep = Callable[[TrainState, PyTree, PyTree], tuple[TrainState, dict[str, Array]]]
 
 
 def make_train_step(
@@ -31,7 +34,7 @@ def make_train_step(
     ema_decay: float = 0.0,
     reference_decay: float = 0.0,
     reference_every: int = 1,
-) -> Callable[[TrainState, PyTree, PyTree], tuple[TrainState, dict[str, Array]]]:
+) -> TrainStep:
     """Returns the compiled `step(state, frozen, batch) -> (state, metrics)`; it donates `state`.
 
     Metrics are scalars on the devices: the loss and its own metrics (means over the microbatches),
@@ -54,44 +57,16 @@ def make_train_step(
             finds it in `frozen["reference"]` (RealDPO eq. 7). 0: the state keeps none.
         reference_every: see `reference_decay`.
     """
-    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
-
-    def gradients(params: PyTree, frozen: PyTree, batch: PyTree, rng: Array) -> PyTree:
-        if accumulate == 1:
-            return value_and_grad(params, frozen, batch, rng)
-
-        numbered = jnp.arange(accumulate), _microbatches(batch, accumulate, mesh)
-        if getattr(loss_fn, "needs_statistics", False):
-
-            def statistics(numbered: tuple[Array, PyTree]) -> PyTree:
-                number, microbatch = numbered
-                return loss_fn.statistics(
-                    params, frozen, microbatch, jax.random.fold_in(rng, number)
-                )
-
-            found = jax.lax.map(statistics, numbered)
-            frozen = {**frozen, "statistics": jax.tree.map(lambda x: x.mean(axis=0), found)}
-
-        def microstep(numbered: tuple[Array, PyTree]) -> PyTree:
-            number, microbatch = numbered
-            return value_and_grad(params, frozen, microbatch, jax.random.fold_in(rng, number))
-
-        def add(total: PyTree, numbered: tuple[Array, PyTree]) -> tuple[PyTree, None]:
-            return jax.tree.map(jnp.add, total, microstep(numbered)), None
-
-        shapes = jax.eval_shape(microstep, jax.tree.map(lambda x: x[0], numbered))
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        total, _ = jax.lax.scan(add, zeros, numbered)
-        return jax.tree.map(lambda x: x / accumulate, total)
+    gradients = _gradients(loss_fn, accumulate, mesh)
 
     def step(
         state: TrainState, frozen: PyTree, batch: PyTree
     ) -> tuple[TrainState, dict[str, Array]]:
         rng = jax.random.fold_in(state.key, state.step)
-        if state.reference is not None:
-            frozen = {**frozen, "reference": state.reference}
         with activation_rules(mesh):
-            (loss, metrics), grads = gradients(state.params, frozen, batch, rng)
+            (loss, metrics), grads = gradients(
+                state.params, seen_by_loss(frozen, state), batch, rng
+            )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -127,10 +102,48 @@ def make_train_step(
     )
 
 
+def seen_by_loss(frozen: PyTree, state: TrainState) -> PyTree:
+    """Returns what the loss gets besides the trainable parameters: a reference that follows too."""
+    return frozen if state.reference is None else {**frozen, "reference": state.reference}
+
+
 def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     """Makes the global batch from this process's rows (numpy, rows first), over data and fsdp."""
-    sharding = batch_sharding(mesh)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+    return place(batch, batch_sharding(mesh))
+
+
+def _gradients(loss_fn: LossFn, accumulate: int, mesh: Mesh) -> Callable[..., PyTree]:
+    """`((loss, metrics), gradients)` of a batch, as means over its microbatches."""
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+    if accumulate == 1:
+        return value_and_grad
+
+    def gradients(params: PyTree, frozen: PyTree, batch: PyTree, rng: Array) -> PyTree:
+        numbered = jnp.arange(accumulate), _microbatches(batch, accumulate, mesh)
+        if getattr(loss_fn, "needs_statistics", False):
+
+            def statistics(numbered: tuple[Array, PyTree]) -> PyTree:
+                number, microbatch = numbered
+                return loss_fn.statistics(
+                    params, frozen, microbatch, jax.random.fold_in(rng, number)
+                )
+
+            found = jax.lax.map(statistics, numbered)
+            frozen = {**frozen, "statistics": jax.tree.map(lambda x: x.mean(axis=0), found)}
+
+        def microstep(numbered: tuple[Array, PyTree]) -> PyTree:
+            number, microbatch = numbered
+            return value_and_grad(params, frozen, microbatch, jax.random.fold_in(rng, number))
+
+        def add(total: PyTree, numbered: tuple[Array, PyTree]) -> tuple[PyTree, None]:
+            return jax.tree.map(jnp.add, total, microstep(numbered)), None
+
+        shapes = jax.eval_shape(microstep, jax.tree.map(lambda x: x[0], numbered))
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        total, _ = jax.lax.scan(add, zeros, numbered)
+        return jax.tree.map(lambda x: x / accumulate, total)
+
+    return gradients
 
 
 def _microbatches(batch: PyTree, accumulate: int, mesh: Mesh) -> PyTree:

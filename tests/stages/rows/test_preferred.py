@@ -15,8 +15,8 @@ from vidpref.datasets.video_folder import split_of
 from vidpref.generation.adopt import load_config
 from vidpref.runs import checks
 from vidpref.stages import preferences
-from vidpref.stages.rows.inputs import Material
-from vidpref.stages.rows.sampled import check_rows, kind_of, real_rows
+from vidpref.stages.rows.inputs import RowInputs
+from vidpref.stages.rows.sampled import check_rows, real_rows, row_builder
 from vidpref.training.sharding import make_mesh
 
 HELD_OUT = 0.2
@@ -62,7 +62,7 @@ def write_real(folder, rows):
     (folder / "real" / "captions.csv").write_text("\n".join(lines))
 
 
-def material(folder, *, real=False, without=(), null_prompt=None):
+def row_inputs(folder, *, real=False, without=(), null_prompt=None):
     """The file's clips as encoded ones, but for those of `without`; wide if their number is odd."""
     data = ConfigDict({"pairs": str(folder / "pairs.jsonl"), "layout": "auto", "real": ""})
     data.held_out = HELD_OUT
@@ -91,7 +91,9 @@ def material(folder, *, real=False, without=(), null_prompt=None):
     table.to_parquet(folder / "latents" / "clips.parquet")
     opened, encoded = preferences.open_encoded(data, folder / "data", folder / "latents")
     texts = TextCache.build(folder / "text", WordTable(4, 8), [*opened.prompts, "none"])
-    return Material(opened, texts, encoded=encoded, output="latent", null_prompt=null_prompt)
+    return RowInputs(
+        opened, texts, encoded=encoded, output="latent", null_prompt=null_prompt, folder=folder
+    )
 
 
 def config(rows, method="dpo", **fields):
@@ -101,8 +103,8 @@ def config(rows, method="dpo", **fields):
     return found
 
 
-def build(given, settings, folder):
-    rows = kind_of(settings).build(given, settings, 0, folder)
+def build(given, settings):
+    rows = row_builder(settings).build(given, settings)
     return rows, [
         (row["clips"][:, 0, 0, 0, 0].astype(int).tolist(), row["reward"].tolist())
         for row in map(rows.__getitem__, range(len(rows)))
@@ -118,7 +120,7 @@ def lines(tmp_path):
 def test_pairs_have_the_winner_first_and_held_out_prompts_do_not_train(lines):
     settings = config("preferred")
     settings.reward.quality = 1.0
-    rows, found = build(material(lines), settings, lines)
+    rows, found = build(row_inputs(lines), settings)
     assert rows.k == 2
     assert sorted(found) == [([0, 1], [1.0, 0.0]), ([0, 2], [1.0, 0.0]), ([7, 8], [1.0, 0.0])]
     report = json.loads((lines / "pairs.json").read_text())
@@ -126,18 +128,18 @@ def test_pairs_have_the_winner_first_and_held_out_prompts_do_not_train(lines):
 
 
 def test_without_weights_all_dimensions_count_alike(lines):
-    given = material(lines)
-    _, found = build(given, config("preferred"), lines)
+    given = row_inputs(lines)
+    _, found = build(given, config("preferred"))
     assert sorted(found) == [([0, 1], [0.5, 0.0]), ([4, 3], [0.5, 0.0]), ([7, 8], [1.0, 0.0])]
     settings = config("preferred")
     settings.reward.quality = settings.reward.motion = 0.5
-    assert build(given, settings, lines)[1] == found
+    assert build(given, settings)[1] == found
 
 
 def test_rows_carry_text_shape_and_what_stands_for_no_text(lines):
-    given = material(lines, null_prompt="none")
+    given = row_inputs(lines, null_prompt="none")
     settings = config("preferred")
-    rows, found = build(given, settings, lines)
+    rows, found = build(given, settings)
     place = given.encoded.place
     for i, (numbers, _) in enumerate(found):
         row, clip = rows[i], f"{numbers[0]}.mp4"
@@ -151,7 +153,7 @@ def test_rows_carry_text_shape_and_what_stands_for_no_text(lines):
 
 
 def test_mcdpo_rows_carry_the_motion_of_each_clip(lines):
-    rows, found = build(material(lines), config("preferred", "mcdpo"), lines)
+    rows, found = build(row_inputs(lines), config("preferred", "mcdpo"))
     for i, (numbers, _) in enumerate(found):
         expected = [[n / 10, n / 100] for n in numbers]
         np.testing.assert_allclose(rows[i]["motion"], expected, rtol=1e-6)
@@ -160,19 +162,19 @@ def test_mcdpo_rows_carry_the_motion_of_each_clip(lines):
 def test_mcdpo_without_motion_scores_is_refused(tmp_path):
     write_lines(tmp_path, LINES, lambda n: {"object_motion": 1.0} if n == 1 else moves(n))
     with pytest.raises(ValueError, match=r"1 of 7 clips have no score for .* first are 1.mp4"):
-        build(material(tmp_path), config("preferred", "mcdpo"), tmp_path)
+        build(row_inputs(tmp_path), config("preferred", "mcdpo"))
 
 
 def test_winners_come_once(lines):
     settings = config("preferred_winners", "sft")
     settings.reward.quality = 1.0
-    rows, found = build(material(lines), settings, lines)
+    rows, found = build(row_inputs(lines), settings)
     assert rows.k == 1
     assert sorted(found) == [([0], [1.0]), ([7], [1.0])]
 
 
 def test_single_clips_are_good_or_bad(lines):
-    _, found = build(material(lines), config("labelled", "kto"), lines)
+    _, found = build(row_inputs(lines), config("labelled", "kto"))
     # 2 lost and drew in equal parts: neither
     good, bad = [0, 4, 7], [1, 3, 8]
     assert sorted(found) == sorted(([n], [float(n in good)]) for n in (*good, *bad))
@@ -181,7 +183,7 @@ def test_single_clips_are_good_or_bad(lines):
 def test_winners_with_several_losers(lines):
     settings = config("preferred_and_losers", losers=2)
     settings.reward.quality = 1.0
-    rows, found = build(material(lines), settings, lines)
+    rows, found = build(row_inputs(lines), settings)
     assert rows.k == 3
     assert found == [([0, 1, 2], [1.0, 0.0, 0.0])]
     report = json.loads((lines / "pairs.json").read_text())
@@ -190,28 +192,28 @@ def test_winners_with_several_losers(lines):
 
 def test_a_bad_clip_takes_its_comparisons_with_it(lines, caplog):
     with caplog.at_level("WARNING"):
-        given = material(lines, without=("1.mp4", "9.mp4"))
+        given = row_inputs(lines, without=("1.mp4", "9.mp4"))
     assert "4 of 12 comparisons have a clip that is bad" in caplog.text
     settings = config("preferred")
     settings.reward.quality = 1.0
-    assert sorted(build(given, settings, lines)[1]) == [
+    assert sorted(build(given, settings)[1]) == [
         ([0, 2], [1.0, 0.0]),
         ([7, 8], [1.0, 0.0]),
     ]
-    numbers = [numbers for numbers, _ in build(given, config("labelled", "kto"), lines)[1]]
+    numbers = [numbers for numbers, _ in build(given, config("labelled", "kto"))[1]]
     assert [1] not in numbers
 
 
 def test_nothing_to_learn_from_is_said_in_words(tmp_path):
     write_lines(tmp_path, [line for line in LINES if line[0] in (TEST, VALIDATION)])
-    given = material(tmp_path)
+    given = row_inputs(tmp_path)
     for settings in (config("preferred"), config("labelled", "kto")):
         with pytest.raises(ValueError, match=r"nothing to learn from: no clip of a train prompt"):
-            build(given, settings, tmp_path)
+            build(given, settings)
 
 
 def test_scenes_are_prompts_with_their_split_and_first_clip(lines):
-    given = material(lines)
+    given = row_inputs(lines)
     for scene in given.data.all_scenes:
         (first, *_) = (a for p, a, _, _ in LINES if p == scene.text)
         assert scene.split == split_of(scene.text, HELD_OUT)
@@ -223,7 +225,7 @@ def test_scenes_are_prompts_with_their_split_and_first_clip(lines):
 def test_real_clips_of_train_prompts_are_mixed_in(lines):
     rows = [("20.mp4", RED, "train"), ("21.mp4", TEST, "train"), ("22.mp4", NEW, "train")]
     write_real(lines, [*rows, ("23.mp4", GREEN, "test"), ("24.mp4", "two\nlines", "train")])
-    given = material(lines, real=True)
+    given = row_inputs(lines, real=True)
     found = real_rows(given, 0)
     numbers = [int(found[i]["clips"].flat[0]) for i in range(len(found))]
     expected = {20, 22} | ({24} if split_of("two lines", HELD_OUT) == "train" else set())
@@ -235,7 +237,7 @@ def test_real_clips_of_train_prompts_are_mixed_in(lines):
     with pytest.raises(ValueError, match=r"9 real clips wanted, the data has \d: give a folder"):
         real_rows(given, 9)
     # nobody compared them
-    labelled = [numbers[0] for numbers, _ in build(given, config("labelled", "kto"), lines)[1]]
+    labelled = [numbers[0] for numbers, _ in build(given, config("labelled", "kto"))[1]]
     assert not set(labelled) & {20, 21, 22, 23, 24}
 
 

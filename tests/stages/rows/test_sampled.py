@@ -8,13 +8,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.stages.numbered_clips import (
-    material,
     numbers_of,
     real_record,
+    row_inputs,
     write_labels,
     write_samples,
 )
-from vidpref.stages.rows.sampled import check_rows, judged_dimensions, kind_of, scalar_reward
+from vidpref.stages.rows.sampled import check_rows, judged_dimensions, row_builder, scalar_reward
 
 # Two scenes of four clips each, then one of two; clips of a scene do not stand together.
 CLIPS = [
@@ -38,23 +38,23 @@ def sampled(tmp_path):
     motion = {"object_motion": np.arange(10) / 10, "camera_motion": np.arange(10) / 20}
     score = np.array(SCORE, float)
     write_labels(tmp_path / "labels", CLIPS, score=score, quality=QUALITY, **motion)
-    return material(tmp_path, clips=tmp_path / "samples", labels=tmp_path / "labels")
+    return row_inputs(tmp_path, clips=tmp_path / "samples", labels=tmp_path / "labels")
 
 
-def build(given, settings, folder):
-    rows = kind_of(settings).build(given, settings, 0, folder)
+def build(given, settings):
+    rows = row_builder(settings).build(given, settings)
     return rows, [(numbers_of(rows[i]), rows[i]["reward"].tolist()) for i in range(len(rows))]
 
 
 def test_all_clips_with_their_rewards(sampled, tmp_path):
-    rows, found = build(sampled, config("rwr", rows="all"), tmp_path)
+    rows, found = build(sampled, config("rwr", rows="all"))
     assert rows.k == 1
     expected = [([number], [score]) for (*_, number), score in zip(CLIPS, SCORE, strict=True)]
     assert found == expected
 
 
 def test_pairs_of_accepted_and_rejected_clips_of_one_scene(sampled, tmp_path):
-    _, found = build(sampled, config(rows="pairs"), tmp_path)
+    _, found = build(sampled, config(rows="pairs"))
     expected = [[10, 11], [10, 12], [13, 11], [13, 12], [22, 20], [22, 21], [22, 23]]
     assert sorted(numbers for numbers, _ in found) == expected
     assert all(reward == [1.0, 0.0] for _, reward in found)
@@ -66,7 +66,7 @@ def test_pairs_of_best_and_worst_by_a_weighted_reward(sampled, tmp_path):
     settings = config(
         rows="pairs", pairs="best_worst", max_pairs_per_prompt=2, reward={"quality": 2.0}
     )
-    _, found = build(sampled, settings, tmp_path)
+    _, found = build(sampled, settings)
     expected = [([11, 13], [1.8, 0.2]), ([12, 10], [1.0, 0.8])]
     expected += [([23, 20], [1.6, 0.2]), ([22, 21], [0.6, 0.4])]
     assert [numbers for numbers, _ in found] == [numbers for numbers, _ in expected]
@@ -76,21 +76,21 @@ def test_pairs_of_best_and_worst_by_a_weighted_reward(sampled, tmp_path):
 def test_mcdpo_rows_carry_the_motion_of_each_clip(sampled, tmp_path):
     settings = config("mcdpo", rows="pairs", pairs="best_worst", reward={"quality": 1.0})
     settings.max_pairs_per_prompt = 1
-    rows, found = build(sampled, settings, tmp_path)
+    rows, found = build(sampled, settings)
     assert [numbers for numbers, _ in found] == [[11, 13], [23, 20]]
     np.testing.assert_allclose(rows[0]["motion"], [[0.2, 0.1], [0.6, 0.3]])  # labels 2 and 6
     np.testing.assert_allclose(rows[1]["motion"], [[0.7, 0.35], [0.1, 0.05]])
 
 
 def test_winners_come_once_each(sampled, tmp_path):
-    rows, found = build(sampled, config("sft", rows="winners"), tmp_path)
+    rows, found = build(sampled, config("sft", rows="winners"))
     assert rows.k == 1
     assert found == [([10], [1.0]), ([22], [1.0]), ([13], [1.0])]
 
 
 def test_real_clips_alone(tmp_path):
-    given = material(tmp_path, [real_record(0), real_record(1, defect=b"jump"), real_record(2)])
-    _, found = build(given, config("sft", rows="real", real_clips=0), tmp_path)
+    given = row_inputs(tmp_path, [real_record(0), real_record(1, defect=b"jump"), real_record(2)])
+    _, found = build(given, config("sft", rows="real", real_clips=0))
     assert found == [([0], [1.0]), ([2], [1.0])]
 
 
@@ -99,19 +99,45 @@ def test_real_clips_meet_the_losers_of_their_own_scene(tmp_path, order):
     real = [real_record(0), real_record(1, defect=b"jump"), real_record(2), real_record(3)]
     losers = [(f"real-{i}", sample, 100 + 10 * i + sample) for i in (0, 2, 3) for sample in (0, 1)]
     write_samples(tmp_path / "losers", losers[::order])
-    given = material(tmp_path, real, losers=tmp_path / "losers")
+    given = row_inputs(tmp_path, real, losers=tmp_path / "losers")
     settings = config(rows="real_and_samples", real_clips=0, losers=2)
-    rows, found = build(given, settings, tmp_path)
-    assert rows.k == kind_of(settings).k(settings) == 3
+    rows, found = build(given, settings)
+    assert rows.k == row_builder(settings).k(settings) == 3
     reward = [1.0, 0.0, 0.0]
     assert found == [([0, 100, 101], reward), ([2, 120, 121], reward), ([3, 130, 131], reward)]
     np.testing.assert_array_equal(rows[1]["text"], given.texts["a cup"][0])  # the real clip's
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        config("rwr", rows="all"),
+        config(rows="pairs"),
+        config("mcdpo", rows="pairs", pairs="best_worst", reward={"quality": 1.0}),
+        config("sft", rows="winners"),
+    ],
+)
+def test_the_order_of_the_labels_means_nothing(sampled, tmp_path, settings):
+    def everything():
+        rows = row_builder(settings).build(sampled, settings)
+        return [rows[i] for i in range(len(rows))]
+
+    expected, path = everything(), tmp_path / "labels" / "labels.parquet"
+    labels = pd.read_parquet(path).sample(frac=1.0, random_state=3)
+    assert labels["clip_id"].tolist() != [f"{scene}/{i}" for scene, i, _ in CLIPS]
+    labels.to_parquet(path)
+    found = everything()
+    assert len(found) == len(expected)
+    for row, other in zip(found, expected, strict=True):
+        assert row.keys() == other.keys()
+        for name, value in row.items():
+            np.testing.assert_array_equal(value, other[name], strict=True)
+
+
 def test_without_a_pair_the_user_is_told(sampled, tmp_path):
     write_labels(tmp_path / "labels", CLIPS, score=np.ones(10))
     with pytest.raises(ValueError, match=r"no prompt gave a preference pair.*all_accepted=3"):
-        build(sampled, config(rows="pairs"), tmp_path)
+        build(sampled, config(rows="pairs"))
 
 
 def test_scalar_reward():
@@ -133,10 +159,10 @@ def test_scalar_reward():
 
 def test_a_dimension_without_scores_is_named(sampled, tmp_path):
     with pytest.raises(ValueError, match=r"config.align.reward.beauty: the judge did not score it"):
-        build(sampled, config("rwr", rows="all", reward={"beauty": 1.0}), tmp_path)
+        build(sampled, config("rwr", rows="all", reward={"beauty": 1.0}))
     write_labels(tmp_path / "labels", CLIPS, score=np.array(SCORE, float), object_motion=0.0)
     with pytest.raises(ValueError, match=r"mcdpo needs motion scores.* no camera_motion"):
-        build(sampled, config("mcdpo", rows="pairs"), tmp_path)
+        build(sampled, config("mcdpo", rows="pairs"))
 
 
 def test_what_the_judge_must_score():
@@ -150,8 +176,8 @@ def test_what_the_judge_must_score():
 
 
 def test_rows_without_a_name_follow_the_objective():
-    assert kind_of(config("kto")).k(config("kto")) == 1
-    assert kind_of(config("dpo")).k(config("dpo")) == 2
+    assert row_builder(config("kto")).k(config("kto")) == 1
+    assert row_builder(config("dpo")).k(config("dpo")) == 2
 
 
 @pytest.mark.parametrize(

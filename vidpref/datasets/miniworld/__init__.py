@@ -6,7 +6,7 @@ Prompts fall in AIF's five categories, and on request in a sixth in which the ca
 
 from vidpref.datasets.miniworld.defects import DEFECTS, defective_scene
 from vidpref.datasets.miniworld.rendering import render, render_batch
-from vidpref.datasets.miniworld.vocabulary import CATEGORIES, WORDS
+from vidpref.datasets.miniworld.vocabulary import WORDS
 from vidpref.datasets.miniworld.world import (
     CAMERA_PROMPTS,
     PROMPTS,
@@ -18,7 +18,6 @@ from vidpref.datasets.miniworld.world import (
 
 __all__ = [
     "CAMERA_PROMPTS",
-    "CATEGORIES",
     "DEFECTS",
     "PROMPTS",
     "WORDS",

@@ -184,9 +184,9 @@ def tracks(
 
     Args:
         action: a key of `ACTIONS`.
-        shapes: of the one or two objects.
+        shapes: shapes of the one or two objects.
         jitter: numbers in [-1, 1]; zeros give the nominal clip.
-        progress: of every frame, the action's own timing if None.
+        progress: progress of the action at every frame; None for its own timing.
     """
     spec = ACTIONS[action]
     sizes = [EXTENT[shape] for shape in shapes]

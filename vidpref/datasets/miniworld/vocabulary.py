@@ -3,6 +3,8 @@
 import dataclasses
 import re
 
+from vidpref.datasets.prompts import CATEGORIES
+
 # Red, green and blue of 255. The closest two colours are half the cube's edge apart.
 COLOURS = {
     "red": (225, 55, 45),
@@ -15,13 +17,6 @@ COLOURS = {
 MATERIALS = {"white": (220, 220, 215), "grey": (125, 128, 140), "brown": (150, 100, 60)}
 SHAPES = ("ball", "brick", "cone")
 
-CATEGORIES = {
-    "OR": "object removal",
-    "MO": "multiple objects",
-    "DO": "deformable object",
-    "DM": "directional movement",
-    "FD": "falling down",
-}
 # A sixth category of prompts, only in worlds with a moving camera.
 CAMERA_CATEGORY = "CM"
 
@@ -81,7 +76,7 @@ class Meaning:
     Attributes:
         action: a key of `SENTENCES`.
         objects: one or two (colour, shape).
-        material: of the furniture, "" where the sentence names none.
+        material: material of the furniture, "" where the sentence names none.
     """
 
     action: str

@@ -9,16 +9,15 @@ import numpy as np
 
 from vidpref.datasets.miniworld.actions import ACTIONS, FRAMES, JITTER, pan, tracks
 from vidpref.datasets.miniworld.vocabulary import (
-    CATEGORIES,
     COLOURS,
     MATERIALS,
     SENTENCES,
     SHAPES,
     Meaning,
 )
+from vidpref.datasets.prompts import CATEGORIES, SPLITS
 from vidpref.typing import Array, Float, Int
 
-SPLITS = ("train", "validation", "test")
 _PAIRS = 114  # of the 270 ordered pairs in two colours, so that MO is a third of all prompts
 # Per action: held-out (colour, shape) of the 18, or held-out pairs. No material of a held-out
 # combination is in another split.
@@ -76,7 +75,7 @@ class Scene:
 
     Attributes:
         furniture: a key of `rendering.FURNITURE`.
-        material: of the furniture, "" where the prompt names none.
+        material: material of the furniture, "" where the prompt names none.
         sprites: drawn in this order.
         blur: [t] width of a box filter in pixels, 0 for none.
         noise: [t] standard deviation of pixel noise in [0, 1], drawn from `noise_seed`.
@@ -146,7 +145,7 @@ def prompts(split: str, *, camera: bool = False) -> tuple[WorldPrompt, ...]:
     """The prompts of "train", "validation" or "test", in a fixed order.
 
     Args:
-        split: of `SPLITS`.
+        split: one of `SPLITS`.
         camera: whether prompts for the camera follow those of AIF's categories.
 
     Raises:
@@ -167,7 +166,7 @@ def scene(prompt: WorldPrompt, seed: int, *, progress: Float[Array, " t"] | None
     """The scene of a prompt: what it says, done right.
 
     Args:
-        prompt: of `PROMPTS` or `CAMERA_PROMPTS`, or with a meaning of one's own.
+        prompt: one of `PROMPTS` or `CAMERA_PROMPTS`, or one with a meaning of its own.
         seed: non-negative; prompt and seed decide every jitter.
         progress: [t] how far the action is in every frame; the action's own timing if None.
     """

@@ -18,11 +18,11 @@ judge, rationale
 A line may also hold one scored clip: prompt, clip_a and scores_a without clip_b and verdict.
 """
 
-import difflib
 import json
 from pathlib import Path
 from typing import Any
 
+from vidpref.config.nearest import nearest
 from vidpref.datasets.preferences.collecting import Collector, number, read_text
 from vidpref.datasets.preferences.frames import OVERALL, Preferences
 
@@ -80,9 +80,8 @@ def _object(text: str, where: str) -> dict[str, Any]:
         raise ValueError(f"{where}: not an object but {text.strip()[:40]!r}")
     for name, value in record.items():
         if name not in _FIELDS:
-            near = difflib.get_close_matches(name, _FIELDS, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"{where}: unknown field {name!r}{hint}; known: {', '.join(_FIELDS)}")
+            hint = nearest(name, _FIELDS, most=1)
+            raise ValueError(f"{where}: unknown field {name!r} ({hint})")
         if not isinstance(value, _FIELDS[name]):
             raise ValueError(f"{where}: {name}={value!r} has the wrong type")
     single = "clip_b" not in record and "verdict" not in record and "scores_b" not in record

@@ -91,8 +91,8 @@ def preferred_pairs(
     """Returns the pairs with a winner: prompt, winner, loser (ids) and margin (> 0).
 
     Args:
-        preferences: of any layout.
-        weights: of the dimensions that count, e.g. {"visual_quality": 1.0}.
+        preferences: preferences of any layout.
+        weights: weights of the dimensions that count, e.g. {"visual_quality": 1.0}.
 
     Raises:
         ValueError: a dimension without verdicts, or no weight other than zero.
@@ -127,8 +127,8 @@ def labelled_clips(
     scores must have their zero between good and bad. A clip needs all weighted scores.
 
     Args:
-        preferences: of any layout.
-        weights: of the dimensions that count.
+        preferences: preferences of any layout.
+        weights: weights of the dimensions that count.
 
     Raises:
         ValueError: a dimension without verdicts (scores), or no weight other than zero.
@@ -162,9 +162,9 @@ def winners_and_losers(
     Of more losers than asked for, those with the smallest ids are taken.
 
     Args:
-        preferences: of any layout.
-        weights: of the dimensions that count.
-        losers: of every winner.
+        preferences: preferences of any layout.
+        weights: weights of the dimensions that count.
+        losers: number of losers of every winner.
 
     Raises:
         ValueError: `losers` below 1, and as `preferred_pairs`.
@@ -244,7 +244,7 @@ def _margins(
 
 
 def _won(margins: pd.DataFrame, clips: pd.Index) -> tuple[pd.Series, pd.Series]:
-    """Wins minus losses of each clip, and what it is called if they are equal."""
+    """Wins minus losses of each clip, and the outcome reported when wins equal losses."""
     value, outcome = pd.Series(0.0, index=clips), pd.Series("unlabelled", index=clips)
     for reason in ("invalid", "conflicting"):
         found = margins[margins["outcome"] == reason]
@@ -261,7 +261,7 @@ def _won(margins: pd.DataFrame, clips: pd.Index) -> tuple[pd.Series, pd.Series]:
 def _scored(
     scores: pd.DataFrame, clips: pd.Index, weights: Mapping[str, float | int]
 ) -> tuple[pd.Series, pd.Series]:
-    """Weighted score of each clip, and what it is called if that is zero."""
+    """Weighted score of each clip, and the outcome reported when that is zero."""
     weights = _checked(weights, scores["dimension"].unique(), "score")
     asked = scores[scores["dimension"].isin(weights.index)].rename(columns={"score": "value"})
     value = (_by_dimension(asked, "clip", weights.index) @ weights).reindex(clips)

@@ -1,25 +1,14 @@
 """UniPC, a multistep predictor-corrector for the deterministic equation of any process."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vidpref.diffusion.flow import RectifiedFlow
-from vidpref.diffusion.process import Process
-from vidpref.diffusion.samplers.steps import Denoise, Fresh, half_log_snr, predict
+from vidpref.diffusion.samplers.chain import Chain, half_log_snr
 from vidpref.typing import Array, Float
 
 
-def unipc(
-    process: Process,
-    denoise: Denoise,
-    noise: Float[Array, "b t h w c"],
-    *,
-    steps: int,
-    eta: float,
-    rng: Fresh | None,
-    clip_x0: float | None,
-) -> Float[Array, "b t h w c"]:
+def unipc(chain: Chain) -> Float[Array, "b t h w c"]:
     """UniPC-2 with B2(h) on predicted clips (Zhao et al. 2023), as Wan ships it.
 
     Second order, the last step first order, equal to UniPCMultistepScheduler of diffusers with
@@ -28,27 +17,31 @@ def unipc(
     does it.
     Each network call serves twice: to correct the step that led to it, and to predict the next.
     """
-    if eta != 0.0:
-        raise ValueError(f"eta={eta}: unipc adds no noise")
-    tau = process.sampling_times(steps)
+    if chain.eta != 0.0:
+        raise ValueError(f"eta={chain.eta}: unipc adds no noise")
+    process, tau = chain.process, chain.times
     corrector, predictor = _weights(*process.alpha_sigma(tau))
     told = tau[:-1]
     if isinstance(process, RectifiedFlow) and process.spacing == "unipc":
         told = np.floor(1000 * told) / 1000
-    weights = [w.astype(np.float32) for w in (tau[:-1], told, corrector, predictor)]
 
     def step(
-        carry: tuple[Array, Array, Array, Array], weights: list[Array]
-    ) -> tuple[tuple[Array, Array, Array, Array], None]:
-        x, corrected, before, before2 = carry
-        tau, told, c, p = weights
-        x0, _ = predict(process, lambda x, _: denoise(x, jnp.full(len(x), told)), x, tau, clip_x0)
+        state: tuple[Array, Array, Array, Array],
+        _: Array,
+        tau: Array,
+        told: Array,
+        c: Array,
+        p: Array,
+    ) -> tuple[Array, Array, Array, Array]:
+        x, corrected, before, before2 = state
+        x0, _ = chain.predict(x, tau, told)
         corrected = c[0] * x + c[1] * corrected + c[2] * x0 + c[3] * before + c[4] * before2
         x = p[0] * corrected + p[1] * x0 + p[2] * before
-        return (x, corrected, x0, before), None
+        return x, corrected, x0, before
 
-    nothing = jnp.zeros_like(noise)
-    (clips, *_), _ = jax.lax.scan(step, (noise, nothing, nothing, nothing), weights)
+    nothing = jnp.zeros_like(chain.noise)
+    start = chain.noise, nothing, nothing, nothing
+    clips, *_ = chain.scan(step, start, tau[:-1], told, corrector, predictor)
     return clips
 
 

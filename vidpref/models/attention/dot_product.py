@@ -1,10 +1,9 @@
 """Attention as one function, with the implementations behind it."""
 
-import difflib
-
 import jax
 import jax.numpy as jnp
 
+from vidpref.config.nearest import nearest
 from vidpref.models.attention import cudnn, splash
 from vidpref.models.attention.chunked import chunked_attention
 from vidpref.typing import Array, Bool, Float
@@ -41,11 +40,8 @@ def dot_product_attention(
         ValueError: unknown implementation, or a kernel that does not run on the devices.
     """
     if implementation not in IMPLEMENTATIONS:
-        near = difflib.get_close_matches(implementation, IMPLEMENTATIONS, n=1)
-        raise ValueError(
-            f"attention implementation {implementation!r} is unknown; "
-            f"{f'did you mean {near[0]}?' if near else f'known: {IMPLEMENTATIONS}'}"
-        )
+        hint = nearest(implementation, IMPLEMENTATIONS)
+        raise ValueError(f"attention implementation {implementation!r} is unknown; {hint}")
     if implementation == "auto":
         implementation = _choose(q, k)
     elif implementation in _KERNELS:

@@ -17,8 +17,8 @@ class SelfAttention(nn.Module):
         head_dim: width of one head; must divide the channels.
         positions: adds a sinusoidal position to the inputs of q, k and v.
         zero: start the output projection from zero.
-        implementation: of `dot_product_attention`.
-        dtype: of the computation.
+        implementation: implementation of `dot_product_attention`.
+        dtype: type of the computation.
     """
 
     head_dim: int

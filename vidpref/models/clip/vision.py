@@ -15,18 +15,6 @@ from vidpref.models.norm import layer_norm
 from vidpref.models.scan import scan_blocks
 from vidpref.typing import Array, Float
 
-# image_encoder/config.json of Wan-AI/Wan2.1-I2V-14B-480P-Diffusers: OpenCLIP's ViT-H/14, trained
-# with XLM-RoBERTa
-VIT_H = {
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 16,
-    "image_size": 224,
-    "patch_size": 14,
-    "hidden_act": "gelu",
-}
-
 _ACTIVATIONS = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
@@ -47,9 +35,9 @@ class ClipVision(nn.Module):
         num_attention_heads: heads of a block.
         image_size: pixels of the square image, (h, w) being the same.
         patch_size: pixels of a patch's side; one patch is one token.
-        hidden_act: of the perceptron, "gelu" or "quick_gelu".
-        layer_norm_eps: of the norms.
-        dtype: of the computation; norms and softmax are in float32.
+        hidden_act: activation of the perceptron, "gelu" or "quick_gelu".
+        layer_norm_eps: epsilon of the norms.
+        dtype: type of the computation; norms and softmax are in float32.
     """
 
     hidden_size: int = 768

@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 from vidpref.models.attention import dot_product_attention
 from vidpref.models.dense import dense
 from vidpref.models.dit.blocks import perceptron
+from vidpref.models.norm import layer_norm
 from vidpref.models.rope import rotate
 from vidpref.models.spread import spread_batch
 from vidpref.typing import Array, Float
@@ -44,8 +45,8 @@ class CogVideoXBlock(nn.Module):
             dense(width, **options, name=name)(y).reshape(b, l, -1, self.head_dim)
             for name in ("query", "key", "value")
         )
-        q = layer_norm(q, QK_EPSILON, self.dtype, "query_norm")
-        k = layer_norm(k, QK_EPSILON, self.dtype, "key_norm")
+        q = affine_norm(QK_EPSILON, self.dtype, "query_norm")(q)
+        k = affine_norm(QK_EPSILON, self.dtype, "key_norm")(k)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         y = dot_product_attention(q, k, v, implementation=self.attention).reshape(b, l, width)
@@ -61,17 +62,10 @@ class CogVideoXBlock(nn.Module):
         video, text = jnp.moveaxis(modulation(embedding).reshape(b, 2, 3, 1, width), 1, 0)
         is_text = (jnp.arange(l) < self.text_tokens)[None, :, None]
         shift, scale, gate = (jnp.where(is_text, text[:, i], video[:, i]) for i in range(3))
-        y = layer_norm(x, self.epsilon, self.dtype, f"{name}_norm")
+        y = affine_norm(self.epsilon, self.dtype, f"{name}_norm")(x)
         return y * (1 + scale) + shift, gate
 
 
-def layer_norm(x: Array, epsilon: float, dtype: DTypeLike, name: str) -> Array:
-    """The calling module's layer norm `name`, with a scale and a bias."""
-    return nn.LayerNorm(
-        epsilon=epsilon,
-        dtype=dtype,
-        use_fast_variance=False,  # the difference of two large numbers, where the mean is large
-        scale_init=nn.with_logical_partitioning(nn.initializers.ones, (None,)),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, (None,)),
-        name=name,
-    )(x)
+def affine_norm(epsilon: float, dtype: DTypeLike, name: str) -> nn.LayerNorm:
+    """Returns a layer norm of CogVideoX, whose features have large means."""
+    return layer_norm(epsilon, affine=True, dtype=dtype, fast_variance=False, name=name)

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from vidpref.models.cogvideox.block import CogVideoXBlock, layer_norm
+from vidpref.models.cogvideox.block import CogVideoXBlock, affine_norm
 from vidpref.models.cogvideox.positions import rotary_positions, sincos_positions
 from vidpref.models.condition import Condition
 from vidpref.models.config_json import read_config
-from vidpref.models.convolution import space_to_channels
+from vidpref.models.convolution import PatchEmbedding
 from vidpref.models.dense import dense
 from vidpref.models.embeddings import sinusoidal
 from vidpref.models.inputs import check_inputs
@@ -46,7 +46,7 @@ class CogVideoX(nn.Module):
 
     Attributes:
         num_attention_heads, attention_head_dim: their product is the width of a token.
-        in_channels, out_channels: of the latent, with and without the image's.
+        in_channels, out_channels: channels of the latent, with and without the image's.
         time_embed_dim: width of the time embedding.
         text_embed_dim: width of the T5 states.
         num_layers: blocks.
@@ -56,15 +56,15 @@ class CogVideoX(nn.Module):
         patch_size: latent rows and columns of a token.
         temporal_compression_ratio: frames of pixels for one of the latent.
         max_text_seq_length: text tokens, where positions are learned.
-        norm_eps: of the layer norms.
-        spatial_interpolation_scale, temporal_interpolation_scale: of the sincos positions.
+        norm_eps: epsilon of the layer norms.
+        spatial_interpolation_scale, temporal_interpolation_scale: scales of the sincos positions.
         use_rotary_positional_embeddings: rotary positions instead of added sincos ones.
         use_learned_positional_embeddings: added learned ones beside the rotary ones. For another
             number of frames than `sample_frames` sincos ones stand in, as in diffusers.
         patch_bias: whether the patch embedding has a bias.
         attention: implementation of `dot_product_attention`.
         remat, unroll: see `scan_blocks`.
-        dtype: of the computation; parameters and output are float32.
+        dtype: type of the computation; parameters and output are float32.
     """
 
     num_attention_heads: int = 30
@@ -97,7 +97,8 @@ class CogVideoX(nn.Module):
         """Returns the network of a `transformer/config.json` of diffusers.
 
         Args:
-            config: of a `CogVideoXTransformer3DModel`; that of CogVideoX 1.5 is another network.
+            config: config of a `CogVideoXTransformer3DModel`; that of CogVideoX 1.5 is another
+                network.
             **options: fields that diffusers does not have, such as `remat` and `dtype`.
 
         Raises:
@@ -125,7 +126,7 @@ class CogVideoX(nn.Module):
 
         if condition.image_latent is not None:
             x = jnp.concatenate([x, condition.image_latent.astype(x.dtype)], axis=-1)
-        video = PatchEmbedding(width, p, self.patch_bias, dtype, name="patch")(x)
+        video = PatchEmbedding(width, (p, p), self.patch_bias, dtype, name="patch")(x)
         text = dense(width, dtype=dtype, name="text")(condition.text)
         tokens = jnp.concatenate([text, video.reshape(b, -1, width)], axis=1)
         rotary = None
@@ -154,8 +155,8 @@ class CogVideoX(nn.Module):
         )
         tokens, _ = blocks(tokens, embedding, rotary)
 
-        tokens = layer_norm(tokens[:, m:], self.norm_eps, dtype, "final_norm")
-        tokens = layer_norm(tokens, self.norm_eps, dtype, "out_norm")
+        tokens = affine_norm(self.norm_eps, dtype, "final_norm")(tokens[:, m:])
+        tokens = affine_norm(self.norm_eps, dtype, "out_norm")(tokens)
         modulation = dense(2 * width, dtype=dtype, name="out_modulation")(embedding)
         shift, scale = jnp.split(modulation[:, None], 2, axis=-1)
         out = dense(p * p * self.out_channels, dtype=dtype, name="head")(
@@ -221,30 +222,3 @@ class CogVideoX(nn.Module):
                 f"{condition.text.shape[1]} text tokens: the learned positions are those of "
                 f"max_text_seq_length={self.max_text_seq_length}"
             )
-
-
-class PatchEmbedding(nn.Module):
-    """A convolution of each frame whose stride is its kernel: [b, t, h, w, c] -> [.., features]."""
-
-    features: int
-    patch: int
-    bias: bool
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h2 w2 d"]:
-        p = self.patch
-        kernel = self.param(
-            "kernel",
-            nn.with_logical_partitioning(
-                nn.initializers.lecun_normal(), ("kernel", "kernel", "in", "out")
-            ),
-            (p, p, x.shape[-1], self.features),
-        )
-        patches = space_to_channels(x, (1, p, p))
-        patches, kernel = nn.dtypes.promote_dtype(patches, kernel, dtype=self.dtype)
-        out = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, self.features)
-        if self.bias:
-            init = nn.with_logical_partitioning(nn.initializers.zeros, ("out",))
-            out = out + self.param("bias", init, (self.features,)).astype(out.dtype)[None]
-        return out.reshape(*patches.shape[:-1], self.features)

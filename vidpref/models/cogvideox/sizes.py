@@ -5,7 +5,7 @@ are those of the 2B model.
 """
 
 # transformer/config.json of THUDM/CogVideoX-2b: 49 frames of 480x720, latents of 13x60x90
-T2V_2B = {"remat": "full", "dtype": "bfloat16"}
+T2V_2B = {"remat": "full"}
 
 # THUDM/CogVideoX-5b
 T2V_5B = {
@@ -13,7 +13,6 @@ T2V_5B = {
     "num_layers": 42,
     "use_rotary_positional_embeddings": True,
     "remat": "full",
-    "dtype": "bfloat16",
 }
 
 # THUDM/CogVideoX-5b-I2V: the image's latent on 16 further channels, and learned positions

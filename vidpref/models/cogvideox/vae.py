@@ -25,21 +25,21 @@ class CogVideoXVAE(nn.Module):
     the first batch. A clip has 1, 8 n or 8 n + 1 frames, its latent 1, 2 n or 2 n + 1.
 
     Attributes:
-        in_channels, out_channels: of a clip.
+        in_channels, out_channels: channels of a clip.
         block_out_channels: channels of each level, the finest first; every further one halves rows
             and columns.
-        latent_channels: of a latent.
+        latent_channels: channels of a latent.
         layers_per_block: residual blocks of an encoder's level; the decoder has one more.
-        norm_eps: of the group norms in the encoder's residual blocks.
-        norm_num_groups: of the group norms.
+        norm_eps: epsilon of the group norms in the encoder's residual blocks.
+        norm_num_groups: groups of the group norms.
         scaling_factor: latents are multiplied by it.
         invert_scale_latents: an image's latents are divided by it, as the network was trained.
-        sample_height, sample_width: of the frames it was trained on; tiles are half of them.
+        sample_height, sample_width: size of the frames it was trained on; tiles are half of them.
         tiled: encode and decode frames larger than a tile by tiles, as diffusers'
             `enable_tiling()`.
         tile_size: (h, w) of a tile in pixels; None for half of the sample's.
         tile_overlap: (h, w) the part of a tile that overlaps the next; they fade over it.
-        dtype: of the computation; parameters and results are float32.
+        dtype: type of the computation; parameters and results are float32.
     """
 
     in_channels: int = 3
@@ -65,7 +65,7 @@ class CogVideoXVAE(nn.Module):
         """Returns the autoencoder of a `vae/config.json` of diffusers.
 
         Args:
-            config: of an `AutoencoderKLCogVideoX`.
+            config: config of an `AutoencoderKLCogVideoX`.
             **options: fields that diffusers does not have, such as `dtype`.
 
         Raises:
@@ -112,8 +112,8 @@ class CogVideoXVAE(nn.Module):
         """Returns scaled latents: a sample of the posterior, or its mean where `key` is None.
 
         Args:
-            clips: in [-1, 1].
-            key: of the sample.
+            clips: clips in [-1, 1].
+            key: key of the sample.
 
         Raises:
             ValueError: a clip of a size that the network cannot divide.
@@ -127,7 +127,7 @@ class CogVideoXVAE(nn.Module):
 
         Args:
             image: the first frame in [-1, 1].
-            frames: of the latent clip.
+            frames: frames of the latent clip.
             key: see `encode`.
         """
         latent = self._draw(image[:, None], key)

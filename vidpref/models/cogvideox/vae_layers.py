@@ -28,9 +28,9 @@ class Encoder(nn.Module):
         features: channels of each level, the finest first.
         blocks: residual blocks of a level.
         latent_channels: half the channels of the output.
-        groups: of the group norms.
-        epsilon: of the group norms in residual blocks.
-        dtype: of the computation.
+        groups: groups of the group norms.
+        epsilon: epsilon of the group norms in residual blocks.
+        dtype: type of the computation.
     """
 
     features: tuple[int, ...]
@@ -72,7 +72,7 @@ class Decoder(nn.Module):
     Attributes:
         features: channels of each level, the finest first.
         blocks: residual blocks of a level.
-        channels: of the output.
+        channels: channels of the output.
         groups, dtype: see `Encoder`.
     """
 

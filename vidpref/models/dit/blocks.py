@@ -12,6 +12,7 @@ from vidpref.models.convolution import channels_to_space
 from vidpref.models.dense import dense
 from vidpref.models.embeddings import ConditionEmbedding, sinusoidal
 from vidpref.models.inputs import check_inputs, network_inputs
+from vidpref.models.norm import layer_norm
 from vidpref.models.scan import scan_blocks
 from vidpref.models.spread import spread_batch
 from vidpref.typing import Array, Float
@@ -69,7 +70,7 @@ class VideoTransformer(nn.Module):
             jax.nn.silu(embedding)
         )
         shift, scale = jnp.split(modulation[:, None], 2, axis=-1)
-        h = layer_norm(h, h.dtype) * (1 + scale) + shift
+        h = layer_norm(dtype=h.dtype)(h) * (1 + scale) + shift
         outputs = self.channels * math.prod(self.patch)
         out = dense(outputs, zero=True, dtype=h.dtype, name="head")(h)
         grid = [size // p for size, p in zip(x.shape[1:4], self.patch, strict=True)]
@@ -117,11 +118,6 @@ class VideoTransformer(nn.Module):
         )
         h, _ = blocks(**fields, name="blocks")(h, embedding, tokens, condition.text_mask)
         return h, embedding, base
-
-
-def layer_norm(x: Array, dtype: DTypeLike) -> Array:
-    """Layer norm without parameters, as adaLN brings its own scale and shift."""
-    return nn.LayerNorm(use_scale=False, use_bias=False, epsilon=1e-6, dtype=dtype)(x)
 
 
 def perceptron(x: Array, ratio: int, dtype: DTypeLike) -> Array:

@@ -7,7 +7,8 @@ from jax.typing import DTypeLike
 
 from vidpref.models.attention import CrossAttention, SelfAttention
 from vidpref.models.dense import dense
-from vidpref.models.dit.blocks import VideoTransformer, layer_norm, perceptron
+from vidpref.models.dit.blocks import VideoTransformer, perceptron
+from vidpref.models.norm import layer_norm
 from vidpref.typing import Array, Bool, Float
 
 
@@ -37,12 +38,12 @@ class DiTBlock(nn.Module):
             jax.nn.silu(embedding)
         )
         shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(modulation[:, None], 6, axis=-1)
-        y = layer_norm(x, self.dtype) * (1 + scale1) + shift1
+        y = layer_norm(dtype=self.dtype)(x) * (1 + scale1) + shift1
         x = x + gate1 * SelfAttention(self.head_dim, zero=False, name="self", **options)(y)
         if self.cross:
-            y = layer_norm(x, self.dtype)
+            y = layer_norm(dtype=self.dtype)(x)
             x = x + CrossAttention(self.head_dim, name="cross", **options)(y, text, text_mask)
-        y = layer_norm(x, self.dtype) * (1 + scale2) + shift2
+        y = layer_norm(dtype=self.dtype)(x) * (1 + scale2) + shift2
         return x + gate2 * perceptron(y, self.mlp_ratio, self.dtype), None
 
 

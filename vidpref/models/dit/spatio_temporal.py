@@ -7,7 +7,8 @@ from jax.typing import DTypeLike
 
 from vidpref.models.attention import CrossAttention, SelfAttention
 from vidpref.models.dense import dense
-from vidpref.models.dit.blocks import VideoTransformer, layer_norm, perceptron
+from vidpref.models.dit.blocks import VideoTransformer, perceptron
+from vidpref.models.norm import layer_norm
 from vidpref.typing import Array, Bool, Float
 
 
@@ -44,20 +45,20 @@ class STDiTBlock(nn.Module):
         spatial, full, mlp = jnp.split(modulation[:, None], 3, axis=-1)
 
         shift, scale, gate = jnp.split(spatial, 3, axis=-1)
-        y = layer_norm(x, self.dtype) * (1 + scale) + shift
+        y = layer_norm(dtype=self.dtype)(x) * (1 + scale) + shift
         y = y.reshape(b * self.frames, -1, width)
         y = SelfAttention(self.head_dim, zero=False, name="spatial", **options)(y)
         x = x + gate * y.reshape(x.shape)
 
         shift, scale, gate = jnp.split(full, 3, axis=-1)
-        y = layer_norm(x, self.dtype) * (1 + scale) + shift
+        y = layer_norm(dtype=self.dtype)(x) * (1 + scale) + shift
         x = x + gate * SelfAttention(self.head_dim, zero=False, name="full", **options)(y)
 
-        y = layer_norm(x, self.dtype)
+        y = layer_norm(dtype=self.dtype)(x)
         x = x + CrossAttention(self.head_dim, name="cross", **options)(y, text, text_mask)
 
         shift, scale, gate = jnp.split(mlp, 3, axis=-1)
-        y = layer_norm(x, self.dtype) * (1 + scale) + shift
+        y = layer_norm(dtype=self.dtype)(x) * (1 + scale) + shift
         return x + gate * perceptron(y, self.mlp_ratio, self.dtype), None
 
 

@@ -49,11 +49,11 @@ class UNetBlock(nn.Module):
         features: channels of the level.
         spatial, temporal, cross: which attention layers it has.
         head_dim: width of an attention head.
-        groups: of the group norms.
+        groups: groups of the group norms.
         conv: implementation of the convolutions.
         attention: implementation of the attention.
         emit: whether the output is also stacked by the scan, to become a skip connection.
-        dtype: of the computation.
+        dtype: type of the computation.
     """
 
     features: int

@@ -46,7 +46,7 @@ class UNet3D(nn.Module):
         attention: implementation of `dot_product_attention`.
         remat: "none", "full", or a name in `jax.checkpoint_policies`.
         unroll: write the scans out; compiles slower, may run faster.
-        dtype: of the computation; parameters are float32.
+        dtype: type of the computation; parameters are float32.
     """
 
     channels: int

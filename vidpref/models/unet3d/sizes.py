@@ -18,7 +18,6 @@ PAPER_BASE = {
     "cond_dim": 1024,
     "groups": 32,
     "remat": "full",
-    "dtype": "bfloat16",
 }
 
 # AIF gives only the count, 1.4B, and the sizes, 16x24x40 -> 16x192x320. As in Imagen's efficient
@@ -37,7 +36,6 @@ PAPER_SUPERRES = {
     "first_frame": False,
     "low_res": True,
     "remat": "full",
-    "dtype": "bfloat16",
 }
 
 # 2.06M for 8x16x16 pixels on CPU cores: grids of 4x4 and 2x2, two steps in time, convolutions as

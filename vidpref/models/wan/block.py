@@ -19,12 +19,12 @@ class WanBlock(nn.Module):
     The modulation of all blocks is one projection of the time, plus a learned vector a block.
 
     Attributes:
-        heads: of attention.
+        heads: heads of the attention.
         ffn_dim: hidden width of the perceptron.
         cross_norm: whether there is a norm before the attention to the text.
-        eps: of the norms.
+        eps: epsilon of the norms.
         attention: implementation of `dot_product_attention`.
-        dtype: of the computation, besides norms and modulation in float32.
+        dtype: type of the computation, besides norms and modulation in float32.
     """
 
     heads: int
@@ -78,10 +78,10 @@ class WanAttention(nn.Module):
     """Attention with a norm over all heads of the queries and of the keys.
 
     Attributes:
-        heads: of attention.
-        eps: of the norms.
-        implementation: of `dot_product_attention`.
-        dtype: of the computation.
+        heads: heads of the attention.
+        eps: epsilon of the norms.
+        implementation: implementation of `dot_product_attention`.
+        dtype: type of the computation.
     """
 
     heads: int

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from vidpref.models.condition import Condition
 from vidpref.models.config_json import read_config
-from vidpref.models.convolution import channels_to_space, space_to_channels
+from vidpref.models.convolution import PatchEmbedding, channels_to_space
 from vidpref.models.dense import dense
 from vidpref.models.embeddings import TimeEmbedding
 from vidpref.models.norm import layer_norm
@@ -32,25 +32,25 @@ class Wan(nn.Module):
 
     Attributes:
         patch_size: (t, h, w) of the latent that make a token.
-        num_attention_heads: of `attention_head_dim` features each; together the width.
+        num_attention_heads: heads of `attention_head_dim` features, together the width.
         attention_head_dim: features of a head.
-        in_channels: of the noisy latent, and for image to video of `condition.image_latent` too.
-        out_channels: of the velocity; None for as many as come in.
+        in_channels: channels of the noisy latent, and for image to video of
+            `condition.image_latent` too.
+        out_channels: channels of the velocity; None for as many as come in.
         text_dim: width of the text states.
         freq_dim: width of the sinusoidal time.
         ffn_dim: hidden width of the perceptron.
         num_layers: blocks.
         cross_attn_norm: whether the norm before the attention to the text has parameters; there is
             none without.
-        eps: of the norms in the blocks.
+        eps: epsilon of the norms in the blocks.
         image_dim: width of `condition.image_states`; None for text to video.
-        added_kv_proj_dim: for image to video the width, else None.
+        added_kv_proj_dim: the width for image to video, else None.
         rope_max_seq_len: the longest axis of the token grid.
-        pos_embed_seq_len: image states with a learned position (first and last frame to video).
         attention: implementation of `dot_product_attention`.
         remat: see `scan_blocks`.
         unroll: see `scan_blocks`.
-        dtype: of the computation.
+        dtype: type of the computation.
     """
 
     patch_size: tuple[int, int, int] = (1, 2, 2)
@@ -67,7 +67,6 @@ class Wan(nn.Module):
     image_dim: int | None = None
     added_kv_proj_dim: int | None = None
     rope_max_seq_len: int = 1024
-    pos_embed_seq_len: int | None = None
     attention: str = "xla"
     remat: str = "none"
     unroll: bool = False
@@ -84,7 +83,8 @@ class Wan(nn.Module):
         Raises:
             ValueError: a field that asks for another computation.
         """
-        return read_config(cls, config, fixed={"qk_norm": "rms_norm_across_heads"}, **options)
+        fixed = {"qk_norm": "rms_norm_across_heads", "pos_embed_seq_len": None}
+        return read_config(cls, config, fixed=fixed, **options)
 
     @nn.compact
     def __call__(
@@ -101,7 +101,7 @@ class Wan(nn.Module):
         width = self.num_attention_heads * self.attention_head_dim
         if condition.image_latent is not None:
             x = jnp.concatenate([x, condition.image_latent.astype(x.dtype)], axis=-1)
-        h = PatchEmbedding(self.patch_size, width, dtype, name="patch_embedding")(x)
+        h = PatchEmbedding(width, self.patch_size, dtype=dtype, name="patch_embedding")(x)
         b, *grid, _ = h.shape
         h = h.reshape(b, math.prod(grid), width)
 
@@ -113,8 +113,7 @@ class Wan(nn.Module):
         text = dense(width, dtype=dtype, name="text_out")(text)
         image = None
         if self.image_dim is not None:
-            embed = ImageEmbedding(width, self.pos_embed_seq_len, dtype, name="image")
-            image = embed(condition.image_states)
+            image = ImageEmbedding(width, dtype, name="image")(condition.image_states)
 
         blocks = scan_blocks(
             WanBlock,
@@ -192,67 +191,20 @@ class Wan(nn.Module):
             )
 
 
-class PatchEmbedding(nn.Module):
-    """A convolution whose stride is its kernel, as one matrix product.
-
-    Attributes:
-        patch: (t, h, w) of the kernel.
-        features: of a token.
-        dtype: of the computation.
-    """
-
-    patch: tuple[int, int, int]
-    features: int
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t2 h2 w2 d"]:
-        kernel = self.param(
-            "kernel",
-            nn.with_logical_partitioning(
-                nn.initializers.lecun_normal(), ("kernel", "kernel", "kernel", "in", "out")
-            ),
-            (*self.patch, x.shape[-1], self.features),
-        )
-        bias = self.param(
-            "bias",
-            nn.with_logical_partitioning(nn.initializers.zeros, ("out",)),
-            (self.features,),
-        )
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        x = space_to_channels(x, self.patch)
-        out = x.reshape(-1, x.shape[-1]) @ kernel.reshape(-1, self.features) + bias[None]
-        return out.reshape(*x.shape[:-1], self.features)
-
-
 class ImageEmbedding(nn.Module):
     """A perceptron between two norms for the states of the image encoder.
 
     Attributes:
-        features: of a token.
-        positions: number of states, each with its learned position; None for no positions.
-        dtype: of the computation.
+        features: features of a token.
+        dtype: type of the computation.
     """
 
     features: int
-    positions: int | None
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, states: Float[Array, "b m e"]) -> Float[Array, "b m d"]:
         width = states.shape[-1]
-        if self.positions is not None:
-            if states.shape[1] != self.positions:
-                raise ValueError(
-                    f"condition.image_states has {states.shape[1]} states a clip, the network was "
-                    f"built for {self.positions}; those of two images follow each other"
-                )
-            positions = self.param(
-                "positions",
-                nn.with_logical_partitioning(nn.initializers.zeros, (None, None, "embed")),
-                (1, self.positions, width),
-            )
-            states = states + positions
         states = layer_norm(1e-5, affine=True, name="norm_in")(states).astype(self.dtype)
         states = dense(width, dtype=self.dtype, name="first")(states)
         states = jax.nn.gelu(states, approximate=False)

@@ -10,11 +10,10 @@ T2V_1_3B = {
     "ffn_dim": 8960,
     "num_layers": 30,
     "remat": "full",
-    "dtype": "bfloat16",
 }
 
 # Wan-AI/Wan2.1-T2V-14B-Diffusers: 14.29B
-T2V_14B = {"remat": "full", "dtype": "bfloat16"}
+T2V_14B = {"remat": "full"}
 
 # Wan-AI/Wan2.1-I2V-14B-480P-Diffusers, and -720P: 16.39B. Into the network go the noisy latent,
 # 4 channels that say which frames are given, their latent, and the states of CLIP's ViT-H.
@@ -23,9 +22,4 @@ I2V_14B = {
     "image_dim": 1280,
     "added_kv_proj_dim": 5120,
     "remat": "full",
-    "dtype": "bfloat16",
 }
-
-# Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers: the states of the first and the last frame, 257 each,
-# have learned positions
-FLF2V_14B = {**I2V_14B, "pos_embed_seq_len": 514}

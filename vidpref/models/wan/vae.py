@@ -43,16 +43,16 @@ class WanVAE(nn.Module):
         dim_mult: channels of each level over the base; height and width halve between levels.
         num_res_blocks: blocks of a level of the encoder; the decoder has one more.
         temperal_downsample: whether time halves too, after each level but the last.
-        latents_mean: of each channel of the latent.
-        latents_std: of each channel of the latent.
-        in_channels: of a clip that is encoded.
-        out_channels: of a decoded clip.
+        latents_mean: mean of each channel of the latent.
+        latents_std: standard deviation of each channel of the latent.
+        in_channels: channels of a clip that is encoded.
+        out_channels: channels of a decoded clip.
         attention: implementation of `dot_product_attention`.
         tiled: encode and decode frames larger than a tile by tiles, as diffusers'
             `enable_tiling()`.
         tile_size: (h, w) of a tile in pixels; multiples of `space_ratio`.
         tile_stride: (h, w) from a tile to the next in pixels; they fade over the rest.
-        dtype: of the computation.
+        dtype: type of the computation.
     """
 
     base_dim: int = 96
@@ -143,7 +143,7 @@ class WanVAE(nn.Module):
         """Returns the mean of the latent, normalised a channel to mean 0 and deviation 1.
 
         Args:
-            clips: in [-1, 1]; 1 + n `time_ratio` frames, height and width multiples of
+            clips: clips in [-1, 1]; 1 + n `time_ratio` frames, height and width multiples of
                 `space_ratio`.
 
         Raises:
@@ -153,10 +153,7 @@ class WanVAE(nn.Module):
         return (mean - self._per_channel(self.latents_mean)) / self._per_channel(self.latents_std)
 
     def image_latent(
-        self,
-        image: Float[Array, "b h w c"],
-        frames: int,
-        last: Float[Array, "b h w c"] | None = None,
+        self, image: Float[Array, "b h w c"], frames: int
     ) -> Float[Array, "b {frames} h2 w2 z2"]:
         """Returns `condition.image_latent` of image to video.
 
@@ -166,19 +163,14 @@ class WanVAE(nn.Module):
         Args:
             image: the first frame in [-1, 1].
             frames: steps of the latent.
-            last: the last frame, for first and last frame to video.
 
         Raises:
             ValueError: an image of a size that cannot be encoded.
         """
-        between = (frames - 1) * self.time_ratio - (last is not None)
-        clip = jnp.pad(image[:, None], ((0, 0), (0, between), (0, 0), (0, 0), (0, 0)))
-        if last is not None:
-            clip = jnp.concatenate([clip, last[:, None]], axis=1)
+        later = (frames - 1) * self.time_ratio
+        clip = jnp.pad(image[:, None], ((0, 0), (0, later), (0, 0), (0, 0), (0, 0)))
         latents = self.encode(clip)
         given = jnp.zeros((*latents.shape[:-1], self.time_ratio)).at[:, 0].set(1.0)
-        if last is not None:
-            given = given.at[:, -1, ..., -1].set(1.0)
         return jnp.concatenate([given, latents], axis=-1)
 
     def moments(self, clips: Float[Array, "b t h w c"]) -> Float[Array, "b t2 h2 w2 z2"]:
@@ -211,7 +203,7 @@ class WanVAE(nn.Module):
         """Returns clips in [-1, 1].
 
         Args:
-            latents: as `encode` gives them.
+            latents: latents as `encode` gives them.
         """
         x = latents.astype(jnp.float32)
         x = x * self._per_channel(self.latents_std) + self._per_channel(self.latents_mean)

@@ -44,8 +44,9 @@ class CausalConv(nn.Module):
     Attributes:
         features: output channels.
         kernel: (t, h, w); height and width are zero-padded to the same size.
-        stride: in time. The kernel's first position is at the last frame of the chunk before.
-        dtype: of the computation.
+        stride: stride in time. The kernel's first position is at the last frame of the chunk
+            before.
+        dtype: type of the computation.
     """
 
     features: int
@@ -76,8 +77,9 @@ class FrameConv(nn.Module):
     Attributes:
         features: output channels.
         kernel: height and width.
-        stride: in height and width, which it must divide; padded at the end only when it is 2.
-        dtype: of the computation.
+        stride: stride in height and width, which it must divide; padded at the end only when it is
+            2.
+        dtype: type of the computation.
     """
 
     features: int
@@ -104,8 +106,8 @@ class ChannelNorm(nn.Module):
     """Every position's features on the sphere of radius sqrt(c), times a learned vector.
 
     Attributes:
-        axes: of the parameter besides its features, all of size one, as the original has them.
-        dtype: of the result.
+        axes: axes of the parameter besides its features, all of size one, as the original has them.
+        dtype: type of the result.
     """
 
     axes: int
@@ -127,7 +129,7 @@ class ResidualBlock(nn.Module):
 
     Attributes:
         features: output channels.
-        dtype: of the computation.
+        dtype: type of the computation.
     """
 
     features: int
@@ -150,7 +152,7 @@ class FrameAttention(nn.Module):
 
     Attributes:
         attention: implementation of `dot_product_attention`.
-        dtype: of the computation.
+        dtype: type of the computation.
     """
 
     attention: str
@@ -171,7 +173,7 @@ class Middle(nn.Module):
 
     Attributes:
         attention: implementation of `dot_product_attention`.
-        dtype: of the computation.
+        dtype: type of the computation.
     """
 
     attention: str
@@ -189,7 +191,7 @@ class Downsample(nn.Module):
 
     Attributes:
         time: whether frames are halved.
-        dtype: of the computation.
+        dtype: type of the computation.
     """
 
     time: bool
@@ -215,7 +217,7 @@ class Upsample(nn.Module):
 
     Attributes:
         time: whether frames are doubled.
-        dtype: of the computation.
+        dtype: type of the computation.
     """
 
     time: bool

@@ -27,7 +27,7 @@ class WanEncoder(nn.Module):
         time: whether time halves after each level but the last.
         outputs: channels of the result.
         attention: implementation of `dot_product_attention`.
-        dtype: of the computation.
+        dtype: type of the computation.
     """
 
     stem: int

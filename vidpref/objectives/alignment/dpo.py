@@ -31,8 +31,8 @@ def dpo(
     clip as winner and several losers, RealDPO (eq. 6).
 
     Args:
-        errors: of a winner and one or more losers, with those of the reference; the loss is the
-            mean over the losers.
+        errors: errors of a winner and one or more losers, with those of the reference; the loss is
+            the mean over the losers.
         labels: their rewards count for `gap_power` only.
         beta: strength of the pull towards the reference; its scale goes with the reduction of the
             errors (mean or sum).
@@ -79,7 +79,7 @@ def mcdpo(
     more than the loser counts more, so that a judge's liking for still clips is not learnt.
 
     Args:
-        errors: of winner and loser, with those of the reference.
+        errors: errors of winner and loser, with those of the reference.
         labels: `motion` holds the object and camera motion scores.
         beta: see `dpo`.
         object_motion, camera_motion: factors of the two differences; both 0 is `dpo`.

@@ -13,10 +13,10 @@ class Errors:
     """Denoising errors of the clips of b prompts.
 
     Attributes:
-        policy: of the network in training.
-        reference: of the reference policy, or None where the objective needs none.
+        policy: errors of the network in training.
+        reference: errors of the reference policy, or None where the objective needs none.
         tau: diffusion time that the clips of a prompt share.
-        real: of the network in training on m real clips beside each row, of other prompts.
+        real: errors of the network in training on m real clips beside each row, of other prompts.
         mismatched: reference error less policy error of the clips under another row's condition,
             for KTO's `reference_point="mismatched"`; no gradient goes through it.
     """
@@ -33,8 +33,8 @@ class Labels:
     """What is known of the clips.
 
     Attributes:
-        reward: of each clip.
-        weight: of each row in the mean; 0 takes a padding row out of it. None: all alike.
+        reward: reward of each clip.
+        weight: weight of each row in the mean; 0 takes a padding row out of it. None: all alike.
         motion: object and camera motion score of each clip, for McDPO.
     """
 

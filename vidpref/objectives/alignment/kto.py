@@ -8,7 +8,10 @@ import jax.numpy as jnp
 from vidpref.objectives.alignment.errors import Errors, Labels, Metrics, real_error, row_mean
 from vidpref.typing import Array, Float
 
-REFERENCE_POINTS = ("mean", "per_class", "mismatched")
+
+def compares_mismatched(hyper: Mapping[str, object]) -> bool:
+    """Whether the reference point is that of clips under another row's condition."""
+    return hyper.get("reference_point") == "mismatched"
 
 
 def kto(
@@ -29,10 +32,10 @@ def kto(
     moved from the reference (a KL divergence, hence clamped at 0), and no gradient goes through it.
 
     Args:
-        errors: of single clips, with those of the reference.
+        errors: errors of single clips, with those of the reference.
         labels: a clip is desirable where its reward exceeds `threshold`.
-        statistics: of the global batch, from `kto_statistics`; None takes those of this batch,
-            which is the global one unless gradients are accumulated.
+        statistics: statistics of the global batch, from `kto_statistics`; None takes those of this
+            batch, which is the global one unless gradients are accumulated.
         beta: strength; its scale goes with the reduction of the errors.
         desirable_weight, undesirable_weight: lambda of each class, against unequal counts.
         threshold: see `labels`.

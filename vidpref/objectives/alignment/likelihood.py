@@ -22,7 +22,7 @@ def rwr(
     `negative_weights`.
 
     Args:
-        errors: of k >= 1 clips a row, all of which count.
+        errors: errors of k >= 1 clips a row, all of which count.
         labels: the clips' rewards.
         eta: scale of the reward.
         gamma: added to it.
@@ -39,7 +39,7 @@ def flow_rwr(errors: Errors, labels: Labels, *, beta: float) -> tuple[Float[Arra
     show that few clips carry the loss.
 
     Args:
-        errors: of k >= 1 clips a row, all of which count.
+        errors: errors of k >= 1 clips a row, all of which count.
         labels: the clips' rewards.
         beta: temperature of the weights.
     """

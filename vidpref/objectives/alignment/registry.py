@@ -1,15 +1,16 @@
 """The objectives by name, and the check of their hyper-parameters."""
 
 import dataclasses
-import difflib
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
+from vidpref.config.nearest import nearest
+from vidpref.config.schema import FIELDS
 from vidpref.objectives.alignment.dpo import dpo, mcdpo
 from vidpref.objectives.alignment.errors import Metrics
-from vidpref.objectives.alignment.kto import REFERENCE_POINTS, kto, kto_statistics
+from vidpref.objectives.alignment.kto import compares_mismatched, kto, kto_statistics
 from vidpref.objectives.alignment.likelihood import flow_rwr, rwr, sft
 from vidpref.typing import Array
 
@@ -22,19 +23,28 @@ class ObjectiveSpec:
         fn: `(errors, labels, **hyper) -> (loss, metrics)`; with `statistics` it also takes those.
         needs_reference: whether `Errors.reference` must be there.
         k: clips of a row: exactly so many, or at least where `more` is set.
-        ranges: for each hyper-parameter "> 0", ">= 0" or the words it may be.
         more: whether a row may have more clips than k.
         needs_motion: whether `Labels.motion` must be there.
+        needs_two_classes: whether rewards must lie on both sides of its hyper-parameter
+            `threshold`.
+        needs_mismatched: `hyper -> whether Errors.mismatched must be there`.
         statistics: `(errors, labels, **hyper) -> sums` that the loss needs of the global batch.
     """
 
     fn: Callable[..., tuple[Array, Metrics]]
     needs_reference: bool
     k: int
-    ranges: Mapping[str, str | tuple[str, ...]]
     more: bool = False
     needs_motion: bool = False
+    needs_two_classes: bool = False
+    needs_mismatched: Callable[[Mapping[str, object]], bool] = lambda hyper: False
     statistics: Callable[..., dict[str, Array]] | None = None
+
+    @property
+    def hyper(self) -> tuple[str, ...]:
+        """The names of its hyper-parameters, which are fields of the `align` section."""
+        parameters = inspect.signature(self.fn).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
     def check_k(self, k: int, name: str) -> None:
         """Raises ValueError unless rows of `k` clips fit; `name` is the objective's."""
@@ -43,45 +53,19 @@ class ObjectiveSpec:
             raise ValueError(f"{name} takes {wanted} clips a row, the rows have {k}")
 
 
-_ADDED = {"nll_weight": ">= 0", "real_weight": ">= 0"}
-
 OBJECTIVES = {
-    "sft": ObjectiveSpec(sft, needs_reference=False, k=1, ranges={}),
-    "rwr": ObjectiveSpec(rwr, needs_reference=False, k=1, ranges={"eta": "> 0", "gamma": ">= 0"}),
-    "flow_rwr": ObjectiveSpec(flow_rwr, needs_reference=False, k=1, ranges={"beta": "> 0"}),
-    "dpo": ObjectiveSpec(
-        dpo,
-        needs_reference=True,
-        k=2,
-        more=True,
-        ranges={
-            "beta": "> 0",
-            **_ADDED,
-            "time_power": ">= 0",
-            "gap_power": ">= 0",
-            "gap_reference": "> 0",
-        },
-    ),
-    "mcdpo": ObjectiveSpec(
-        mcdpo,
-        needs_reference=True,
-        k=2,
-        needs_motion=True,
-        ranges={"beta": "> 0", **_ADDED, "object_motion": ">= 0", "camera_motion": ">= 0"},
-    ),
+    "sft": ObjectiveSpec(sft, needs_reference=False, k=1),
+    "rwr": ObjectiveSpec(rwr, needs_reference=False, k=1),
+    "flow_rwr": ObjectiveSpec(flow_rwr, needs_reference=False, k=1),
+    "dpo": ObjectiveSpec(dpo, needs_reference=True, k=2, more=True),
+    "mcdpo": ObjectiveSpec(mcdpo, needs_reference=True, k=2, needs_motion=True),
     "kto": ObjectiveSpec(
         kto,
         needs_reference=True,
         k=1,
+        needs_two_classes=True,
+        needs_mismatched=compares_mismatched,
         statistics=kto_statistics,
-        ranges={
-            "beta": "> 0",
-            "desirable_weight": "> 0",
-            "undesirable_weight": "> 0",
-            "threshold": ">= 0",
-            "reference_point": REFERENCE_POINTS,
-            "real_weight": ">= 0",
-        },
     ),
 }
 
@@ -99,15 +83,17 @@ def check_hyper(name: str, hyper: Mapping[str, object]) -> None:
             missing, of another kind (a finite number, or one of some words), or out of its range.
     """
     if name not in OBJECTIVES:
-        raise ValueError(f"objective {name!r} is unknown. {_nearest(name, OBJECTIVES)}")
-    spec = OBJECTIVES[name]
+        raise ValueError(f"objective {name!r} is unknown; {nearest(name, OBJECTIVES)}")
+    known = OBJECTIVES[name].hyper
     for field, value in hyper.items():
-        if field not in spec.ranges:
-            raise ValueError(f"{name} has no field {field!r}. {_nearest(field, spec.ranges)}")
-        _check_value(f"{name}: {field}={value!r}", value, spec.ranges[field])
-    parameters = inspect.signature(spec.fn).parameters
-    for field, allowed in spec.ranges.items():
+        if field not in known:
+            hint = nearest(field, known, cutoff=0.4) if known else "it takes no hyper-parameters"
+            raise ValueError(f"{name} has no field {field!r}; {hint}")
+        _check_value(f"{name}: {field}={value!r}", value, FIELDS[f"align.{field}"].allowed)
+    parameters = inspect.signature(OBJECTIVES[name].fn).parameters
+    for field in known:
         if field not in hyper and parameters[field].default is inspect.Parameter.empty:
+            allowed = FIELDS[f"align.{field}"].allowed
             raise ValueError(f"{name}: {field} is missing; it must be {allowed}")
 
 
@@ -121,10 +107,3 @@ def _check_value(what: str, value: object, allowed: str | tuple[str, ...]) -> No
         raise ValueError(f"{what} must be a finite number")
     if value < 0 or (value == 0 and allowed == "> 0"):
         raise ValueError(f"{what} must be {allowed}")
-
-
-def _nearest(word: str, known: Collection[str]) -> str:
-    if not known:
-        return "It takes no hyper-parameters."
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.0)[0]
-    return f"Did you mean {near!r}? Known: {', '.join(known)}."

@@ -1,8 +1,9 @@
 """Scores of a fit beside the verdict, each of [0, 1] and graded.
 
 They are continuous in the pixels but for objects so faint that they are about to be out of sight.
-Paths are taken in the world: a picture that moves as a whole moves no object. With m the measured
-and w the nominal path of the prompt's action, both [t, d] relative to their first frame:
+Paths are taken in the world: a picture that moves as a whole moves no object. In the formulas of
+the scores, which stand at their functions, m is the measured and w the nominal path of the prompt's
+action, both [t, d] and relative to their first frame.
 """
 
 import dataclasses

@@ -54,11 +54,12 @@ class Fit:
 
     Attributes:
         action: the one their prompts ask for.
-        materials: of the furniture.
-        colours, shape: of the objects asked for; colours of [0, 1], index into `SHAPES`.
-        clips: of [0, 1].
+        materials: materials of the furniture.
+        colours, shape: colours and shape of the objects asked for; colours of [0, 1], index into
+            `SHAPES`.
+        clips: clips in [0, 1].
         stage: the clips without objects.
-        share: of every pixel, by object.
+        share: share of every pixel, by object.
         tracked: the pieces found.
         wanted, wanted_mass: `tracked.state` and `tracked.mass` of the clip without jitter.
         misfit: what the pieces leave open.
@@ -189,9 +190,9 @@ def fit(action: str, clips: Float[Array, "n t h w c"], meanings: Sequence[Meanin
     """Fits the pieces of one action.
 
     Args:
-        action: of all the meanings.
+        action: action of all the meanings.
         clips: at 16x16 pixels, of [0, 1].
-        meanings: of their prompts.
+        meanings: meanings of their prompts.
     """
     spec, (n, frames) = ACTIONS[action], clips.shape[:2]
     materials = [m.material for m in meanings]

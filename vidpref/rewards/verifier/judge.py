@@ -1,16 +1,17 @@
 """The judge: fit the pieces, draw what was fitted, and score path and pixels."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from vidpref.config.nearest import nearest
 from vidpref.datasets.miniworld.actions import FRAMES, SIZE
 from vidpref.datasets.miniworld.vocabulary import parse
+from vidpref.rewards.reward import Judgement
 from vidpref.rewards.verifier import dimensions as scales
 from vidpref.rewards.verifier import rules
 from vidpref.rewards.verifier.fitting import Fit, fit
-from vidpref.typing import Array, Float, Int, UInt8
+from vidpref.typing import Array, Int, UInt8
 
 _CHUNK = 64  # clips judged at once: the working set stays in the cache
 
@@ -79,15 +80,11 @@ class Verifier:
     def __init__(self, dimensions: Sequence[str] = DIMENSIONS):
         for name in dimensions:
             if name not in DIMENSIONS:
-                near = difflib.get_close_matches(name, DIMENSIONS, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"no dimension {name!r}{hint} There are {', '.join(DIMENSIONS)}")
+                raise ValueError(f"no dimension {name!r}; {nearest(name, DIMENSIONS)}")
         self.dimensions = tuple(dimensions)
 
-    def score(
-        self, clips: UInt8[Array, "b t h w c"], prompts: Sequence[str]
-    ) -> dict[str, Float[Array, " b"]]:
-        """One number of [0, 1] a clip and dimension.
+    def score(self, clips: UInt8[Array, "b t h w c"], prompts: Sequence[str]) -> Judgement:
+        """One number of [0, 1] a clip and dimension; the reason is the first rule that it breaks.
 
         Args:
             clips: [b, 8, 16, 16, 3], or larger by a whole factor (averaged down).
@@ -97,13 +94,15 @@ class Verifier:
             ValueError: a prompt is no sentence of the mini world, or clips of another size.
         """
         scores = {name: np.zeros(len(clips), np.float32) for name in self.dimensions}
+        verdicts = np.zeros(len(clips), np.int64)
         for at, found in _fits(clips, prompts):
-            measured = {"accept": rules.first_failure(rules.weigh(found)) == 0}
+            verdicts[at] = rules.first_failure(rules.weigh(found))
+            measured = {"accept": verdicts[at] == 0}
             if self.dimensions != ("accept",):
                 measured |= scales.measure(found)
             for name, score in scores.items():
                 score[at] = measured[name]
-        return scores
+        return Judgement(scores, reasons=[RULES[i] for i in verdicts])
 
     def verdicts(
         self, clips: UInt8[Array, "b t h w c"], prompts: Sequence[str]
@@ -113,7 +112,3 @@ class Verifier:
         for at, found in _fits(clips, prompts):
             verdicts[at] = rules.first_failure(rules.weigh(found))
         return verdicts
-
-    def explain(self, clip: UInt8[Array, "t h w c"], prompt: str) -> str:
-        """The first rule that the clip breaks, or "accepted"."""
-        return RULES[int(self.verdicts(np.asarray(clip)[None], [prompt])[0])]

@@ -33,10 +33,10 @@ def measure_shift(
     Furniture without upright edges (a plain floor, or none) shows no shift: 0.
 
     Args:
-        clips: of [0, 1].
+        clips: clips in [0, 1].
         furniture: a key of `FURNITURE`, the same for all clips.
-        materials: of the furniture, one a clip.
-        colours: of the object, where it may be taken for furniture: it is looked away from.
+        materials: materials of the furniture, one a clip.
+        colours: colours of the object, where it may be taken for furniture: it is looked away from.
     """
     if furniture in ("none", "floor"):
         return np.zeros(clips.shape[:2], np.float32)

@@ -39,8 +39,8 @@ class Tracked:
     """Measured pieces of n clips.
 
     Attributes:
-        box: of p pieces; a torn object has two.
-        shape, side: of every piece.
+        box: boxes of p pieces; a torn object has two.
+        shape, side: shape and side of every piece.
         state: centre x, centre y and gap, height or shift of the picture, of the first object,
             then of the second.
         mass: area of each object in sight, of its whole area.
@@ -152,7 +152,7 @@ def track(
 
     Args:
         action: a key of `ACTIONS`.
-        share: of every pixel, by object.
+        share: share of every pixel, by object.
         shape: what each object is said to be, index into `SHAPES`.
         shift: pixels that the picture has moved to the right; part of the state of a pan.
     """

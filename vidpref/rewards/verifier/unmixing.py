@@ -57,7 +57,7 @@ def ignore_soft_furniture(
         difference: clip minus empty stage, of [0, 1].
         directions: object colour minus empty stage.
         edges: the outline, of each clip or (m = 1) of all.
-        materials: of the furniture, one a clip.
+        materials: materials of the furniture, one a clip.
     """
     axis = np.float32([np.subtract(MATERIALS[m], BACKGROUND) for m in materials])
     axis /= np.linalg.norm(axis, axis=-1, keepdims=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from vidpref.stages.rows.kto_classes import check_classes
+from vidpref.stages.rows.two_classes import check_classes
 
 
 def warnings(good, bad, caplog, method="kto", **weights):

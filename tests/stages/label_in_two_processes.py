@@ -1,0 +1,96 @@
+"""One of two processes that draw and label the same clips together.
+
+`python label_in_two_processes.py RANK PORT OUT`; what was asked and raised goes to OUT.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from tests.stages.sampled_clips import write_sampled
+from vidpref.datasets.scenes import Scene
+from vidpref.rewards.registry import REWARDS, RewardSpec
+from vidpref.rewards.reward import Judgement
+from vidpref.stages import label
+
+CLIPS = 11
+REWARD = ConfigDict({"name": "pixels", "dimension": "accept", "dimensions": ()})
+
+
+class Pixels:
+    """Scores a clip by its pixels, which are its number; some numbers are trouble."""
+
+    dimensions = ("accept",)
+
+    def __init__(self, *, lost: tuple[int, ...] = (), raises: bool = False):
+        self.lost, self.raises, self.asked = lost, raises, []
+
+    def __str__(self) -> str:
+        return "the pixels"
+
+    def score(self, clips, prompts):
+        if self.raises:
+            raise ValueError("out of order")
+        numbers = clips[:, 0, 0, 0, 0].tolist()
+        self.asked += numbers
+        scores = np.array([np.nan if n in self.lost else n / 16 for n in numbers], np.float32)
+        failures = {i: f"{n} is lost" for i, n in enumerate(numbers) if n in self.lost}
+        return Judgement({"accept": scores}, [f"number {n}" for n in numbers], failures)
+
+
+def numbered(count: int) -> np.ndarray:
+    return np.zeros((count, 2, 4, 4, 3), np.uint8) + np.arange(count, dtype=np.uint8).reshape(
+        -1, 1, 1, 1, 1
+    )
+
+
+def label_with(folder: Path, **trouble: object) -> list[int]:
+    """Returns the numbers that this process's judge was asked about."""
+    judge = Pixels(**trouble)
+    REWARDS["pixels"] = RewardSpec(lambda *_: judge)
+    label._CHUNK = 4
+    label.label_clips(folder, folder, REWARD, name="label")
+    return judge.asked
+
+
+def mean_of(numbers: list[int], **trouble: object) -> float:
+    """The mean score over all processes of this one's numbers, in two draws."""
+    REWARDS["pixels"] = RewardSpec(lambda *_: Pixels(**trouble))
+    rows = [(Scene(str(n), "a ball", "DM", "train", None), 0) for n in numbers]
+    clips = {"video": numbered(16)[numbers]}
+    drawn = [(rows, clips), ([], {"video": clips["video"][:0]})]
+    return label.mean_score(drawn, REWARD)["accept"]
+
+
+def raised(call: Callable, *args: object, **options: object) -> str:
+    try:
+        call(*args, **options)
+    except label.JudgeError as error:
+        return str(error)
+    return ""
+
+
+def main(rank: int, port: int, out: Path) -> None:
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=rank)
+    write_sampled(out, numbered(CLIPS), batch_size=4)
+    multihost_utils.sync_global_devices("index")  # as after every stage of a run
+    found = {
+        "lost": raised(label_with, out, lost=(5,)),
+        "error": raised(label_with, out, raises=rank == 1),
+        "asked": label_with(out),
+        "again": label_with(out),
+        "mean lost": raised(mean_of, [1, 2] if rank == 0 else [3], lost=(3,)),
+        "mean": mean_of([1, 2] if rank == 0 else [3]),
+    }
+    (out / f"found-{rank}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

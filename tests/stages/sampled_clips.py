@@ -1,0 +1,28 @@
+"""A finished sample stage of given clips."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vidpref.datasets.scenes import Scene
+from vidpref.generation.cascade import Sampler
+from vidpref.stages.sample import sample_clips
+from vidpref.training.processes import my_share
+
+
+class Given(Sampler):
+    """Draws clips that are there: clip i is the one with number i of its scene."""
+
+    def __init__(self, clips: np.ndarray, batch_size: int):
+        self.batch_size, self._given = batch_size, clips
+
+    def __call__(self, params, rows, seed, given=None):
+        mine = my_share(rows, self.batch_size, padded=False)
+        return mine, {"video": self._given[[i for _, i in mine]]}
+
+
+def write_sampled(folder: Path, clips: np.ndarray, *, batch_size: int = 8) -> None:
+    """Writes `clips` as a sample stage does; clip i is "scene/<i>" of "prompt <i>"."""
+    rows = [(Scene("scene", f"prompt {i}", "DM", "train", None), i) for i in range(len(clips))]
+    chunks = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    sample_clips(folder, Given(clips, batch_size), [], chunks, seed=0, name="sample")

@@ -1,0 +1,146 @@
+"""A policy that learns from its own samples: what a rollout sees, and that it can be resumed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_training as tiny
+from test_loop import Interrupted, same
+
+from vidpref.training.loop import fit
+from vidpref.training.metrics import read_metrics
+from vidpref.training.plan import make_plan
+from vidpref.training.sharding import make_mesh
+from vidpref.training.tuning import Everything
+
+SAMPLES = 64
+
+
+def init(key):
+    return {"mean": jnp.zeros(tiny.FEATURES)}
+
+
+def prepare(policy, frozen, batch, key):
+    """Samples of a Gaussian around the policy's mean, with advantages by nearness to a goal."""
+    noise_key, own_key = jax.random.split(key)
+    shape = (batch["x"].shape[0], SAMPLES, tiny.FEATURES)
+    samples = policy["mean"][None, None] + jax.random.normal(noise_key, shape)
+    reward = -jnp.mean((samples - frozen["goal"]) ** 2, axis=-1)
+    rows = jnp.ones(shape[:1])
+    return {
+        "samples": samples,
+        "advantage": reward - reward.mean(axis=1, keepdims=True),
+        "seen": rows[:, None] * policy["mean"][None],
+        "draw": rows * jax.random.uniform(own_key),
+        "x": batch["x"],
+    }
+
+
+def loss_fn(params, frozen, batch, rng):
+    """REINFORCE: the gradient of the log-probability of every sample times its advantage."""
+    log_p = -0.5 * jnp.sum((batch["samples"] - params["mean"][None, None]) ** 2, axis=-1)
+    stale = jnp.abs(batch["seen"] - params["mean"][None]).max()
+    metrics = {"draw": batch["draw"].mean(), "stale": stale, "mean": params["mean"].mean()}
+    return -jnp.mean(batch["advantage"] * log_p), metrics
+
+
+def train(folder, batches=None, prepare=prepare, seed=0, **settings):
+    mesh = make_mesh({"data": 2, "fsdp": 2}, jax.devices()[:4])
+    optimizer = {"name": "adam", "learning_rate": 0.1, "warmup_steps": 0}
+    config = tiny.config(optimizer, **{"steps": 6, "checkpoint_every": 3} | settings)
+    plan = make_plan(Everything(init), loss_fn, config, mesh)
+    batches = tiny.batches() if batches is None else batches
+    state = fit(plan, batches, folder, seed=seed, prepare=prepare, frozen={"goal": np.float32(1.0)})
+    return state, plan
+
+
+def test_it_learns_from_samples_of_its_own(tmp_path):
+    state, _ = train(tmp_path, steps=40)
+    np.testing.assert_allclose(state.params["mean"], 1.0, atol=0.25)
+
+
+def test_a_stopped_run_draws_the_same_samples(tmp_path):
+    whole, _ = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", Interrupted(4))  # one step after the checkpoint of step 3
+    parts, _ = train(tmp_path / "parts")
+    same((parts.params, parts.opt_state, parts.ema), (whole.params, whole.opt_state, whole.ema))
+    assert read_metrics(tmp_path / "parts") == read_metrics(tmp_path / "whole")
+
+
+def test_the_batch_comes_from_the_policy_as_it_is_now(tmp_path):
+    train(tmp_path)
+    lines = read_metrics(tmp_path)
+    assert [line["stale"] for line in lines] == [0.0] * 6
+    # parameters of the step before would be off by its update
+    assert all(line["update_norm"] > 1e-3 for line in lines)
+
+
+def test_every_step_has_noise_of_its_own_that_follows_from_the_seed(tmp_path):
+    draws = []
+    for number, seed in enumerate((0, 0, 1)):
+        train(tmp_path / str(number), seed=seed)
+        draws.append([line["draw"] for line in read_metrics(tmp_path / str(number))])
+    assert draws[0] == draws[1]
+    assert len({*draws[0], *draws[2]}) == 12
+
+
+def test_the_loss_draws_other_noise(tmp_path):
+    """Neither the step's key nor the keys of its microbatches are that of the rollout."""
+    seen = []
+
+    def with_key(policy, frozen, batch, key):
+        data = jnp.broadcast_to(jax.random.key_data(key), (batch["x"].shape[0], 2))
+        return prepare(policy, frozen, batch, key) | {"key": data}
+
+    def report(params, frozen, batch, rng):
+        loss, _ = loss_fn(params, frozen, batch, rng)
+        equal = jnp.all(batch["key"] == jax.random.key_data(rng)[None], axis=1)
+        return loss, {"equal": equal.mean()}
+
+    mesh = make_mesh({}, jax.devices()[:1])
+    for accumulate in (1, 4):
+        folder = tmp_path / str(accumulate)
+        plan = make_plan(
+            Everything(init), report, tiny.config(steps=3, accumulate=accumulate), mesh
+        )
+        fit(plan, tiny.batches(), folder, prepare=with_key, frozen={"goal": np.float32(1.0)})
+        seen += [line["equal"] for line in read_metrics(folder)]
+    assert seen == [0.0] * 6
+
+
+def test_nothing_is_compiled_again_from_step_to_step(tmp_path):
+    traced, compiled, at_step = [], [], []
+
+    def counted(policy, frozen, batch, key):
+        traced.append(key)
+        return prepare(policy, frozen, batch, key)
+
+    def listen(event, seconds, **_):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(seconds)
+
+    class Counting(Interrupted):
+        def __next__(self):
+            at_step.append(len(compiled))
+            return super().__next__()
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        train(tmp_path, Counting(6), prepare=counted, checkpoint_every=0)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert len(traced) == 1
+    assert at_step[0] < at_step[1] == at_step[-1]  # the first step compiles, and no other
+
+
+def test_it_sees_a_reference_that_follows(tmp_path):
+    def with_reference(policy, frozen, batch, key):
+        moved = jnp.abs(policy["mean"] - frozen["reference"]["mean"]).max()
+        made = prepare(policy, frozen, batch, key)
+        return made | {"draw": jnp.broadcast_to(moved, batch["x"].shape[:1])}
+
+    train(tmp_path, prepare=with_reference, reference_decay=0.5)
+    distances = [line["draw"] for line in read_metrics(tmp_path)]
+    assert distances[0] == 0.0
+    assert min(distances[1:]) > 0.0

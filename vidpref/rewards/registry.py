@@ -1,0 +1,144 @@
+"""The rewards by name, and how each is built from the config and from what other stages made."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from ml_collections import ConfigDict
+
+from vidpref.config.by_name import PROJECT_ROOT
+from vidpref.config.schema import NO_JUDGE
+from vidpref.digests import digest_files, files_below
+from vidpref.rewards.reward import Reward
+
+_TEMPLATES = PROJECT_ROOT / "data" / "judge_templates"
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardSpec:
+    """How a reward is made.
+
+    Attributes:
+        build: `(section, dimensions, artifacts) -> reward`, from the config's `reward` section,
+            the dimensions to score, and the folder of each artifact by its name.
+        artifacts: names of what other stages make and the reward is built from.
+        templates: folder of texts that its scores depend on, where it has one.
+    """
+
+    build: Callable[[ConfigDict, tuple[str, ...], Mapping[str, Path]], Reward]
+    artifacts: tuple[str, ...] = ()
+    templates: Path | None = None
+
+
+def _verifier(
+    section: ConfigDict, dimensions: tuple[str, ...], artifacts: Mapping[str, Path]
+) -> Reward:
+    from vidpref.rewards.verifier import Verifier
+
+    return Verifier(dimensions)
+
+
+def _remote_judge(
+    section: ConfigDict, dimensions: tuple[str, ...], artifacts: Mapping[str, Path]
+) -> Reward:
+    from vidpref.rewards.remote_judge import RemoteJudge
+
+    return RemoteJudge(
+        **section.remote_judge,
+        template=(_TEMPLATES / "accept_reject.txt").read_text(),
+        dimensions=dimensions,
+        graded_template=(_TEMPLATES / "good_normal_poor.txt").read_text(),
+        descriptions={p.stem: p.read_text() for p in (_TEMPLATES / "dimensions").glob("*.txt")},
+    )
+
+
+REWARDS = {
+    "remote_judge": RewardSpec(_remote_judge, templates=_TEMPLATES),
+    "verifier": RewardSpec(_verifier),
+}
+
+
+def build_reward(
+    reward: ConfigDict,
+    artifacts: Mapping[str, Path] = MappingProxyType({}),
+    *,
+    dimensions: Sequence[str] | None = None,
+) -> Reward:
+    """Returns the judge named by `reward.name`.
+
+    Args:
+        reward: the config's `reward` section.
+        artifacts: folder of each artifact that the judge is built from, by its name.
+        dimensions: names of what it scores, instead of `dimensions_of(reward)`.
+
+    Raises:
+        ValueError: an unknown name or dimension, a setting that the judge needs, or an artifact,
+            is missing.
+    """
+    spec = reward_spec(reward)
+    for name in spec.artifacts:
+        if name not in artifacts:
+            raise ValueError(
+                f"config.reward.name={reward.name!r} is built from {', '.join(spec.artifacts)}, "
+                f"and there is no {name}: run the stage that makes it first"
+            )
+    judge = spec.build(reward, tuple(dimensions or dimensions_of(reward)), artifacts)
+    _check_dimension(reward, judge.dimensions)
+    return judge
+
+
+def check_reward(reward: ConfigDict) -> tuple[str, ...]:
+    """Returns the dimensions that the judge will score; refuses a section that gives no judge.
+
+    A judge that is built from artifacts is not built: they need not be there yet.
+
+    Raises:
+        ValueError: as `build_reward`.
+    """
+    if not reward_spec(reward).artifacts:
+        return build_reward(reward).dimensions
+    _check_dimension(reward, dimensions_of(reward))
+    return dimensions_of(reward)
+
+
+def reward_spec(reward: ConfigDict) -> RewardSpec:
+    """Returns how the judge named by `reward.name` is made.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if reward.name not in REWARDS:
+        known = ", ".join(sorted(REWARDS))
+        raise ValueError(f"config.reward.name={reward.name!r}: known are {known} and {NO_JUDGE}")
+    return REWARDS[reward.name]
+
+
+def scoring(reward: ConfigDict, needed: Sequence[str]) -> ConfigDict:
+    """Returns the section with all dimensions that are scored in it.
+
+    Args:
+        reward: the config's `reward` section.
+        needed: dimensions that an alignment needs, scored where the section names none.
+    """
+    named = reward.dimensions or dict.fromkeys((reward.dimension, *needed))
+    return ConfigDict(reward.to_dict() | {"dimensions": tuple(named)})
+
+
+def templates_digest(reward: ConfigDict) -> str:
+    """Changes with the texts that the judge's scores depend on; "" where there are none."""
+    templates = reward_spec(reward).templates
+    return "" if templates is None else digest_files(files_below(templates))
+
+
+def dimensions_of(reward: ConfigDict) -> tuple[str, ...]:
+    """Returns `reward.dimensions`, of which none means `reward.dimension` alone."""
+    return tuple(reward.dimensions or (reward.dimension,))
+
+
+def _check_dimension(reward: ConfigDict, scored: Sequence[str]) -> None:
+    if reward.dimension not in scored:
+        raise ValueError(
+            f"config.reward.dimension={reward.dimension!r}: {reward.name} scores "
+            + ", ".join(scored)
+        )

@@ -1,0 +1,202 @@
+"""A run as data: stages, what each depends on, and which of them are done.
+
+Every stage writes one folder, `WORKDIR/<name>-<fingerprint>/`. The fingerprint covers the stage's
+causes and the fingerprints of its inputs, so it is known before anything runs; a changed cause
+leads to new folders for exactly the stages that depend on it, and nothing is overwritten. Beside
+the stage's own files the folder holds `settings.json` (its causes and inputs) and, once whole,
+`done.json`.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+from jax.experimental import multihost_utils
+
+from vidpref.config.fields import plain
+from vidpref.files import write_text
+
+DONE, BEGUN, NEW = "done", "begun", "new"
+_DONE_FILE, _SETTINGS_FILE, _SECONDS_FILE = "done.json", "settings.json", "seconds.txt"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stage:
+    """A step of a run.
+
+    Attributes:
+        name: e.g. "align-dpo-round1"; the beginning of its folder's name.
+        body: writes the stage's files into a folder, and goes on from whatever it finds there.
+        causes: all that the result depends on besides the inputs, by name.
+        inputs: stages whose folders it reads, by the name under which it reads them.
+    """
+
+    name: str
+    body: Callable[[Path], None]
+    causes: Mapping[str, Any]
+    inputs: Mapping[str, "Stage"] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """12 hex digits that change when anything changes that the result depends on."""
+        known = {
+            "stage": self.name,
+            "causes": plain(self.causes),
+            "inputs": {name: stage.fingerprint for name, stage in self.inputs.items()},
+        }
+        text = json.dumps(known, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder in a work directory."""
+        return f"{self.name}-{self.fingerprint}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A stage that is done: its folder, the seconds it took, and whether it was done before."""
+
+    stage: Stage
+    path: Path
+    seconds: float
+    reused: bool
+
+
+def in_order(targets: Iterable[Stage]) -> list[Stage]:
+    """Returns the targets and all they stand on, each once, inputs in front.
+
+    Stages that would write the same folder count as one.
+    """
+    found: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.folder in found:
+            return
+        for needed in stage.inputs.values():
+            visit(needed)
+        found[stage.folder] = stage
+
+    for target in targets:
+        visit(target)
+    return list(found.values())
+
+
+def state_of(stage: Stage, workdir: Path) -> str:
+    """Returns `DONE`, `BEGUN` (a run was stopped in it) or `NEW`."""
+    folder = workdir / stage.folder
+    if (folder / _DONE_FILE).exists():
+        return DONE
+    return BEGUN if folder.exists() else NEW
+
+
+def run_stage(stage: Stage, workdir: Path, say: Callable[[str], None]) -> Finished:
+    """Runs a stage unless it is done; goes on with one that was stopped.
+
+    Args:
+        stage: its inputs must be done.
+        workdir: the work directory.
+        say: told whether the stage is reused, resumed or begun.
+    """
+    path = workdir / stage.folder
+    state = state_of(stage, workdir)
+    if state == DONE:
+        say(f"done before, kept in {path.name}")
+        return finished(stage, workdir)
+    say(f"going on in {path.name}" if state == BEGUN else f"into {path.name}")
+    path.mkdir(parents=True, exist_ok=True)
+    first_process = jax.process_index() == 0
+    spent = path / _SECONDS_FILE  # of earlier, interrupted attempts
+    earlier = float(spent.read_text()) if spent.exists() else 0.0
+    start = time.monotonic()
+    if first_process:
+        write_text(path / _SETTINGS_FILE, json.dumps(settings(stage), indent=2, default=str))
+    try:
+        stage.body(path)
+    finally:
+        seconds = earlier + time.monotonic() - start
+        if first_process:
+            write_text(spent, f"{seconds:.3f}")
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(path.name)
+    if first_process:
+        write_text(path / _DONE_FILE, json.dumps({"seconds": round(seconds, 3)}))
+    logging.info("%s done in %.1f s: %s", stage.name, seconds, path)
+    return Finished(stage, path, seconds, reused=False)
+
+
+def finished(stage: Stage, workdir: Path) -> Finished:
+    """Returns a stage that is done.
+
+    Raises:
+        ValueError: it is not.
+    """
+    path = workdir / stage.folder
+    if state_of(stage, workdir) != DONE:
+        raise ValueError(
+            f"{workdir} has no finished {path.name}: run launch/tpu_run.py to its end first, with "
+            f"this version of vidpref ({why_new(stage, workdir)})"
+        )
+    seconds = json.loads((path / _DONE_FILE).read_text())["seconds"]
+    return Finished(stage, path, seconds, reused=True)
+
+
+def settings(stage: Stage) -> dict[str, Any]:
+    """Returns what a stage depends on, as `settings.json` holds it."""
+    return {
+        "causes": plain(stage.causes),
+        "inputs": {name: needed.folder for name, needed in stage.inputs.items()},
+    }
+
+
+def why_new(stage: Stage, workdir: Path) -> str:
+    """Returns why a stage is not done: which causes and inputs differ from the nearest one done.
+
+    Of several finished folders of its name, that with the fewest differences counts, the newest
+    of these.
+    """
+    wanted = settings(stage)
+    changes = [_changes(before, wanted) for before in _finished_settings(stage.name, workdir)]
+    if not changes:
+        return "never done here"
+    return "; ".join(min(changes, key=len)) or "its code has other causes now"
+
+
+def _finished_settings(name: str, workdir: Path) -> list[dict[str, Any]]:
+    found = []
+    done = workdir.glob(f"{name}-*/{_DONE_FILE}")
+    for path in sorted(done, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        folder = path.parent
+        known = folder / _SETTINGS_FILE
+        if folder.name.rpartition("-")[0] == name and known.exists():
+            found.append(json.loads(known.read_text()))
+    return found
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    was, causes = before.get("causes", {}), json.loads(json.dumps(now["causes"], default=str))
+    changed = [
+        f"{name}: {_short(was.get(name, '(none)'))} -> {_short(causes.get(name, '(none)'))}"
+        for name in sorted({*was, *causes})
+        if was.get(name, "(none)") != causes.get(name, "(none)")
+    ]
+    old, new = before.get("inputs", {}), now["inputs"]
+    inputs = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    return changed + [f"its input {name} is another" for name in inputs]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def folders(stages: Sequence[Stage]) -> list[str]:
+    """Returns the names of the stages' folders."""
+    return [stage.folder for stage in stages]

@@ -1,0 +1,169 @@
+"""What a round makes of a policy: a trained one, or one whose sampler a trained reward guides."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vidpref.config.align import GUIDANCE
+from vidpref.config.align import METHODS as METHOD_NAMES
+from vidpref.config.causes import causes
+from vidpref.config.schema import PREFERENCES
+from vidpref.generation import guided
+from vidpref.generation.generator import Generator
+from vidpref.models.lora import merge_into
+from vidpref.runs.graph import Stage
+from vidpref.runs.policies import Policy, load_whole, policy_name
+from vidpref.runs.recipe import NETWORK, Method, Recipe
+from vidpref.stages import align, latent_reward
+from vidpref.stages.rows import sampled as rows
+from vidpref.stages.rows.inputs import RowInputs
+from vidpref.training.tuning import Adapters, lora_spec
+from vidpref.typing import PyTree
+
+
+class Align:
+    """Trains the generator, or adapters of it, on rows of clips by an objective."""
+
+    def check(self, config: ConfigDict, generator: Generator, rounds: int) -> None:
+        if rows.row_builder(config.align).file and config.data.name != PREFERENCES:
+            raise ValueError(f"config.align.rows={config.align.rows!r} needs a file of preferences")
+        align.check(config.align, generator)
+
+    def judged_dimensions(self, config: ConfigDict) -> tuple[str, ...]:
+        return rows.judged_dimensions(config.align)
+
+    def needs_labels(self, config: ConfigDict) -> bool:
+        return rows.row_builder(config.align).labels
+
+    def settings(self, config: ConfigDict) -> Mapping[str, Any]:
+        shown = {**align.hyper_parameters(config.align), "reduction": config.align.reduction}
+        return shown
+
+    def improve(self, recipe: Recipe, policy: Policy, round_: int) -> Policy:
+        config, section = recipe.config, recipe.config.align
+        builder = rows.row_builder(section)
+        inputs = {"policy": policy.stages["policy"], **recipe.inputs.stages}
+        reference = None
+        if round_ > 1 and section.reference == "pretrained":
+            reference = recipe.pretrained
+            inputs["reference"] = reference.stages["policy"]
+        if builder.labels:
+            labelled = recipe.label_samples(policy)
+            inputs |= {"samples": labelled.samples, "labels": labelled.labels}
+        if builder.losers:
+            inputs["losers"] = recipe.loser_samples(policy)
+        name = f"align-{policy_name(config, 1)}-round{round_}"
+
+        def body(folder: Path) -> None:
+            align.align(
+                folder,
+                align.alignment(config, recipe.generator, recipe.mesh, name=name),
+                _row_inputs(recipe, inputs),
+                seed=config.seed + round_,
+                params=policy.load_generator(),
+                reference=None if reference is None else reference.load_generator(),
+                validate=functools.partial(recipe.validation_score, policy),
+            )
+
+        known = causes(config, [*NETWORK, "align", "seed"], ["align.policy"])
+        if section.train.best_metric:  # clips are drawn and judged on the way
+            known |= recipe.drawing_causes | causes(config, ["reward"])
+        stage = Stage(name, body, known, inputs)
+        load = functools.partial(_load_tuned, recipe, policy, stage)
+        return recipe.generator_policy(policy_name(config, round_), stage, load)
+
+
+class Guide:
+    """Trains a reward of noisy clips, which guides the sampler of the unchanged generator."""
+
+    def check(self, config: ConfigDict, generator: Generator, rounds: int) -> None:
+        if config.data.name == PREFERENCES:
+            raise ValueError("align.method=nrg learns from samples in pixels, not from a file")
+        guided.check_guidance(config.align)
+        if rounds > 1:
+            raise ValueError("align.method=nrg trains no generator: there is no second round")
+
+    def judged_dimensions(self, config: ConfigDict) -> tuple[str, ...]:
+        return tuple(config.align.dimensions)
+
+    def needs_labels(self, config: ConfigDict) -> bool:
+        return True
+
+    def settings(self, config: ConfigDict) -> Mapping[str, Any]:
+        weights = {name: weight for name, weight in config.align.weights.items() if weight}
+        return {"scale": config.align.scale, **weights}
+
+    def improve(self, recipe: Recipe, policy: Policy, round_: int) -> Policy:
+        config, section = recipe.config, recipe.config.align
+        labelled = recipe.label_samples(policy)
+        inputs = {
+            "policy": policy.stages["policy"],
+            "samples": labelled.samples,
+            "labels": labelled.labels,
+        }
+
+        def body(folder: Path) -> None:
+            training = latent_reward.reward_training(section, recipe.generator, recipe.mesh)
+            latent_reward.train_reward(
+                folder,
+                training,
+                _row_inputs(recipe, inputs),
+                seed=config.seed,
+                params=policy.load_generator(),
+            )
+
+        guiding = [f"align.{field}" for field in guided.GUIDING]
+        known = causes(config, [*NETWORK, "align", "seed"], [*guiding, "align.policy"])
+        stage = Stage("latent-reward", body, known, inputs)
+
+        def load() -> tuple[PyTree, PyTree]:
+            init = guided.reward_init(recipe.generator, section)
+            reward = load_whole(init, recipe.folder(stage), recipe.mesh)
+            return policy.load_generator(), reward
+
+        return dataclasses.replace(
+            policy,
+            name=policy_name(config, round_),
+            stages={**policy.stages, "guidance": stage},
+            network="guided",
+            build=lambda: guided.build_guided(recipe.generator, section),
+            load=load,
+            causes=causes(config, guiding),
+        )
+
+
+METHODS: dict[str, Method] = {**dict.fromkeys(METHOD_NAMES, Align()), GUIDANCE: Guide()}
+
+
+def open_recipe(config: ConfigDict, workdir: Path) -> Recipe:
+    """Returns the recipe of a config, with the method that its `align` section names."""
+    return Recipe(config, workdir, METHODS[config.align.method])
+
+
+def _row_inputs(recipe: Recipe, inputs: Mapping[str, Stage]) -> RowInputs:
+    """What rows are made of, opened; the stages must be done."""
+    folders = {name: recipe.folder(stage) for name, stage in inputs.items()}
+    dropout = recipe.config.align.condition_dropout
+    return RowInputs(
+        recipe.inputs.data,
+        recipe.inputs.texts,
+        clips=folders.get("samples"),
+        labels=folders.get("labels"),
+        losers=folders.get("losers"),
+        encoded=recipe.inputs.encoded,
+        output=recipe.generator.output,
+        null_prompt=recipe.inputs.no_text if dropout else None,
+    )
+
+
+def _load_tuned(recipe: Recipe, base: Policy, stage: Stage) -> PyTree:
+    """Returns what an align stage wrote, with adapters merged into the policy they stand on."""
+    folder, spec = recipe.folder(stage), lora_spec(recipe.config.align)
+    if spec is None:
+        return load_whole(recipe.generator.init, folder, recipe.mesh)
+    adapters = Adapters(recipe.generator.init, spec).load(folder, recipe.mesh)
+    return merge_into(base.load_generator(), adapters, spec)

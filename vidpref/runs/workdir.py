@@ -1,0 +1,138 @@
+"""The work directory of runs: held by one of them at a time, looked through, and cleared up."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+
+from vidpref.files import write_text
+from vidpref.runs.graph import BEGUN, DONE, Stage, state_of, why_new
+
+_FOLDER = re.compile(r".+-[0-9a-f]{12}")
+_RUNS = "finished_runs.json"  # {folder of a run's last stage, ...}: see `note_run`
+
+
+class WorkdirInUse(OSError):
+    """Another run holds the work directory."""
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Holds `workdir` for this run; the operating system releases it however the run ends.
+
+    Raises:
+        WorkdirInUse: another process holds it; the message names that process.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    with open(workdir / "lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise WorkdirInUse(
+                f"{workdir} is in use by another run ({file.read().strip() or 'unknown'}). "
+                "Wait for it, stop it, or give this run another --workdir."
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}")
+        file.flush()
+        yield
+
+
+def dry_run(stages: Sequence[Stage], workdir: Path) -> str:
+    """Returns a line a stage: its size on disk, whether it runs, goes on or is reused, and why."""
+    width = max(len(stage.name) for stage in stages)
+    lines, anew = [], set()
+    for number, stage in enumerate(stages, 1):
+        state = state_of(stage, workdir)
+        size = _size_text(workdir / stage.folder) if state != "new" else ""
+        if state == DONE:
+            what = "reused"
+        else:
+            what = "goes on" if state == BEGUN else "runs"
+            anew.add(stage.folder)
+            waits = [s.name for s in stage.inputs.values() if s.folder in anew]
+            why = "" if state == BEGUN else why_new(stage, workdir)
+            if waits and "another" in why:
+                own = [part for part in why.split("; ") if not part.startswith("its input")]
+                why = "; ".join([*own, f"after {', '.join(waits)}"])
+            what += f"  {why}" if why else ""
+        count = f"{number:>{len(str(len(stages)))}}/{len(stages)}"
+        lines.append(f"[{count}] {stage.name:<{width}}  {size:>9}  {what}")
+    return "\n".join(lines)
+
+
+def note_run(workdir: Path, name: str, stages: Sequence[Stage]) -> None:
+    """Writes down that a run is finished and which folders it uses, for `unused`."""
+    if jax.process_index() != 0:
+        return
+    known = finished_runs(workdir)
+    known[f"{name} {stages[-1].fingerprint}"] = [stage.folder for stage in stages]
+    write_text(workdir / _RUNS, json.dumps(known, indent=1))
+
+
+def finished_runs(workdir: Path) -> dict[str, list[str]]:
+    """Returns {run: its folders} of every run that `note_run` noted."""
+    path = workdir / _RUNS
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def unused(workdir: Path) -> list[Path]:
+    """Returns the stage folders of a work directory that no finished run uses.
+
+    Raises:
+        ValueError: no run is finished there: all folders would be unused.
+    """
+    runs = finished_runs(workdir)
+    if not runs:
+        raise ValueError(f"{workdir}: no run is finished here, so nothing is left over")
+    used = {folder for folders in runs.values() for folder in folders}
+    return [
+        path
+        for path in sorted(workdir.iterdir())
+        if path.is_dir() and _FOLDER.fullmatch(path.name) and path.name not in used
+    ]
+
+
+def unused_text(paths: Sequence[Path]) -> str:
+    """Returns a line a folder with its size and whether it is done, and the sum."""
+    lines = [
+        f"{_size_text(path):>9}  {path.name}"
+        + ("" if (path / "done.json").exists() else "  (not finished: it could be resumed)")
+        for path in paths
+    ]
+    total = sum(size_of(path) for path in paths)
+    return "\n".join([*lines, f"{_bytes(total):>9}  in {len(paths)} folders"])
+
+
+def remove(paths: Sequence[Path]) -> None:
+    """Removes folders; one that is being removed does not look done."""
+    for path in paths:
+        (path / "done.json").unlink(missing_ok=True)
+        shutil.rmtree(path)
+
+
+def size_of(folder: Path) -> int:
+    """Returns the bytes of all files of a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _size_text(folder: Path) -> str:
+    return _bytes(size_of(folder))
+
+
+def _bytes(count: float | int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,148 @@
+"""A training run before it starts: its state in shapes, where that lies, and its compiled step."""
+
+import dataclasses
+import math
+
+import jax
+import optax
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vidpref.training.optimizer import check_optimizer, learning_rate_schedule, make_optimizer
+from vidpref.training.sharding import BATCH_AXES, whole_dimensions
+from vidpref.training.state import TrainState, create_state, state_shardings
+from vidpref.training.step import LossFn, TrainStep, make_train_step
+from vidpref.training.tuning import Tuning
+from vidpref.typing import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What `fit` runs and a compiler can be asked about; it holds no array.
+
+    Attributes:
+        name: name of the run, in messages.
+        tuning: what is trained.
+        settings: see `make_plan`.
+        mesh: devices.
+        optimizer: makes its own part of the state.
+        state: shapes and shardings of the whole state.
+        shardings: shardings of the state.
+        step: `(state, frozen, batch) -> (state, metrics)`, see `make_train_step`.
+    """
+
+    name: str
+    tuning: Tuning
+    settings: ConfigDict
+    mesh: Mesh
+    optimizer: optax.GradientTransformation
+    state: TrainState
+    shardings: TrainState
+    step: TrainStep
+
+    def create(self, seed: int, start: PyTree | None = None) -> TrainState:
+        """Returns the state of step 0, see `create_state`.
+
+        Args:
+            seed: seed of the parameters and of the training noise.
+            start: trainable parameters to start from instead of fresh ones.
+        """
+        return create_state(
+            self.tuning.init, self.optimizer, self.shardings, seed=seed, init_from=start
+        )
+
+    def lower(self, frozen: PyTree, batch: PyTree) -> jax.stages.Lowered:
+        """Returns the step, lowered for the mesh, which may be one without devices.
+
+        Args:
+            frozen: what the loss needs besides, as `jax.ShapeDtypeStruct`s with shardings.
+            batch: the global batch, likewise.
+        """
+        return self.step.lower(self.state, frozen, batch)
+
+
+def make_plan(
+    tuning: Tuning, loss_fn: LossFn, settings: ConfigDict, mesh: Mesh, *, name: str = "train"
+) -> Plan:
+    """Returns the plan of a run; allocates nothing.
+
+    Args:
+        tuning: what is trained; shapes and shardings come from its `init`.
+        loss_fn: `(trainable, frozen, batch, rng) -> (loss, metrics)`, see `make_train_step`.
+        settings: steps, batch_size (rows over all processes), accumulate, optimizer (see
+            `check_optimizer`), ema_decay (0: off), log_every, checkpoint_every (0: none),
+            keep_last; optionally best_metric ("": off, see `Checkpoints`), reference_decay and
+            reference_every (see `make_train_step`).
+        mesh: devices, from `make_mesh`.
+        name: name of the run, in messages.
+
+    Raises:
+        ValueError: a setting that cannot work.
+    """
+    check_config(settings, mesh, name)
+    boxed = jax.eval_shape(tuning.init, jax.random.key(0))
+    for line in whole_dimensions(boxed, mesh):
+        logging.info("%s: not sharded: %s", name, line)
+    schedule = learning_rate_schedule(settings.optimizer, settings.steps)
+    optimizer = make_optimizer(settings.optimizer, schedule, boxed)
+    reference_decay = settings.get("reference_decay", 0.0)
+    state, shardings = state_shardings(
+        tuning.init,
+        optimizer,
+        mesh,
+        with_ema=settings.ema_decay > 0,
+        with_reference=reference_decay > 0,
+    )
+    step = make_train_step(
+        loss_fn,
+        optimizer,
+        schedule,
+        shardings,
+        mesh,
+        accumulate=settings.accumulate,
+        ema_decay=settings.ema_decay,
+        reference_decay=reference_decay,
+        reference_every=settings.get("reference_every", 1),
+    )
+    return Plan(name, tuning, settings, mesh, optimizer, state, shardings, step)
+
+
+def check_config(config: ConfigDict, mesh: Mesh, name: str = "train") -> None:
+    """Refuses settings that cannot work on this mesh.
+
+    Args:
+        config: settings as for `make_plan`.
+        mesh: devices, from `make_mesh`.
+        name: name of the run, for the message.
+
+    Raises:
+        ValueError: a bad value; the message names the field.
+    """
+    check_optimizer(config.optimizer, f"{name}: optimizer")
+    devices = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    rules = {
+        "steps": (config.steps >= 1, "1 or more"),
+        "accumulate": (config.accumulate >= 1, "1 (off) or more"),
+        "log_every": (config.log_every >= 1, "1 or more"),
+        "checkpoint_every": (config.checkpoint_every >= 0, "0 (no checkpoints) or more"),
+        "keep_last": (config.keep_last >= 1, "1 or more"),
+        "ema_decay": (0 <= config.ema_decay < 1, "in [0, 1); 0 is off"),
+        "reference_decay": (
+            0 <= config.get("reference_decay", 0.0) < 1,
+            "in [0, 1); 0 keeps the reference where it is",
+        ),
+        "reference_every": (config.get("reference_every", 1) >= 1, "1 or more"),
+        "best_metric": (
+            not config.get("best_metric", "") or config.checkpoint_every,
+            '"" where checkpoint_every is 0: the best checkpoint needs checkpoints',
+        ),
+    }
+    for field, (good, wanted) in rules.items():
+        if not good:
+            raise ValueError(f"{name}: {field}={config.get(field)!r}: must be {wanted}")
+    if config.batch_size < 1 or config.batch_size % (config.accumulate * devices):
+        raise ValueError(
+            f"{name}: batch_size={config.batch_size}: must be a multiple of accumulate "
+            f"({config.accumulate}) times the devices on the mesh axes data and fsdp ({devices})"
+        )
