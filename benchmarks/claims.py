@@ -26,7 +26,7 @@ from vidpref.evaluation.statistics import paired_difference, paired_dimensions
 from vidpref.evaluation.tables import Estimate, Table, write_markdown
 from vidpref.runs import command_line as program
 from vidpref.runs import compare, report
-from vidpref.runs.artifacts import locked
+from vidpref.runs.workdir import locked
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs; made if it does not exist.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Training seeds.", lower_bound=1)

@@ -17,11 +17,9 @@ from absl import flags
 from vidpref.generation.adopt import load_config
 from vidpref.generation.generator import build_base
 from vidpref.runs import command_line as program
-from vidpref.stages.train import generator_loss
-from vidpref.training.optimizer import learning_rate_schedule, make_optimizer
+from vidpref.stages.pretrain import pretraining
 from vidpref.training.sharding import make_mesh
-from vidpref.training.state import create_state, state_shardings
-from vidpref.training.step import make_train_step, put_batch
+from vidpref.training.step import put_batch
 
 _CONFIG = flags.DEFINE_string("config", "dpo_aif:mini", "NAME:SCALE; its `pretrain` is timed.")
 _MODELS = flags.DEFINE_list("models", ["unet3d", "dit"], "Models of the config.")
@@ -59,23 +57,14 @@ def _contender(
 ) -> tuple[int, float, Callable[[], None], Callable[[], None]]:
     """Parameters, seconds to compile the training step, and the two things to time."""
     config = load_config(_CONFIG.value, [*overrides, f"model.name={name}"])
-    train = config.pretrain.train
     mesh = make_mesh(config.mesh.to_dict())
     generator = build_base(config)
-    boxed = jax.eval_shape(generator.init, jax.random.key(0))
-    schedule = learning_rate_schedule(train.optimizer, train.steps)
-    optimizer = make_optimizer(train.optimizer, schedule, boxed)
-    abstract, shardings = state_shardings(
-        generator.init, optimizer, mesh, with_ema=train.ema_decay > 0
-    )
-    loss_fn = generator_loss(generator, "sft", {}, config.pretrain, config.diffusion.error_in)
-    step = make_train_step(loss_fn, optimizer, schedule, shardings, mesh, ema_decay=train.ema_decay)
-    batch = put_batch(_batch(generator, train.batch_size), mesh)
+    plan = pretraining(config, "pretrain", generator, mesh).plan
+    batch = put_batch(_batch(generator, plan.settings.batch_size), mesh)
     started = time.perf_counter()
-    compiled = step.lower(abstract, {}, batch).compile()
+    compiled = plan.lower({}, batch).compile()
     compile_seconds = time.perf_counter() - started
-    state = create_state(generator.init, optimizer, shardings, seed=0)
-    held = [compiled(state, {}, batch)[0]]
+    held = [compiled(plan.create(0), {}, batch)[0]]
 
     def train_steps() -> None:
         for _ in range(_STEPS.value):

@@ -33,9 +33,10 @@ import numpy as np
 import torch
 from absl import flags
 from diffusers import WanTransformer3DModel
-from ml_collections import ConfigDict
 from peft import LoraConfig
 
+from vidpref.config.fields import build
+from vidpref.config.training import Optimizer
 from vidpref.diffusion.denoising import Corrupted, denoising_errors
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.interop.table import Rule, Table, to_params
@@ -71,16 +72,7 @@ _WIDTH = flags.DEFINE_integer("width", 32, "Latent columns, even.", lower_bound=
 _TEXT_TOKENS = flags.DEFINE_integer("text_tokens", 64, "Wan2.1 has 512.", lower_bound=1)
 
 _CHANNELS, _TEXT_DIM, _BETA = 16, 512, 20.0
-_OPTIMIZER = {
-    "name": "adam",
-    "learning_rate": 1e-4,
-    "warmup_steps": 0,
-    "decay": "constant",
-    "clip_norm": 0.0,
-    "weight_decay": 0.0,
-    "b1": 0.9,
-    "b2": 0.999,
-}
+_OPTIMIZER = Optimizer(name="adam", learning_rate=1e-4, decay="constant", clip_norm=0.0)
 # the same layers in both languages
 _OUR_TARGETS, _PEFT_TARGETS = ("(self|cross)/.*/",), ["to_q", "to_k", "to_v", "to_out.0"]
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -259,7 +251,7 @@ def _vidpref(problem: Problem, attention: str) -> Contender:
         return OBJECTIVES["dpo"].fn(rows, labels, beta=_BETA)
 
     mesh = make_mesh({}, jax.devices()[:1])
-    config = ConfigDict(_OPTIMIZER)
+    config = build(_OPTIMIZER)
     schedule = learning_rate_schedule(config, steps=1000)
     optimizer = make_optimizer(config, schedule, jax.eval_shape(init, jax.random.key(0)))
     _, shardings = state_shardings(init, optimizer, mesh, with_ema=False)
@@ -321,8 +313,8 @@ def _diffusers(problem: Problem, *, compiled: bool) -> Contender:
     trained = [p for p in policy.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(
         trained,
-        lr=_OPTIMIZER["learning_rate"],
-        betas=(_OPTIMIZER["b1"], _OPTIMIZER["b2"]),
+        lr=_OPTIMIZER.learning_rate,
+        betas=(_OPTIMIZER.b1, _OPTIMIZER.b2),
         fused=True,
     )
     batch = {name: torch.tensor(values, device=device) for name, values in problem.batch.items()}

@@ -1,7 +1,11 @@
 """Flow-RWR: velocity errors weighted by exp(r / beta) (VideoAlign eq. 9).
 
+Paper:    VideoAlign, "Improving Video Generation with Human Feedback"
 Command:  python launch/tpu_run.py --config=flow_rwr:mini --workdir=runs/flow_rwr
-Hardware: mini 2 CPU cores; paper 128 cores of TPU v3.
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run.
+Time:     mini, expected: 3 to 4 minutes.
+Number:   mini, measured: +5.5 points of acceptance on validation prompts with seed 0; Flow-DPO
+          gains 11.4 [5.4, 17.4] more on held-out ones, over three seeds (docs/claims.md).
 """
 
 from configs.shared import flow

@@ -1,7 +1,12 @@
 """IPO with pairs: DPO, the winner's error and that of real clips, in rounds (IPO eq. 9).
 
+Paper:    "IPO: Iterative Preference Optimization for Text-to-Video Generation"
 Command:  python launch/tpu_run.py --config=ipo_dpo:mini --workdir=runs/ipo_dpo
-Hardware: mini 2 CPU cores; paper 128 cores of TPU v3.
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run.
+Time:     mini, expected: about 5 minutes.
+Number:   mini, measured with seeds 0, 1, 2: accepted clips of held-out prompts 26.9, 22.7, 28.7 %
+          before, 50.5, 46.9, 49.3 after one round, 48.1, 50.8, 55.2 after two, 34.2, 42.3, 57.2
+          after three (docs/claims.md).
 """
 
 from configs.shared import flow

@@ -1,10 +1,15 @@
 """IPO with single clips: KTO and the error of real clips, in rounds (IPO eq. 5-7).
 
+Paper:    "IPO: Iterative Preference Optimization for Text-to-Video Generation"
 Command:  python launch/tpu_run.py --config=ipo_kto:mini --workdir=runs/ipo_kto
           python launch/tpu_run.py --config=ipo_kto:cogvideox_2b --workdir=runs/cog
           --config.model.init=CogVideoX-2b --config.data.pairs=pairs.csv
-Hardware: mini 2 CPU cores; paper 128 cores of TPU v3; cogvideox_2b and 5b 128 chips of TPU v5e
-          (compiled for them, 6.0 and 11.2 GiB a chip, not run).
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run; cogvideox_2b and 5b 128 chips of
+          TPU v5e (compiled for them, measured: 5.96 and 11.18 GiB a chip, not run).
+Time:     mini, expected: about 5 minutes.
+Number:   mini, measured with seeds 0, 1, 2: accepted clips of held-out prompts 26.9, 22.7, 28.7 %
+          before, 51.1, 46.2, 52.1 after one round, 53.9, 49.4, 57.0 after two, 52.3, 48.4, 55.3
+          after three (docs/claims.md).
 """
 
 from configs.shared import backbones, flow

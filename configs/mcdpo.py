@@ -1,10 +1,15 @@
 """McDPO: DPO that weighs winner and loser by how much they move (McSc eq. 5-6).
 
+Paper:    "McSc: Motion-Corrective Preference Alignment with Self-Critic Hierarchical Reasoning"
 Command:  python launch/tpu_run.py --config=mcdpo:mini --workdir=runs/mcdpo
           python launch/tpu_run.py --config=mcdpo:wan2_1_1_3b --workdir=runs/wan
           --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.jsonl
-Hardware: mini 2 CPU cores; paper 8 TPU chips, a pair each (the paper: 8 A100); wan2_1_1_3b 8 chips
-          of TPU v5e (compiled for them, 15.6 of 15.75 GiB a chip, not run).
+Hardware: mini 2 CPU cores; paper 8 TPU chips, a pair each (the paper: 8 A100), not run; wan2_1_1_3b
+          8 chips of TPU v5e (compiled for them, measured: 15.61 of 15.75 GiB a chip, not run).
+Time:     mini, expected: 3 to 4 minutes.
+Number:   mini, measured over three seeds, with pairs by visual and motion quality: accepted clips
+          of held-out prompts 40 to 46 %, DPO 38 to 43 %; visual quality +1.4 points [0.1, 2.8] over
+          DPO, object motion +0.6 [0.0, 1.1] (docs/claims.md).
 """
 
 from configs.shared import backbones, flow

@@ -1,8 +1,13 @@
 """What the three methods of the AIF paper share: data, generator, judge, training settings.
 
-Paper: "Improving Dynamic Object Interactions in Text-to-Video Generation with AI Feedback";
-appendix A gives every constant of the `paper` scale. The `mini` scale runs the same code on the
-embedded mini world in minutes on a CPU; docs/measurements.md says how its constants were chosen.
+Paper:    "Improving Dynamic Object Interactions in Text-to-Video Generation with AI Feedback";
+          appendix A gives every constant of the `paper` scale.
+Command:  python launch/compare.py --configs=sft_aif,rwr_aif,dpo_aif --scale=mini --seeds=3
+          --workdir=runs/compare
+Hardware: mini 2 CPU cores, on the embedded mini world; paper 128 cores of TPU v3, not run.
+Time:     mini, measured: the command above, two rounds each, about 33 minutes.
+Number:   in the three configs; how the constants of `mini` were chosen, in docs/measurements.md.
+
 What a field means, may be and touches is in `vidpref/config/schema.py`, or printed by `--describe`.
 """
 

@@ -1,9 +1,13 @@
 """What the flow-based methods share: a diffusion transformer, rectified flow, several dimensions.
 
-The constants of the `paper` scale are those of VideoAlign ("Improving Video Generation with Human
-Feedback", appendix I, table 10) where a method's own file does not replace them; its 1B transformer
-(appendix F) works here on the pixels of a video folder. The `mini` scale runs the same code on the
-mini world with a moving camera in minutes on a CPU; docs/claims.md has its numbers.
+Paper:    VideoAlign, "Improving Video Generation with Human Feedback": the constants of the `paper`
+          scale are those of its appendix I, table 10, where a method's own file does not replace
+          them. Its 1B transformer (appendix D) works here on the pixels of a video folder.
+Command:  python benchmarks/claims.py --workdir=runs/claims    # all methods, three seeds
+Hardware: mini 2 CPU cores, on the mini world with a moving camera; paper in the methods' files.
+Time:     mini, expected: 3 to 4 minutes a method.
+Number:   mini, measured: the pre-trained generator's clips are accepted in 39 % on train and 26 %
+          on held-out prompts; the methods' numbers are in their files and in docs/claims.md.
 """
 
 from ml_collections import ConfigDict

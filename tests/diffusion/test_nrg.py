@@ -204,7 +204,7 @@ def test_scale_zero_leaves_the_reward_out(wrap):
 def test_weights_by_name():
     dims = ("visual", "motion", "text")
     np.testing.assert_array_equal(dimension_weights({"text": 2, "visual": 0.5}, dims), [0.5, 0, 2])
-    with pytest.raises(ValueError, match=r"'motoin', which is no dimension.*mean 'motion'"):
+    with pytest.raises(ValueError, match=r"'motoin', which is no dimension.*did you mean motion"):
         dimension_weights({"motoin": 1.0}, dims)
     with pytest.raises(ValueError, match="motion=nan must be finite"):
         dimension_weights({"motion": float("nan")}, dims)

@@ -124,10 +124,10 @@ def test_the_paper_recipe_runs_on_encoded_clips(tmp_path, judge_url, data):
         "reward.remote_judge.model=test",
     ]
     before = _Judge.asked
-    done, evaluated = rounds.run(load_config("dpo_aif:paper", overrides), tmp_path / "run")
-    report.write_run_report(done, evaluated, command="test")
+    done = rounds.run(load_config("dpo_aif:paper", overrides), tmp_path / "run")
+    report.write_run_report(done, command="test")
 
-    stages = [a.stage for a in done.artifacts]
+    stages = [f.stage.name for f in done.stages]
     for stage in ("pretrain", "superres", "align-dpo-round1", "label-evaluation-dpo"):
         assert stage in stages
     evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())

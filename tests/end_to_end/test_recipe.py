@@ -7,20 +7,22 @@ import pytest
 
 from tests.end_to_end.tiny import TINY
 from vidpref.generation.adopt import load_config
-from vidpref.runs import recipe, report, rounds
+from vidpref.runs import report, rounds
+from vidpref.runs.graph import run_stage
+from vidpref.runs.methods import open_recipe
 from vidpref.stages.label import read_labels
 from vidpref.stages.sample import read_clips
 
 
 def _run(name, workdir, *overrides):
     config = load_config(name, [*TINY, *overrides])
-    done, evaluated = rounds.run(config, workdir)
-    path = report.write_run_report(done, evaluated, command="test")
+    done = rounds.run(config, workdir)
+    path = report.write_run_report(done, command="test")
     return done, json.loads((workdir / "evaluation.json").read_text()), path.read_text()
 
 
 def _stages(done):
-    return {a.stage: a.reused for a in done.artifacts}
+    return {f.stage.name: f.reused for f in done.stages}
 
 
 def test_dpo_over_two_rounds_and_a_changed_field(tmp_path, fickle):
@@ -43,7 +45,7 @@ def test_dpo_over_two_rounds_and_a_changed_field(tmp_path, fickle):
     assert "every second clip" in page  # the judge's words
     assert not any(_stages(done).values())
     asked = fickle.asked
-    labels = [read_labels(a.path) for a in done.artifacts if a.stage.startswith("label-")]
+    labels = [read_labels(f.path) for f in done.stages if f.stage.name.startswith("label-")]
     assert asked == sum(map(len, labels))
 
     done, again, _ = _run("dpo_aif:mini", tmp_path, "rounds=2")
@@ -62,7 +64,7 @@ def test_dpo_over_two_rounds_and_a_changed_field(tmp_path, fickle):
 
 def test_policies_are_sampled_from_the_same_noise(tmp_path, fickle):
     done, _, _ = _run("sft_aif:mini", tmp_path, "align.train.optimizer.learning_rate=1e-12")
-    by_stage = {a.stage: a.path for a in done.artifacts}
+    by_stage = {f.stage.name: f.path for f in done.stages}
     before = read_clips(by_stage["sample-evaluation-pretrained"])
     after = read_clips(by_stage["sample-evaluation-sft"])
     for i in range(len(before)):  # a policy that has not moved draws the same clips
@@ -85,7 +87,7 @@ def test_the_cascade_puts_a_super_resolution_stage_behind_the_base(tmp_path, fic
         "superres.train.batch_size=8",
         "superres.sampler_steps=2",
     )
-    by_stage = {a.stage: a.path for a in done.artifacts}
+    by_stage = {f.stage.name: f.path for f in done.stages}
     assert "superres" in by_stage
     clip = read_clips(by_stage["sample-evaluation-sft"])[0]
     assert clip["video"].shape == (8, 16, 16, 3)
@@ -102,7 +104,7 @@ def test_the_dit_has_the_same_interface(tmp_path, fickle):
 
 def test_the_best_checkpoint_by_validation_acceptance_is_kept(tmp_path, fickle):
     done, _, _ = _run("dpo_aif:mini", tmp_path, "align.train.best_metric=accept")
-    (folder,) = (a.path for a in done.artifacts if a.stage == "align-dpo-round1")
+    (folder,) = (f.path for f in done.stages if f.stage.name == "align-dpo-round1")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "accept" in line] == [2, 4, 6]
 
@@ -116,7 +118,7 @@ def test_no_pairs_is_an_error_that_says_what_to_do(tmp_path, strict):
     ("override", "message"),
     [
         ("align.beta=-1", "beta"),
-        ("reward.name=oracle", "known are remote_judge, verifier and none"),
+        ("reward.name=oracle", "known are verifier, remote_judge, none"),
         ("data.name=imagenet", "known are"),
     ],
 )
@@ -128,7 +130,7 @@ def test_a_bad_config_is_refused_before_anything_is_computed(tmp_path, override,
 
 def test_fields_that_are_not_used_redo_nothing(tmp_path, fickle):
     _run("sft_aif:mini", tmp_path)
-    unused = ("superres.train.steps=99", "model.dit.width=64", "align.validation.prompts=3")
+    unused = ("align.validation.prompts=3", "sampler.batch_size=16", "model.unet3d.unroll=True")
     done, _, _ = _run("sft_aif:mini", tmp_path, *unused, "pretrain.train.log_every=3")
     assert all(_stages(done).values())
 
@@ -136,6 +138,8 @@ def test_fields_that_are_not_used_redo_nothing(tmp_path, fickle):
 def test_a_cascade_switched_on_later_builds_its_own_data(tmp_path):
     for enabled in (False, True):
         config = load_config("sft_aif:mini", [*TINY, f"superres.enabled={enabled}"])
-        clip = recipe.Recipe(config, tmp_path).sources.data.clips[0]
+        inputs = open_recipe(config, tmp_path).inputs
+        run_stage(inputs.data_stage, tmp_path, print)
+        clip = inputs.data.clips[0]
         assert ("video_high" in clip) == enabled
     assert len(list(tmp_path.glob("data-*"))) == 2

@@ -16,12 +16,14 @@ import transformers
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import CogVideoXPipeline
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from ml_collections import ConfigDict
-from vidpref.runs.artifacts import Artifact
 
+from vidpref.config.fields import build
+from vidpref.config.schema import Text
 from vidpref.datasets.text import TextCache, TextEncoder, WordTable
 from vidpref.generation.adopt import load_config
 from vidpref.generation.text_encoders import build_text_encoder, weights_digest
-from vidpref.runs.recipe import Recipe
+from vidpref.runs.graph import run_stage
+from vidpref.runs.methods import open_recipe
 from vidpref.training.sharding import make_mesh
 
 LENGTH, WIDTH = 12, 24
@@ -62,8 +64,8 @@ def t5_folder(tmp_path) -> Path:
 
 
 def settings(name: str, path: Path, **fields) -> ConfigDict:
-    config = {"name": name, "path": str(path), "length": LENGTH, "dim": WIDTH, "clean": False}
-    return ConfigDict({**config, "padding": "hidden", "dtype": "float32", **fields})
+    config = {"path": str(path), "length": LENGTH, "dim": WIDTH, "dtype": "float32"}
+    return build(Text(name=name, **config | fields))
 
 
 def theirs(name: str, path: Path) -> np.ndarray:
@@ -195,10 +197,10 @@ def test_the_word_table_reads_none_of_it():
     ],
 )
 def test_what_does_not_fit_is_refused(t5_folder, fields, message):
+    config = settings("t5", t5_folder)
+    config.update(fields)
     with pytest.raises(ValueError, match=message):
-        build_text_encoder(
-            ConfigDict({**settings("t5", t5_folder), **fields}), make_mesh({"data": -1})
-        )
+        build_text_encoder(config, make_mesh({"data": -1}))
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
@@ -218,10 +220,10 @@ def test_the_tokenizer_of_another_encoder_is_noticed(t5_folder):
 
 def test_a_run_embeds_its_prompts_with_t5(t5_folder):
     overrides = ["text.name=t5", f"text.path={t5_folder}", f"text.dim={WIDTH}", "text.length=9"]
-    recipe = Recipe(load_config("sft_aif:mini", overrides), t5_folder / "run")
-    recipe.sources.data_artifact = Artifact("data", t5_folder, "0123", 0.0, reused=True)
-    recipe.sources.data = types.SimpleNamespace(prompts=("a red circle moves", "a cat"))
-    text, mask = recipe.sources.texts["a red circle moves"]
+    recipe = open_recipe(load_config("sft_aif:mini", overrides), t5_folder / "run")
+    recipe.inputs.data = types.SimpleNamespace(prompts=("a red circle moves", "a cat"))
+    run_stage(recipe.inputs.text_stage, t5_folder / "run", print)
+    text, mask = recipe.inputs.texts["a red circle moves"]
     assert (text.shape, mask.sum()) == ((9, WIDTH), 5)
     assert recipe.generator.text_shape == (9, WIDTH)
 

@@ -82,23 +82,19 @@ def check(found):
     for case, step in found.items():
         spec, section = case.split("/")
         config = load_config(spec)
-        align = config.align if section == "align" else {}
+        align = config.align if section == "align" else None
+        method = align.method if align else "sft"
         assert ("real" in step["batch"]) == bool(align and align.real_weight), case
-        assert ("motion" in step["batch"]) == (spec.split(":")[0] == "mcdpo"), case
-        assert ("preference" in step["batch"]) == (spec.split(":")[0] == "flow_nrg"), case
-        assert step["follows"] == bool(align and align.train.reference_decay > 0), case
-        if not align or align.method not in ("dpo", "mcdpo", "kto"):
-            wanted = []
-        elif align.lora.rank:
-            wanted = ["base"]
-        else:
-            wanted = [] if step["follows"] else ["reference"]
-        if align and align.method != "nrg" and align.lora.rank:
-            wanted = ["base"]
+        assert ("motion" in step["batch"]) == (method == "mcdpo"), case
+        assert ("preference" in step["batch"]) == (method == "nrg"), case
+        assert step["follows"] == bool(align and align.train.reference_decay), case
+        if align and method != "nrg" and align.lora.rank:
+            assert step["frozen"] == ["base"], case
             assert step["trained"] < 0.2 * step["network"], case
         else:
+            refers = method in ("dpo", "mcdpo", "kto") and not step["follows"]
+            assert step["frozen"] == (["reference"] if refers else []), case
             assert step["trained"] == step["network"], case
-        assert step["frozen"] == wanted, case
 
 
 @tpu_compiler.needs_libtpu

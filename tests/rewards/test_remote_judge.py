@@ -14,9 +14,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from tests.stages.sampled_clips import write_sampled
+from vidpref.config import schema
+from vidpref.config.fields import build
 from vidpref.datasets.scenes import Scene
 from vidpref.rewards.remote_judge import RemoteJudge, parse_grade, parse_verdict
 from vidpref.rewards.reward import JudgeError, Reward, complaint
@@ -98,6 +99,13 @@ def server():
 def judge(server, **options):
     fields = {"template": "Is this {prompt}? ({frames})", "pause": 0.01, "min_size": 1}
     return RemoteJudge(server.url, "judge-1", **(fields | options))
+
+
+def section(server, dimension, **fields):
+    """The config's section of a judge that scores two dimensions."""
+    remote = schema.RemoteJudge(base_url=server.url, model="judge-1", min_size=1, **fields)
+    dimensions = ("accept", "camera_motion")
+    return build(schema.Reward(dimension=dimension, dimensions=dimensions, remote_judge=remote))
 
 
 def clips(count=1, frames=8):
@@ -202,9 +210,7 @@ def test_a_lost_dimension_is_named_and_the_others_are_kept(server):
 
 def test_the_label_stage_keeps_what_was_scored_before_a_failure(server, tmp_path):
     write_sampled(tmp_path, clips(4, frames=2))
-    reward = ConfigDict({"name": "remote_judge", "dimension": "accept"})
-    reward.dimensions = ("accept", "camera_motion")
-    reward.remote_judge = {"base_url": server.url, "model": "judge-1", "retries": 0, "min_size": 1}
+    reward = section(server, "accept", retries=0)
     broken = {"prompt 1": "Hm.", "prompt 2": "Hm."}
 
     def reply(text, times):
@@ -238,9 +244,7 @@ def test_the_label_stage_keeps_what_was_scored_before_a_failure(server, tmp_path
 
 
 def test_fresh_clips_are_asked_about_in_the_chosen_dimension_alone(server):
-    reward = ConfigDict({"name": "remote_judge", "dimension": "camera_motion"})
-    reward.dimensions = ("accept", "camera_motion")
-    reward.remote_judge = {"base_url": server.url, "model": "judge-1", "min_size": 1}
+    reward = section(server, "camera_motion")
     server.reply = lambda text, times: verdict("Good" if "\na\n" in text else "Normal")
     rows = [(Scene(p, p, "c", "train", np.zeros((4, 4, 3), np.uint8)), 0) for p in "ab"]
     base = np.zeros((2, 2, 4, 4, 3), np.uint8)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from vidpref.config.by_name import ConfigError, apply_overrides
+from vidpref.config.overrides import ConfigError, apply_overrides
 from vidpref.runs.compare import load_configs
-from vidpref.runs.recipe import policy_name
+from vidpref.runs.policies import policy_name
 
 
 def names(configs):

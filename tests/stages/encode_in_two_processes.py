@@ -9,8 +9,9 @@ from pathlib import Path
 import flax.linen as nn
 import jax
 import pandas as pd
-from ml_collections import ConfigDict
 
+from vidpref.config.fields import build
+from vidpref.config.schema import Data
 from vidpref.generation.autoencoder import Decoder
 from vidpref.stages.encode import encode_clips
 from vidpref.training.sharding import make_mesh
@@ -35,14 +36,12 @@ def main(rank: int, port: int, clips: Path, out: Path) -> None:
 
 
 def encode(clips: Path, out: Path) -> None:
-    data = {"frames": 3, "height": 16, "width": 32, "fps": 4.0, "buckets": ()}
-    data |= {"hold_short": False, "max_bad_fraction": 0.2}
     encode_clips(
         out,
         pd.read_csv(clips),
         Decoder(Brightness()),
         {},
-        ConfigDict(data),
+        build(Data(frames=3, height=16, width=32, fps=4.0, max_bad_fraction=0.2)),
         batch_size=BATCH,
         images=None,
         mesh=make_mesh({"data": -1}),

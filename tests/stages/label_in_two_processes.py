@@ -11,16 +11,17 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
 from tests.stages.sampled_clips import write_sampled
+from vidpref.config.fields import build
+from vidpref.config.schema import Reward
 from vidpref.datasets.scenes import Scene
 from vidpref.rewards.registry import REWARDS, RewardSpec
 from vidpref.rewards.reward import Judgement
 from vidpref.stages import label
 
 CLIPS = 11
-REWARD = ConfigDict({"name": "pixels", "dimension": "accept", "dimensions": ()})
+REWARD = build(Reward(name="pixels"))
 
 
 class Pixels:

@@ -9,8 +9,9 @@ import PIL.Image
 import pytest
 import torch
 from flax import linen as nn
-from ml_collections import ConfigDict
 
+from vidpref.config.fields import build
+from vidpref.config.schema import Data
 from vidpref.datasets.bad_clips import TooManyBadClips
 from vidpref.datasets.records import RecordFile
 from vidpref.datasets.video import decode_clip
@@ -56,8 +57,8 @@ def clips_of(*rows):
 
 
 def section(**fields):
-    data = {"frames": 3, "height": 16, "width": 32, "fps": 4.0, "buckets": ()}
-    return ConfigDict(data | {"hold_short": False, "max_bad_fraction": 0.0} | fields)
+    data = {"frames": 3, "height": 16, "width": 32, "fps": 4.0, "max_bad_fraction": 0.0}
+    return build(Data(**data | fields))
 
 
 def run(folder, clips, mesh, data, batch_size=1):
@@ -189,7 +190,7 @@ def test_bad_clips_are_named_counted_and_refused(tmp_path, mesh):
 
 def test_short_clips_may_hold_their_last_frame(tmp_path, mesh):
     clips = three(tmp_path / "videos").drop(index=1)
-    found = run(tmp_path / "out", clips, mesh, section(hold_short=True))
+    found = run(tmp_path / "out", clips, mesh, section(short="hold"))
     latent = found["2.mp4"][0]["latent"]
     np.testing.assert_array_equal(latent[1], latent[2])
     assert (latent[0] != latent[1]).any()

@@ -160,9 +160,8 @@ def test_rows_of_the_data_set(section, first_batch, tmp_path):
 
 def frame(columns, rows):
     """A table of preferences; what a row does not say is empty."""
-    found = pd.DataFrame(rows, columns=list(columns))
     empty = {name: np.nan if kind == "float64" else "" for name, kind in columns.items()}
-    return found.fillna({n: v for n, v in empty.items() if v == ""}).astype(columns)
+    return pd.DataFrame([empty | row for row in rows]).astype(columns)
 
 
 def encoded_inputs(folder, generator, images):

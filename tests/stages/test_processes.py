@@ -10,7 +10,7 @@ from tests.end_to_end.tiny import TINY_FLOW
 from vidpref.generation.adopt import load_config
 from vidpref.generation.generator import build_base
 from vidpref.objectives.alignment import OBJECTIVES
-from vidpref.stages.train import generator_loss
+from vidpref.stages.train import ErrorSettings, generator_loss
 
 PROCESSES = {
     "ddpm": ("diffusion.name=ddpm", "sampler.name=ddim"),
@@ -46,13 +46,13 @@ def batch_of(generator, k, b=2):
 def generator(request):
     config = load_config("flow_dpo:mini", [*TINY_FLOW, *PROCESSES[request.param]])
     built = build_base(config)
-    return config, built, meta.unbox(jax.jit(built.init)(jax.random.key(0)))
+    return built, meta.unbox(jax.jit(built.init)(jax.random.key(0)))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_objective_on_a_process(name, generator):
-    config, built, params = generator
-    loss_fn = generator_loss(built, name, HYPER.get(name, {}), config.align, "velocity")
+    built, params = generator
+    loss_fn = generator_loss(built, name, HYPER.get(name, {}), ErrorSettings("velocity"))
     batch = batch_of(built, OBJECTIVES[name].k)
     loss, _ = loss_fn(params, {"reference": params}, batch, jax.random.key(1))
     if name in AT_REFERENCE:
@@ -62,7 +62,7 @@ def test_objective_on_a_process(name, generator):
 
 
 def test_samples_are_clips(generator):
-    _, built, params = generator
+    built, params = generator
     batch = batch_of(built, 1)
     clips = built.sample(params, jax.random.split(jax.random.key(2), 2), batch)
     assert clips.shape == (2, *built.clip_shape)

@@ -1,27 +1,31 @@
 """Three steps of a small transformer: adapters alone, and the whole network."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.core import meta
 from flax.traverse_util import flatten_dict
-from ml_collections import ConfigDict
 
+from vidpref.config.align import Align
+from vidpref.config.fields import build
+from vidpref.config.training import AlignTrain, Lora, Optimizer
 from vidpref.datasets.clip_rows import ClipRows
 from vidpref.datasets.text import TextCache, WordTable
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.generation.generator import Generator, SamplerSettings
 from vidpref.models.dit.network import DiT
 from vidpref.models.lora import merge, merge_into
-from vidpref.stages.train import generator_training, train
+from vidpref.stages.train import ErrorSettings, generator_training, train
 from vidpref.training.checkpoints import load_params
 from vidpref.training.metrics import read_metrics
 from vidpref.training.sharding import abstract_params, make_mesh
 from vidpref.training.tuning import make_tuning
 
 CLIP, TEXT = (2, 4, 4, 3), (3, 6)
-LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "zero": "b", "targets": ("self/(qkv|out)/",)}
+LORA = Lora(rank=2, alpha=4.0, targets=("self/(qkv|out)/",))
 
 
 @pytest.fixture(scope="module")
@@ -56,25 +60,22 @@ def rows(tmp_path_factory):
     return ClipRows(records, np.arange(8).reshape(4, 2), np.tile([1.0, 0.0], (4, 1)), texts)
 
 
-def section(**fields):
-    optimizer = {"name": "adamw", "learning_rate": 1e-2, "warmup_steps": 0, "decay": "constant"}
-    optimizer |= {"clip_norm": 1.0, "weight_decay": 0.0, "b1": 0.9, "b2": 0.999}
-    settings = {"steps": 3, "batch_size": 4, "accumulate": 1, "optimizer": optimizer}
-    settings |= {"ema_decay": 0.0, "log_every": 1, "checkpoint_every": 0, "keep_last": 1}
-    return ConfigDict(
-        {"train": {**settings, "best_metric": "", **fields.pop("train", {})}} | fields
-    )
+def section(train=None, **fields):
+    optimizer = Optimizer(name="adamw", learning_rate=1e-2, decay="constant")
+    settings = {"steps": 3, "batch_size": 4, "log_every": 1, "checkpoint_every": 0} | (train or {})
+    return build(Align(train=AlignTrain(optimizer=optimizer, **settings), **fields))
 
 
 def run(folder, generator, rows, config, base, **options):
     training = generator_training(
         generator,
         config,
+        make_tuning(generator.init, config),
         make_mesh({}, jax.devices()[:1]),
         objective="dpo",
         hyper={"beta": 10.0},
         k=2,
-        error_in="velocity",
+        errors=ErrorSettings("velocity"),
         name="align",
     )
     train(folder, training, rows, seed=0, params=base, **options)
@@ -125,7 +126,7 @@ def test_a_reference_that_follows_is_one_of_adapters(tmp_path, generator, rows, 
 
 
 def test_rank_zero_trains_the_whole_network(tmp_path, generator, rows, base):
-    config = section(lora={**LORA, "rank": 0}, train={"steps": 1})
+    config = section(lora=dataclasses.replace(LORA, rank=0), train={"steps": 1})
     metrics = run(tmp_path, generator, rows, config, base)
     assert metrics[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
     assert not (tmp_path / "adapters").exists()

@@ -87,8 +87,8 @@ def test_without_decay_there_is_none(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("reference_decay", 1.0, r"reference_decay=1.0: must be in \[0, 1\)"),
-        ("reference_every", 0, "reference_every=0: must be 1 or more"),
+        ("reference_decay", 1.0, r"train\.reference_decay=1\.0: must be in \[0, 1\)"),
+        ("reference_every", 0, r"train\.reference_every=0: must be >= 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(field, value, message):

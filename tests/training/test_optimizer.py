@@ -184,10 +184,10 @@ def test_muon_gives_the_rest_to_adam():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"name": "sgd"}, "train: optimizer.name='sgd': must be one of adam, adamw, muon"),
+        ({"name": "sgd"}, "train: optimizer.name='sgd': known are adam, adamw, muon"),
         ({"decay": "exp"}, "optimizer.decay='exp'"),
-        ({"learning_rate": 0.0}, "optimizer.learning_rate=0.0: must be a positive"),
-        ({"learning_rate": float("nan")}, "optimizer.learning_rate=nan"),
+        ({"learning_rate": 0.0}, "optimizer.learning_rate=0.0: must be > 0"),
+        ({"learning_rate": float("nan")}, "optimizer.learning_rate=nan: must be finite"),
         ({"warmup_steps": -1}, "optimizer.warmup_steps=-1"),
         ({"clip_norm": -1.0}, "optimizer.clip_norm=-1.0"),
         ({"b2": 1.0}, r"optimizer.b2=1.0: must be in \[0, 1\)"),

@@ -52,5 +52,5 @@ def test_the_seed_is_that_of_parameters_and_noise(mesh):
 
 
 def test_bad_settings_are_refused_before_anything_is_made(mesh):
-    with pytest.raises(ValueError, match="align: steps=0: must be 1 or more"):
+    with pytest.raises(ValueError, match=r"align\.steps=0: must be >= 1"):
         tiny.plan(mesh, tiny.config(steps=0), name="align")

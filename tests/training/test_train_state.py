@@ -26,7 +26,7 @@ def test_born_sharded(name):
     kernel = state.params["blocks"]["Dense_0"]["kernel"]
     assert kernel.shape == (3, tiny.WIDTH, 2 * tiny.WIDTH)
     shards = {s.data.shape for s in kernel.addressable_shards}
-    assert shards == {(3, tiny.WIDTH // 2, tiny.WIDTH)}
+    assert shards == {(3, tiny.WIDTH, 2 * tiny.WIDTH // 4)}  # tensor and fsdp on the heads
     for leaf, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True):
         assert (leaf.shape, leaf.dtype) == (wanted.shape, wanted.dtype)
         assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)

@@ -7,8 +7,10 @@ import pytest
 import tiny_training as tiny
 from flax.core import meta
 from flax.traverse_util import flatten_dict
-from ml_collections import ConfigDict
 
+from vidpref.config.align import Align
+from vidpref.config.fields import build
+from vidpref.config.training import Lora
 from vidpref.models.lora import LoRA, apply_network, merge
 from vidpref.training.checkpoints import load_params
 from vidpref.training.loop import fit
@@ -180,11 +182,12 @@ def test_a_pattern_that_cannot_be_meant_is_named(pattern, message):
 
 
 def test_a_section_chooses_what_is_tuned():
-    lora = {"rank": 2, "alpha": 4.0, "targets": ("^Dense_",), "dropout": 0.0, "zero": "b"}
-    off = {"lora": {**lora, "rank": 0}}
-    assert make_tuning(tiny.init, ConfigDict({})) == KINDS["everything"]
-    assert make_tuning(tiny.init, ConfigDict({**off, "parts": ()})) == KINDS["everything"]
-    assert make_tuning(tiny.init, ConfigDict({"lora": lora})) == LORA
-    assert make_tuning(tiny.init, ConfigDict({**off, "parts": PATTERNS})) == PARTS
+    def chosen(rank=0, parts=()):
+        lora = Lora(rank=rank, alpha=4.0, targets=("^Dense_",))
+        return make_tuning(tiny.init, build(Align(lora=lora, parts=parts)))
+
+    assert chosen() == KINDS["everything"]
+    assert chosen(rank=2) == LORA
+    assert chosen(parts=PATTERNS) == PARTS
     with pytest.raises(ValueError, match=r"align\.parts=.* with config\.align\.lora\.rank=2"):
-        make_tuning(tiny.init, ConfigDict({"lora": lora, "parts": PATTERNS}))
+        chosen(rank=2, parts=PATTERNS)

@@ -10,7 +10,9 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
+
+from vidpref.config.fields import build
+from vidpref.config.training import AlignTrain, Optimizer
 
 FEATURES = 8
 WIDTH = 16
@@ -80,28 +82,17 @@ def one_batch(batch_size=16):
 
 
 def config(optimizer=None, **fields):
+    adam = {"learning_rate": 1e-2, "warmup_steps": 2, "decay": "cosine"}
     values = {
         "steps": 12,
         "batch_size": 16,
-        "accumulate": 1,
-        "optimizer": {
-            "name": "adam",
-            "learning_rate": 1e-2,
-            "warmup_steps": 2,
-            "decay": "cosine",
-            "clip_norm": 1.0,
-            "weight_decay": 0.0,
-            "b1": 0.9,
-            "b2": 0.999,
-        },
         "ema_decay": 0.9,
         "log_every": 1,
         "checkpoint_every": 0,
         "keep_last": 2,
-        "best_metric": "",
     }
-    values["optimizer"] |= optimizer or {}
-    return ConfigDict(values | fields)
+    chosen = Optimizer(**adam | (optimizer or {}))
+    return build(AlignTrain(**values | fields, optimizer=chosen))
 
 
 def plan(mesh, settings, loss_fn=loss_fn, **options):

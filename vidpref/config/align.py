@@ -11,16 +11,17 @@ ROWS = (
     *("all", "pairs", "winners", "real", "real_and_samples"),
     *("preferred", "preferred_winners", "labelled", "preferred_and_losers"),
 )
+SAMPLED_ROWS = ROWS[:3]  # of sampled clips with labels
 PAIRS = ("accepted_rejected", "best_worst")
 KINDS = ("x0", "eps", "v", "velocity")  # what a network predicts and an error is measured in
 REDUCTIONS = ("mean", "sum")
 REFERENCES = ("previous", "pretrained")
 REFERENCE_POINTS = ("mean", "per_class", "mismatched")
 
-_TRAINS = {"align.method": Not(GUIDANCE)}
+TRAINS = {"align.method": Not(GUIDANCE)}
 _REFERS = {"align.method": ("dpo", "mcdpo", "kto")}
 _DPO = {"align.method": ("dpo", "mcdpo")}
-_REWARDED = {**_TRAINS, "align.rows": tuple(r for r in ROWS if r not in ROWS[3:5])}
+_REWARDED = {**TRAINS, "align.rows": tuple(r for r in ROWS if r not in ROWS[3:5])}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,60 +122,60 @@ class Align:
         "",
         ("", *KINDS),
         "Space of the denoising error; empty: that of diffusion.error_in.",
-        when=_TRAINS,
+        when=TRAINS,
     )
     reduction: str = field(
-        "mean", REDUCTIONS, "Mean or sum over a clip; beta goes with it.", when=_TRAINS
+        "mean", REDUCTIONS, "Mean or sum over a clip; beta goes with it.", when=TRAINS
     )
     time_range: tuple[float, ...] = field(
-        (0.0, 1.0), "in [0, 1]", "Interval of the training times.", when=_TRAINS
+        (0.0, 1.0), "in [0, 1]", "Interval of the training times.", when=TRAINS
     )
     condition_dropout: float = field(
-        0.0, "in [0, 1]", "Probability that a row loses its text.", when=_TRAINS
+        0.0, "in [0, 1]", "Probability that a row loses its text.", when=TRAINS
     )
     reference: str = field(
         "previous", REFERENCES, "Policy that later rounds are held to.", when=_REFERS
     )
 
-    rows: str = field("pairs", ROWS, "Clips of a training row.", when=_TRAINS)
+    rows: str = field("pairs", ROWS, "Clips of a training row.", when=TRAINS)
     pairs: str = field(
         "accepted_rejected",
         PAIRS,
         "Which clips of a prompt are paired.",
-        when={**_TRAINS, "align.rows": ("pairs", "winners")},
+        when={**TRAINS, "align.rows": ("pairs", "winners")},
     )
     max_pairs_per_prompt: int = field(
         8,
         ">= 1",
         "Pairs of a prompt at most.",
-        when={**_TRAINS, "align.rows": ("pairs", "winners")},
+        when={**TRAINS, "align.rows": ("pairs", "winners")},
     )
     reward: Weights = section(Weights, when=_REWARDED)
     normalize_reward: bool = field(
         False,
         "",
         "Whether rewards get mean 0 and deviation 1 over the labelled clips.",
-        when={**_TRAINS, "align.rows": ("all", "pairs", "winners")},
+        when={**TRAINS, "align.rows": SAMPLED_ROWS},
     )
     real_clips: int = field(
         0,
         ">= 0",
         "Real clips that are used; 0: all there are.",
-        when=({**_TRAINS, "align.rows": ("real", "real_and_samples")}, {"align.real_weight": ON}),
+        when=({**TRAINS, "align.rows": ("real", "real_and_samples")}, {"align.real_weight": ON}),
     )
     losers: int = field(
         3,
         ">= 0",
         "Losers of a row.",
-        when={**_TRAINS, "align.rows": ("real_and_samples", "preferred_and_losers")},
+        when={**TRAINS, "align.rows": ("real_and_samples", "preferred_and_losers")},
     )
 
-    lora: Lora = section(Lora, when=_TRAINS)
+    lora: Lora = section(Lora, when=TRAINS)
     parts: tuple[str, ...] = field(
         (),
         "",
         "Regular expressions of the parameters that are trained; none: all.",
-        when={**_TRAINS, "align.lora.rank": (0,)},
+        when={**TRAINS, "align.lora.rank": (0,)},
     )
     train: AlignTrain = section(AlignTrain)
     validation: Validation = section(Validation)

@@ -1,4 +1,4 @@
-"""What a result depends on: the fields of a config that count and touch results."""
+"""What results depend on: the fields of a config that count and touch results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,30 +10,42 @@ from vidpref.config.overrides import field_paths
 from vidpref.config.schema import FIELDS, OPEN, counts_in
 
 
-def causes(config: ConfigDict, reads: Sequence[str], without: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns {path: plain value} of every field that counts and touches results.
+class Causes:
+    """The fields of a config that count and touch results, to be asked for by path.
 
     Args:
-        config: the config of a run.
-        reads: paths of sections and fields.
-        without: paths among them that are left out.
-
-    Raises:
-        KeyError: a path that is neither a section nor a field.
+        config: the config of a run; later changes of it are not seen.
     """
-    opened = [path for path in field_paths(config) if path.startswith(tuple(OPEN))]
-    known = [*FIELDS, *opened]
-    for name in (*reads, *without):
-        if name not in OPEN and not any(_lies_in(path, name) for path in known):
-            raise KeyError(f"the schema has no section or field {name!r}")
-    return {
-        path: plain(lookup(config, path))
-        for path in known
-        if any(_lies_in(path, name) for name in reads)
-        and not any(_lies_in(path, name) for name in without)
-        and counts_in(path, config)
-        and (path not in FIELDS or touches_result(FIELDS[path], config))
-    }
+
+    def __init__(self, config: ConfigDict):
+        opened = [p for name in OPEN for p in field_paths(lookup(config, name), f"{name}.")]
+        self._known = [*FIELDS, *opened]
+        self._values = {
+            path: plain(lookup(config, path))
+            for path in self._known
+            if path not in FIELDS
+            or (counts_in(path, config) and touches_result(FIELDS[path], config))
+        }
+
+    def of(self, *reads: str, without: Sequence[str] = ()) -> dict[str, Any]:
+        """Returns {path: plain value} of what lies in sections and fields.
+
+        Args:
+            *reads: paths of sections and fields.
+            without: paths among them that are left out.
+
+        Raises:
+            KeyError: a path that is neither a section nor a field.
+        """
+        for name in (*reads, *without):
+            if name not in OPEN and not any(_lies_in(path, name) for path in self._known):
+                raise KeyError(f"the schema has no section or field {name!r}")
+        return {
+            path: value
+            for path, value in self._values.items()
+            if any(_lies_in(path, name) for name in reads)
+            and not any(_lies_in(path, name) for name in without)
+        }
 
 
 def _lies_in(path: str, name: str) -> bool:

@@ -179,6 +179,23 @@ def touches_result(spec: Field, config: ConfigDict) -> bool:
     return bool(extra) and all(_holds(config, path, wanted) for path, wanted in extra.items())
 
 
+def check_section(schema: Any, config: ConfigDict, where: str) -> None:
+    """Refuses values out of their range in a section that stands alone.
+
+    Args:
+        schema: the section's dataclass.
+        config: the section.
+        where: what messages call it.
+
+    Raises:
+        ValueError: names the field, its value and its range.
+    """
+    for path, spec in walk(schema):
+        value = lookup(config, path)
+        if problem := spec.problem(value):
+            raise ValueError(f"{where}.{path}={value!r}: {problem}")
+
+
 def lookup(config: ConfigDict, path: str) -> Any:
     """Returns the value at a dotted path."""
     for name in path.split("."):

@@ -10,6 +10,7 @@ from vidpref.config.fields import field, open_section, section
 
 NETWORKS = ("unet3d", "dit", "st_dit", "wan", "cogvideox")
 LATENT_NETWORKS = ("wan", "cogvideox")
+PIXEL_NETWORKS = tuple(name for name in NETWORKS if name not in LATENT_NETWORKS)
 ATTENTIONS = ("auto", "xla", "chunked", "cudnn", "splash")
 
 

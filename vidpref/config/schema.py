@@ -8,10 +8,11 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from vidpref.config.align import KINDS, Align
+from vidpref.config.align import GUIDANCE, KINDS, SAMPLED_ROWS, TRAINS, Align
 from vidpref.config.fields import (
     ON,
     Field,
+    Not,
     build,
     counts,
     field,
@@ -20,7 +21,7 @@ from vidpref.config.fields import (
     section,
     walk,
 )
-from vidpref.config.networks import LATENT_NETWORKS, Model, SuperresModel
+from vidpref.config.networks import LATENT_NETWORKS, PIXEL_NETWORKS, Model, SuperresModel
 from vidpref.config.training import Train
 
 NO_JUDGE = "none"  # as reward.name: clips are drawn, and nobody scores them
@@ -294,7 +295,7 @@ class RemoteJudge:
     )
     frames: int = field(8, ">= 1", "Frames that are shown, evenly spaced.")
     min_size: int = field(224, ">= 1", "Frames are enlarged to this height and width at least.")
-    max_tokens: int = field(1024, ">= 1", "Longest answer, in tokens.")
+    max_tokens: int = field(1024, ">= 0", "Longest answer, in tokens; 0: as the server has it.")
     concurrency: int = field(16, ">= 1", "Requests at a time.", touches="speed")
     retries: int = field(4, ">= 0", "Further tries of a question.", touches="speed")
     timeout: float = field(120.0, "> 0", "Seconds for one answer.", touches="speed")
@@ -308,9 +309,14 @@ class Reward:
     name: str = field(
         "remote_judge", ("verifier", "remote_judge", NO_JUDGE), "Judge; none: nobody scores clips."
     )
-    dimension: str = field("accept", "", "Score that tables call acceptance.")
+    dimension: str = field(
+        "accept", "", "Score that tables call acceptance.", when={".name": Not(NO_JUDGE)}
+    )
     dimensions: tuple[str, ...] = field(
-        (), "", "All that the judge scores; (): reward.dimension and what the alignment needs."
+        (),
+        "",
+        "All that the judge scores; (): reward.dimension and what the alignment needs.",
+        when={".name": Not(NO_JUDGE)},
     )
     remote_judge: RemoteJudge = section(RemoteJudge, when={".name": "remote_judge"})
 
@@ -347,9 +353,11 @@ class Config:
     model: Model = section(Model)
     diffusion: Diffusion = section(Diffusion)
     sampler: Sampler = section(Sampler)
-    pretrain: Pretrain = section(Pretrain)
-    superres: Superres = section(Superres)
-    label: Label = section(Label)
+    pretrain: Pretrain = section(Pretrain, when={"model.name": PIXEL_NETWORKS})
+    superres: Superres = section(Superres, when={"model.name": PIXEL_NETWORKS})
+    label: Label = section(
+        Label, when=({"align.method": GUIDANCE}, {"align.rows": SAMPLED_ROWS, **TRAINS})
+    )
     reward: Reward = section(Reward)
     align: Align = section(Align)
     evaluate: Evaluate = section(Evaluate)

@@ -2,7 +2,9 @@
 
 import dataclasses
 
-from vidpref.config.fields import ON, field, section
+from ml_collections import ConfigDict
+
+from vidpref.config.fields import ON, build, field, section
 
 OPTIMIZERS = ("adam", "adamw", "muon")
 DECAYS = ("constant", "linear", "cosine")
@@ -91,3 +93,10 @@ class Lora:
         "Regular expressions of the layers that get adapters.",
         when={".rank": ON},
     )
+
+
+def loop_settings(train: ConfigDict) -> ConfigDict:
+    """Returns a `train` section with all that the loop reads: what only alignments have is off."""
+    settings = build(AlignTrain)
+    settings.update(train)
+    return settings

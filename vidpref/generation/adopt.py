@@ -30,7 +30,7 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """
     chosen = [override for override in overrides if override.startswith("model.init=")]
     config = named_config(spec, chosen)
-    if pipeline := config.model.get("init"):
+    if pipeline := config.model.init:
         config.unlock()
         try:
             adopt(config, pipeline)

@@ -19,7 +19,7 @@ from vidpref.typing import Array, PyTree, UInt8
 
 def build_image_encoder(model: ConfigDict) -> ClipVision | None:
     """Returns the image encoder of `config.model`, None where the generator needs none."""
-    fields = model.get("image_encoder", {})
+    fields = model.image_encoder
     return ClipVision.from_config(dict(fields)) if fields else None
 
 

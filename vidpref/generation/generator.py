@@ -281,7 +281,7 @@ def _build(config: ConfigDict, model: ConfigDict, *, clip_shape, **fields: Any) 
             steps=sampler.steps,
             eta=sampler.eta,
             guidance_scale=sampler.guidance_scale,
-            dynamic_guidance=sampler.get("dynamic_guidance", False),
+            dynamic_guidance=sampler.dynamic_guidance,
         ),
         image=backbone(model.name).sees(module),
         **fields,

@@ -15,7 +15,8 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vidpref.config.nearest import nearest
+from vidpref.config.fields import check_section
+from vidpref.config.schema import Text
 from vidpref.datasets.text import TextEncoder, WordTable
 from vidpref.interop.loading import component_config, load_onto
 from vidpref.interop.pipelines import digest
@@ -29,8 +30,6 @@ from vidpref.training.sharding import (
 )
 from vidpref.typing import Array, Bool, Float, Int, PyTree
 
-T5_NAMES = ("t5", "umt5")
-_PADDINGS = ("hidden", "seen")
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer_config.json")
 _ROWS = 16  # prompts at once
 
@@ -55,18 +54,11 @@ def check_text(config: ConfigDict) -> None:
     """Refuses a config that names no encoder, without reading weights.
 
     Raises:
-        ValueError: an unknown name or padding, or no folder.
+        ValueError: a value out of its range, or no folder.
     """
-    known = ("words", *T5_NAMES)
-    if config.name not in known:
-        raise ValueError(f"config.text.name={config.name!r}: {nearest(config.name, known)}")
-    if config.name == "words":
-        return
-    if config.padding not in _PADDINGS:
-        raise ValueError(
-            f"config.text.padding={config.padding!r}: known are {', '.join(_PADDINGS)}"
-        )
-    _folders(config)
+    check_section(Text, config, "config.text")
+    if config.name != "words":
+        _folders(config)
 
 
 def weights_digest(config: ConfigDict) -> str:

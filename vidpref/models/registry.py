@@ -114,7 +114,7 @@ def build_generator(model_config: ConfigDict, *, channels: int, text_dim: int) -
     name = model_config.name
     entry = backbone(name)
     sizes = {} if entry.pretrained else {"channels": channels, entry.text_width: text_dim}
-    fields = dict(model_config.get(name, {}))
+    fields = dict(model_config[name])
     known = set(entry.module.__dataclass_fields__) - {*sizes, "parent", "name"}
     for field in fields:
         if field not in known:

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.config.schema import NO_JUDGE, PREFERENCES, check_values
+from vidpref.config.training import loop_settings
 from vidpref.generation.autoencoder import build_autoencoder, latent_shape
 from vidpref.generation.generator import Generator, build_base
 from vidpref.generation.text_encoders import check_text
@@ -67,7 +68,7 @@ def check_training(config: ConfigDict, mesh: Mesh) -> None:
     if config.superres.enabled:
         sections["superres"] = config.superres
     for name, section in sections.items():
-        check_config(section.train, mesh, name)
+        check_config(loop_settings(section.train), mesh, name)
     sizes = {"sampler.batch_size": config.sampler.batch_size}
     if config.data.name == PREFERENCES:
         sizes["data.encode_batch"] = config.data.encode_batch

@@ -8,7 +8,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from vidpref.config.by_name import ConfigError, apply_overrides
-from vidpref.config.causes import causes
+from vidpref.config.causes import Causes
 from vidpref.generation.adopt import load_config
 from vidpref.runs.checks import check
 from vidpref.runs.methods import open_recipe
@@ -72,9 +72,9 @@ def load_configs(names: Sequence[str], scale: str, overrides: Sequence[str]) -> 
     twice = {name for name in policies if policies.count(name) > 1}
     if twice:
         raise ConfigError(f"--configs: {', '.join(sorted(twice))} is there twice")
-    first = causes(configs[0], _SHARED)
+    first = Causes(configs[0]).of(*_SHARED)
     for config in configs:
-        other = causes(config, _SHARED)
+        other = Causes(config).of(*_SHARED)
         differs = [path for path in {**first, **other} if first.get(path) != other.get(path)]
         if differs:
             raise ConfigError(

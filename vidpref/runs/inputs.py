@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.config.by_name import PROJECT_ROOT
-from vidpref.config.causes import causes
+from vidpref.config.causes import Causes
 from vidpref.config.schema import PREFERENCES
 from vidpref.datasets.scenes import Data
 from vidpref.datasets.text import TextCache
@@ -41,6 +41,7 @@ class Inputs:
 
     def __init__(self, config: ConfigDict, workdir: Path):
         self._config, self._workdir = config, workdir
+        self.causes = Causes(config)
 
     @functools.cached_property
     def mesh(self) -> Mesh:
@@ -56,13 +57,13 @@ class Inputs:
     @functools.cached_property
     def data_stage(self) -> Stage:
         config = self._config
-        known = causes(config, ["data"]) | {"files": self._data_files()}
+        known = self.causes.of("data") | {"files": self._data_files()}
         if self._from_file:
             body = functools.partial(preferences.read, data=config.data)
         else:
             body = functools.partial(build_data, config)
             # a cascade needs clips of two sizes
-            known |= causes(config, ["superres.enabled"])
+            known |= self.causes.of("superres.enabled")
         return Stage("data", body, known)
 
     @functools.cached_property
@@ -71,7 +72,7 @@ class Inputs:
             encoder = text_encoders.build_text_encoder(self._config.text, self.mesh)
             TextCache.build(folder, encoder, [*self.data.prompts, *self._null_prompts])
 
-        known = causes(self._config, ["text"]) | {
+        known = self.causes.of("text") | {
             "weights": text_encoders.weights_digest(self._config.text),
             "null_prompts": self._null_prompts,
         }
@@ -103,7 +104,7 @@ class Inputs:
             )
 
         reads = ["data.frames", "data.height", "data.width", "data.buckets", "data.fps"]
-        known = causes(config, [*reads, "data.short"]) | self.autoencoder_causes
+        known = self.causes.of(*reads, "data.short") | self.autoencoder_causes
         known["first_frame"] = self._sees
         if self.pipeline.attends_to_image:
             known["image_encoder"] = self.pipeline.fingerprint(IMAGE_ENCODER)
@@ -164,7 +165,7 @@ class Inputs:
     @functools.cached_property
     def autoencoder_causes(self) -> dict[str, Any]:
         """Changes with the weights and the fields of the autoencoder."""
-        known = causes(self._config, ["model.autoencoder", "model.tiled"])
+        known = self.causes.of("model.autoencoder", "model.tiled")
         return known | {"autoencoder": self.pipeline.fingerprint(AUTOENCODER)}
 
     @property

@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from vidpref.config.align import GUIDANCE
 from vidpref.config.align import METHODS as METHOD_NAMES
-from vidpref.config.causes import causes
 from vidpref.config.schema import PREFERENCES
 from vidpref.generation import guided
 from vidpref.generation.generator import Generator
@@ -69,9 +68,9 @@ class Align:
                 validate=functools.partial(recipe.validation_score, policy),
             )
 
-        known = causes(config, [*NETWORK, "align", "seed"], ["align.policy"])
+        known = recipe.inputs.causes.of(*NETWORK, "align", "seed", without=["align.policy"])
         if section.train.best_metric:  # clips are drawn and judged on the way
-            known |= recipe.drawing_causes | causes(config, ["reward"])
+            known |= recipe.drawing_causes | recipe.inputs.causes.of("reward")
         stage = Stage(name, body, known, inputs)
         load = functools.partial(_load_tuned, recipe, policy, stage)
         return recipe.generator_policy(policy_name(config, round_), stage, load)
@@ -117,7 +116,9 @@ class Guide:
             )
 
         guiding = [f"align.{field}" for field in guided.GUIDING]
-        known = causes(config, [*NETWORK, "align", "seed"], [*guiding, "align.policy"])
+        known = recipe.inputs.causes.of(
+            *NETWORK, "align", "seed", without=[*guiding, "align.policy"]
+        )
         stage = Stage("latent-reward", body, known, inputs)
 
         def load() -> tuple[PyTree, PyTree]:
@@ -132,7 +133,7 @@ class Guide:
             network="guided",
             build=lambda: guided.build_guided(recipe.generator, section),
             load=load,
-            causes=causes(config, guiding),
+            causes=recipe.inputs.causes.of(*guiding),
         )
 
 

@@ -10,7 +10,6 @@ from typing import Any, Protocol, runtime_checkable
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vidpref.config.causes import causes
 from vidpref.config.fields import lookup
 from vidpref.config.schema import NO_JUDGE, counts_in
 from vidpref.datasets.scenes import Scene
@@ -169,7 +168,7 @@ class Recipe:
             data, texts = self.inputs.data, self.inputs.texts
             pretrain.pretrain(folder, training, data, texts, seed=config.seed)
 
-        known = causes(config, [*NETWORK, section, "seed"])
+        known = self.inputs.causes.of(*NETWORK, section, "seed")
         return Stage(section, body, known, self.inputs.stages)
 
     @functools.cached_property
@@ -251,7 +250,7 @@ class Recipe:
             artifacts = {n: self.folder(stage) for n, stage in self._judge_stages.items()}
             label.label_clips(folder, self.folder(samples), reward, name=name, artifacts=artifacts)
 
-        known = causes(self.config, ["reward"]) | {"reward.dimensions": list(reward.dimensions)}
+        known = self.inputs.causes.of("reward") | {"reward.dimensions": list(reward.dimensions)}
         known["templates"] = templates_digest(reward)
         return Stage(name, body, known, {"samples": samples, **self._judge_stages})
 
@@ -269,7 +268,7 @@ class Recipe:
     @property
     def drawing_causes(self) -> dict[str, Any]:
         """What drawn clips depend on besides the parameters."""
-        known = causes(self.config, DRAWING, _OF_TRAINING)
+        known = self.inputs.causes.of(*DRAWING, without=_OF_TRAINING)
         return known | (self.inputs.autoencoder_causes if self.inputs.latent else {})
 
     # What stages do.

@@ -8,17 +8,13 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vidpref.diffusion.conversions import check_kind
-from vidpref.diffusion.denoising import REDUCTIONS
 from vidpref.generation.generator import Generator
-from vidpref.objectives.alignment import OBJECTIVES, check_hyper, needs_real_clips
+from vidpref.objectives.alignment import OBJECTIVES, check_hyper
 from vidpref.stages.rows.inputs import RowInputs
 from vidpref.stages.rows.sampled import check_rows, real_rows, row_builder
-from vidpref.stages.train import Training, generator_training, train
+from vidpref.stages.train import ErrorSettings, Training, generator_training, train
 from vidpref.training.tuning import make_tuning
 from vidpref.typing import PyTree
-
-REFERENCES = ("previous", "pretrained")
 
 
 def hyper_parameters(config: ConfigDict) -> dict[str, float | str]:
@@ -27,7 +23,7 @@ def hyper_parameters(config: ConfigDict) -> dict[str, float | str]:
     Raises:
         ValueError: an unknown method, or a value out of its range.
     """
-    hyper = {name: config[name] for name in OBJECTIVES[config.method].hyper if name in config}
+    hyper = {name: config[name] for name in OBJECTIVES[config.method].hyper}
     check_hyper(config.method, hyper)
     return hyper
 
@@ -42,35 +38,16 @@ def check(config: ConfigDict, generator: Generator) -> None:
     Raises:
         ValueError: a bad value; the message names the field.
     """
-    hyper = hyper_parameters(config)
+    hyper_parameters(config)
     check_rows(config)
     _in_time_range(generator, config)
-    if config.get("reduction", REDUCTIONS[0]) not in REDUCTIONS:
-        known = ", ".join(REDUCTIONS)
-        raise ValueError(f"config.align.reduction={config.reduction!r}: known are {known}")
-    if config.get("error_in"):
-        check_kind(config.error_in, "config.align.error_in")
     tuning = make_tuning(generator.init, config)
     jax.eval_shape(tuning.init, jax.random.key(0))  # its targets or parts must match
-    if config.get("reference", REFERENCES[0]) not in REFERENCES:
-        known = ", ".join(REFERENCES)
-        raise ValueError(f"config.align.reference={config.reference!r}: known are {known}")
-    if config.get("reference") == "pretrained" and config.train.get("reference_decay", 0.0):
+    if config.reference == "pretrained" and config.train.reference_decay:
         raise ValueError(
             "config.align.reference='pretrained': with config.align.train.reference_decay the "
             "reference follows the policy from where that starts; use 'previous'"
         )
-    if needs_real_clips(hyper) and "real_clips" not in config:
-        raise ValueError(
-            f"config.align.real_weight={config.real_weight} mixes real clips in, but "
-            "config.align.real_clips does not say how many (0: all)"
-        )
-
-
-def needs_data(config: ConfigDict) -> bool:
-    """Whether the stage reads clips of the data set, not only samples."""
-    mixes_in = bool(config.get("real_weight", 0.0))
-    return mixes_in or "real_clips" in row_builder(config).fields
 
 
 def alignment(
@@ -91,11 +68,16 @@ def alignment(
     return generator_training(
         _in_time_range(generator, section),
         section,
+        make_tuning(generator.init, section),
         mesh,
         objective=section.method,
         hyper=hyper_parameters(section),
         k=row_builder(section).k(section),
-        error_in=section.get("error_in") or config.diffusion.error_in,
+        errors=ErrorSettings(
+            section.error_in or config.diffusion.error_in,
+            section.reduction,
+            section.condition_dropout,
+        ),
         name=name,
     )
 
@@ -131,13 +113,11 @@ def align(
         params=params,
         reference=reference,
         beside=real_rows(row_inputs, config.real_clips) if training.row.real else None,
-        validate=validate if config.train.get("best_metric", "") else None,
+        validate=validate if config.train.best_metric else None,
     )
 
 
 def _in_time_range(generator: Generator, config: ConfigDict) -> Generator:
-    """The generator with its training times within `config.time_range`, where there is one."""
-    if "time_range" not in config:
-        return generator
+    """The generator with its training times within `config.time_range`."""
     process = dataclasses.replace(generator.process, time_range=tuple(config.time_range))
     return dataclasses.replace(generator, process=process)

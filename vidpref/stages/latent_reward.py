@@ -13,6 +13,7 @@ from flax.core import meta
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vidpref.config.training import loop_settings
 from vidpref.datasets.clip_rows import ClipRows
 from vidpref.generation.generator import Generator
 from vidpref.generation.guided import build_reward_model, reward_init
@@ -52,7 +53,7 @@ def reward_training(
         noise_aware=config.noise_aware,
     )
     tuning = Everything(reward_init(generator, config))
-    plan = make_plan(tuning, loss_fn, config.train, mesh, name=name)
+    plan = make_plan(tuning, loss_fn, loop_settings(config.train), mesh, name=name)
     return Training(plan, config, generator, RowShape(2, preferences=len(config.dimensions)))
 
 

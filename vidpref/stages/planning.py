@@ -77,7 +77,7 @@ def plan_section(config: ConfigDict, section: str, mesh: Mesh) -> Planned:
     boxed = jax.eval_shape(training.plan.tuning.network, jax.random.key(0))
     params = abstract_params(boxed, mesh)
     network = backbone(config.model.name)
-    dropped = section == "align" and config.align.get("condition_dropout", 0.0) > 0
+    dropped = section == "align" and config.align.condition_dropout > 0
     batch = abstract_batch(
         training.row,
         training.generator,

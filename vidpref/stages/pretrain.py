@@ -1,5 +1,6 @@
 """The pretrain stage: a generator from nothing, on the clips of the data set."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from vidpref.datasets.clip_rows import ClipRows
 from vidpref.datasets.scenes import Data
 from vidpref.datasets.text import TextCache
 from vidpref.generation.generator import Generator
-from vidpref.stages.train import Training, generator_training, train
+from vidpref.stages.train import ErrorSettings, Training, generator_training, train
+from vidpref.training.tuning import Everything
 
 
 def pretraining(config: ConfigDict, section: str, generator: Generator, mesh: Mesh) -> Training:
@@ -25,14 +27,22 @@ def pretraining(config: ConfigDict, section: str, generator: Generator, mesh: Me
     Raises:
         ValueError: a setting that cannot work.
     """
+    errors = ErrorSettings(config.diffusion.error_in)
+    if section == "superres":
+        augmentation = config.superres.low_res_augmentation
+        errors = dataclasses.replace(errors, low_res_augmentation=augmentation)
+    else:
+        dropout = config.pretrain.condition_dropout
+        errors = dataclasses.replace(errors, condition_dropout=dropout)
     return generator_training(
         generator,
         config[section],
+        Everything(generator.init),
         mesh,
         objective="sft",
         hyper={},
         k=1,
-        error_in=config.diffusion.error_in,
+        errors=errors,
         name=section,
     )
 

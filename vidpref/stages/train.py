@@ -9,6 +9,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vidpref.config.training import loop_settings
 from vidpref.datasets.clip_rows import ClipRows
 from vidpref.datasets.pipeline import training_batches
 from vidpref.generation.generator import Generator
@@ -17,8 +18,25 @@ from vidpref.objectives.alignment import OBJECTIVES, needs_real_clips
 from vidpref.stages.rows.shapes import RowShape
 from vidpref.training.loop import fit
 from vidpref.training.plan import Plan, make_plan
-from vidpref.training.tuning import Everything, Tuning, make_tuning
+from vidpref.training.tuning import Everything, Tuning
 from vidpref.typing import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorSettings:
+    """How denoising errors are measured in training; see `make_alignment_loss`.
+
+    Attributes:
+        error_in: space of the error.
+        reduction: "mean" or "sum" over a clip.
+        condition_dropout: probability that a row loses its text.
+        low_res_augmentation: latest time of the noise on a low-resolution input.
+    """
+
+    error_in: str
+    reduction: str = "mean"
+    condition_dropout: float = 0.0
+    low_res_augmentation: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,44 +72,39 @@ class Training:
 def generator_training(
     generator: Generator,
     section: ConfigDict,
+    tuning: Tuning,
     mesh: Mesh,
     *,
     objective: str,
     hyper: Mapping[str, Any],
     k: int,
-    error_in: str,
+    errors: ErrorSettings,
     name: str,
 ) -> Training:
     """Returns the training of a generator by an objective, of all or a part of its parameters.
 
     Args:
         generator: what to train.
-        section: a section with `train` (see `make_plan`) and, optionally, `reduction`,
-            `condition_dropout`, `low_res_augmentation`, `lora` and `parts` (see `make_tuning`).
+        section: section of the config; its `train` says how, see `make_plan`.
+        tuning: what of the generator is trained.
         mesh: devices.
         objective: name in `OBJECTIVES`.
-        hyper: its hyper-parameters.
+        hyper: hyper-parameters of the objective.
         k: clips of a row.
-        error_in: space of the denoising error.
+        errors: how the errors are measured.
         name: name of the run, in messages.
 
     Raises:
         ValueError: a setting that cannot work.
     """
-    tuning = make_tuning(generator.init, section)
-    loss_fn = generator_loss(generator, objective, hyper, section, error_in, tuning)
-    spec = OBJECTIVES[objective]
-    follows = section.train.get("reference_decay", 0.0) > 0  # then the training state holds it
-    row = RowShape(
-        k,
-        motion=spec.needs_motion,
-        real=needs_real_clips(hyper),
-    )
+    settings, spec = loop_settings(section.train), OBJECTIVES[objective]
+    loss_fn = generator_loss(generator, objective, hyper, errors, tuning)
+    follows = settings.reference_decay > 0  # then the training state holds the reference
     return Training(
-        make_plan(tuning, loss_fn, section.train, mesh, name=name),
+        make_plan(tuning, loss_fn, settings, mesh, name=name),
         section,
         generator,
-        row,
+        RowShape(k, motion=spec.needs_motion, real=needs_real_clips(hyper)),
         needs_reference=spec.needs_reference and not follows,
     )
 
@@ -149,29 +162,16 @@ def generator_loss(
     generator: Generator,
     objective: str,
     hyper: Mapping[str, Any],
-    section: ConfigDict,
-    error_in: str,
+    errors: ErrorSettings,
     tuning: Tuning | None = None,
 ) -> AlignmentLoss:
-    """Returns the loss of `generator_training`; arguments as there.
-
-    Args:
-        generator: network and noise process.
-        objective: name in `OBJECTIVES`.
-        hyper: its hyper-parameters.
-        section: section of the config.
-        error_in: space of the denoising error.
-        tuning: what is trained; None is everything.
-    """
+    """Returns the loss of `generator_training`; arguments as there, by default all is trained."""
     return make_alignment_loss(
         generator.apply,
         generator.process,
         objective,
         dict(hyper),
         make_condition=generator.condition,
-        error_in=error_in,
-        reduction=section.get("reduction", "mean"),
         tuning=tuning or Everything(generator.init),
-        condition_dropout=section.get("condition_dropout", 0.0),
-        low_res_augmentation=section.get("low_res_augmentation", 0.0),
+        **dataclasses.asdict(errors),
     )

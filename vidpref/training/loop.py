@@ -59,7 +59,7 @@ def fit(
         Preempted: SIGTERM came; the run is saved.
     """
     name, settings, mesh = plan.name, plan.settings, plan.mesh
-    best_metric = settings.get("best_metric", "")
+    best_metric = settings.best_metric
     workdir = Path(workdir)
     frozen = _on_mesh({} if frozen is None else frozen, mesh)
     rollout = None if prepare is None else make_rollout(prepare, plan)

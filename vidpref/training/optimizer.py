@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from vidpref.config.fields import check_section
+from vidpref.config.training import Optimizer
 from vidpref.training.sharding import is_boxed, logical_names
 from vidpref.typing import PyTree
-
-OPTIMIZERS = ("adam", "adamw", "muon")
-DECAYS = ("constant", "linear", "cosine")
 
 Schedule = Callable[[Any], Any]
 
@@ -28,20 +27,7 @@ def check_optimizer(config: ConfigDict, where: str = "optimizer") -> None:
     Raises:
         ValueError: a bad value; the message names the field.
     """
-    rules = {
-        "name": (config.name in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
-        "decay": (config.decay in DECAYS, f"one of {', '.join(DECAYS)}"),
-        "learning_rate": (0 < config.learning_rate < float("inf"), "a positive number"),
-        "warmup_steps": (config.warmup_steps >= 0, "0 (no warm-up) or more"),
-        "clip_norm": (config.clip_norm >= 0, "0 (no clipping) or a positive norm"),
-        "weight_decay": (config.weight_decay >= 0, "0 or more"),
-        "b1": (0 <= config.b1 < 1, "in [0, 1)"),
-        "b2": (0 <= config.b2 < 1, "in [0, 1)"),
-        "adam_learning_rate": (config.get("adam_learning_rate", 0.0) >= 0, "0 or more"),
-    }
-    for field, (good, wanted) in rules.items():
-        if not good:
-            raise ValueError(f"{where}.{field}={config.get(field)!r}: must be {wanted}")
+    check_section(Optimizer, config, where)
     if config.name == "adam" and config.weight_decay:
         raise ValueError(
             f"{where}.weight_decay={config.weight_decay}: adam has no weight decay; "
@@ -110,8 +96,8 @@ def make_optimizer(
 
 
 def _muon(config: ConfigDict, schedule: Schedule, matrices: PyTree) -> optax.GradientTransformation:
-    adam_layers = config.get("adam_layers", "")
-    ratio = (config.get("adam_learning_rate", 0.0) or config.learning_rate) / config.learning_rate
+    adam_layers = config.adam_layers
+    ratio = (config.adam_learning_rate or config.learning_rate) / config.learning_rate
 
     def keep(path: Any, dimensions: PyTree) -> PyTree:
         name = jax.tree_util.keystr(path, simple=True, separator="/")

@@ -9,6 +9,8 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vidpref.config.fields import check_section
+from vidpref.config.training import AlignTrain
 from vidpref.training.optimizer import check_optimizer, learning_rate_schedule, make_optimizer
 from vidpref.training.sharding import BATCH_AXES, whole_dimensions
 from vidpref.training.state import TrainState, create_state, state_shardings
@@ -86,7 +88,7 @@ def make_plan(
         logging.info("%s: not sharded: %s", name, line)
     schedule = learning_rate_schedule(settings.optimizer, settings.steps)
     optimizer = make_optimizer(settings.optimizer, schedule, boxed)
-    reference_decay = settings.get("reference_decay", 0.0)
+    reference_decay = settings.reference_decay
     state, shardings = state_shardings(
         tuning.init,
         optimizer,
@@ -103,7 +105,7 @@ def make_plan(
         accumulate=settings.accumulate,
         ema_decay=settings.ema_decay,
         reference_decay=reference_decay,
-        reference_every=settings.get("reference_every", 1),
+        reference_every=settings.reference_every,
     )
     return Plan(name, tuning, settings, mesh, optimizer, state, shardings, step)
 
@@ -119,29 +121,15 @@ def check_config(config: ConfigDict, mesh: Mesh, name: str = "train") -> None:
     Raises:
         ValueError: a bad value; the message names the field.
     """
+    check_section(AlignTrain, config, name)
     check_optimizer(config.optimizer, f"{name}: optimizer")
+    if config.best_metric and not config.checkpoint_every:
+        raise ValueError(
+            f"{name}: best_metric={config.best_metric!r} with checkpoint_every=0: the best "
+            "checkpoint needs checkpoints"
+        )
     devices = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-    rules = {
-        "steps": (config.steps >= 1, "1 or more"),
-        "accumulate": (config.accumulate >= 1, "1 (off) or more"),
-        "log_every": (config.log_every >= 1, "1 or more"),
-        "checkpoint_every": (config.checkpoint_every >= 0, "0 (no checkpoints) or more"),
-        "keep_last": (config.keep_last >= 1, "1 or more"),
-        "ema_decay": (0 <= config.ema_decay < 1, "in [0, 1); 0 is off"),
-        "reference_decay": (
-            0 <= config.get("reference_decay", 0.0) < 1,
-            "in [0, 1); 0 keeps the reference where it is",
-        ),
-        "reference_every": (config.get("reference_every", 1) >= 1, "1 or more"),
-        "best_metric": (
-            not config.get("best_metric", "") or config.checkpoint_every,
-            '"" where checkpoint_every is 0: the best checkpoint needs checkpoints',
-        ),
-    }
-    for field, (good, wanted) in rules.items():
-        if not good:
-            raise ValueError(f"{name}: {field}={config.get(field)!r}: must be {wanted}")
-    if config.batch_size < 1 or config.batch_size % (config.accumulate * devices):
+    if config.batch_size % (config.accumulate * devices):
         raise ValueError(
             f"{name}: batch_size={config.batch_size}: must be a multiple of accumulate "
             f"({config.accumulate}) times the devices on the mesh axes data and fsdp ({devices})"

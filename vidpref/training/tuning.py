@@ -85,14 +85,14 @@ def make_tuning(network: Callable[[Array], PyTree], config: ConfigDict) -> Tunin
 
     Args:
         network: key -> parameters of the whole network, boxed.
-        config: a section with, optionally, `lora` (see `lora_spec`) or `parts`: regular expressions
+        config: a section with `lora` (see `lora_spec`) and `parts`: regular expressions
             searched in the paths of parameters, such as "^head/"; () for all.
 
     Raises:
         ValueError: a setting that cannot work, or adapters and parts at once. Targets and parts
             that match nothing are found by `init`.
     """
-    spec, parts = lora_spec(config), tuple(config.get("parts", ()))
+    spec, parts = lora_spec(config), tuple(config.parts)
     if spec is not None and parts:
         raise ValueError(
             f"config.align.parts={parts} with config.align.lora.rank={spec.rank}: either chosen "
@@ -109,8 +109,8 @@ def lora_spec(config: ConfigDict) -> LoRA | None:
     Raises:
         ValueError: a setting that cannot work; the message names it.
     """
-    section = config.get("lora")
-    if not section or not section.rank:
+    section = config.lora
+    if not section.rank:
         return None
     return LoRA(
         rank=section.rank,

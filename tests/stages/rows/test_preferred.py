@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from ml_collections import ConfigDict
 
+from vidpref.config.align import Align
+from vidpref.config.fields import build as section
+from vidpref.config.schema import Data
 from vidpref.datasets.records import write_records
 from vidpref.datasets.text import TextCache, WordTable
 from vidpref.datasets.video_folder import split_of
@@ -32,12 +34,12 @@ TEST, VALIDATION = *prompts("test", 1), *prompts("validation", 1)
 
 # (prompt, clip_a, clip_b, verdicts); a clip's number is that of its latent
 LINES = [
-    (RED, 1, 0, {"quality": "B", "motion": "tie"}),
-    (RED, 0, 2, {"quality": "A", "motion": "B"}),
-    (BLUE, 4, 3, {"quality": "tie", "motion": "A"}),
-    (TEST, 5, 6, {"quality": "A", "motion": "A"}),
-    (GREEN, 7, 8, {"quality": "A", "motion": "A"}),
-    (VALIDATION, 9, 10, {"quality": "B", "motion": "B"}),
+    (RED, 1, 0, {"visual_quality": "B", "motion_quality": "tie"}),
+    (RED, 0, 2, {"visual_quality": "A", "motion_quality": "B"}),
+    (BLUE, 4, 3, {"visual_quality": "tie", "motion_quality": "A"}),
+    (TEST, 5, 6, {"visual_quality": "A", "motion_quality": "A"}),
+    (GREEN, 7, 8, {"visual_quality": "A", "motion_quality": "A"}),
+    (VALIDATION, 9, 10, {"visual_quality": "B", "motion_quality": "B"}),
 ]
 
 
@@ -64,14 +66,13 @@ def write_real(folder, rows):
 
 def row_inputs(folder, *, real=False, without=(), null_prompt=None):
     """The file's clips as encoded ones, but for those of `without`; wide if their number is odd."""
-    data = ConfigDict({"pairs": str(folder / "pairs.jsonl"), "layout": "auto", "real": ""})
-    data.held_out = HELD_OUT
+    data = section(Data(pairs=str(folder / "pairs.jsonl"), held_out=HELD_OUT))
     if real:
         data.real = str(folder / "real")
     (folder / "data").mkdir()
     (folder / "latents").mkdir()
     preferences.read(folder / "data", data)
-    clips = preferences.clips_of(folder / "data")
+    clips = preferences.clips_of(data)
     # records in another order than the file's clips
     kept = [row for row in clips[::-1].itertuples() if row.id not in without]
     numbers = [int(Path(row.id).stem) for row in kept]
@@ -97,8 +98,7 @@ def row_inputs(folder, *, real=False, without=(), null_prompt=None):
 
 
 def config(rows, method="dpo", **fields):
-    weights = {"quality": 0.0, "motion": 0.0, "overall": 0.0}
-    found = ConfigDict({"method": method, "rows": rows, "reward": weights, **fields})
+    found = section(Align(method=method, rows=rows, **fields))
     check_rows(found)
     return found
 
@@ -119,7 +119,7 @@ def lines(tmp_path):
 
 def test_pairs_have_the_winner_first_and_held_out_prompts_do_not_train(lines):
     settings = config("preferred")
-    settings.reward.quality = 1.0
+    settings.reward.visual_quality = 1.0
     rows, found = build(row_inputs(lines), settings)
     assert rows.k == 2
     assert sorted(found) == [([0, 1], [1.0, 0.0]), ([0, 2], [1.0, 0.0]), ([7, 8], [1.0, 0.0])]
@@ -132,7 +132,7 @@ def test_without_weights_all_dimensions_count_alike(lines):
     _, found = build(given, config("preferred"))
     assert sorted(found) == [([0, 1], [0.5, 0.0]), ([4, 3], [0.5, 0.0]), ([7, 8], [1.0, 0.0])]
     settings = config("preferred")
-    settings.reward.quality = settings.reward.motion = 0.5
+    settings.reward.visual_quality = settings.reward.motion_quality = 0.5
     assert build(given, settings)[1] == found
 
 
@@ -167,7 +167,7 @@ def test_mcdpo_without_motion_scores_is_refused(tmp_path):
 
 def test_winners_come_once(lines):
     settings = config("preferred_winners", "sft")
-    settings.reward.quality = 1.0
+    settings.reward.visual_quality = 1.0
     rows, found = build(row_inputs(lines), settings)
     assert rows.k == 1
     assert sorted(found) == [([0], [1.0]), ([7], [1.0])]
@@ -182,7 +182,7 @@ def test_single_clips_are_good_or_bad(lines):
 
 def test_winners_with_several_losers(lines):
     settings = config("preferred_and_losers", losers=2)
-    settings.reward.quality = 1.0
+    settings.reward.visual_quality = 1.0
     rows, found = build(row_inputs(lines), settings)
     assert rows.k == 3
     assert found == [([0, 1, 2], [1.0, 0.0, 0.0])]
@@ -195,7 +195,7 @@ def test_a_bad_clip_takes_its_comparisons_with_it(lines, caplog):
         given = row_inputs(lines, without=("1.mp4", "9.mp4"))
     assert "4 of 12 comparisons have a clip that is bad" in caplog.text
     settings = config("preferred")
-    settings.reward.quality = 1.0
+    settings.reward.visual_quality = 1.0
     assert sorted(build(given, settings)[1]) == [
         ([0, 2], [1.0, 0.0]),
         ([7, 8], [1.0, 0.0]),

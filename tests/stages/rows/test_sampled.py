@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from ml_collections import ConfigDict
 
 from tests.stages.numbered_clips import (
     numbers_of,
@@ -14,6 +13,8 @@ from tests.stages.numbered_clips import (
     write_labels,
     write_samples,
 )
+from vidpref.config.align import Align, Weights
+from vidpref.config.fields import build as section
 from vidpref.stages.rows.sampled import check_rows, judged_dimensions, row_builder, scalar_reward
 
 # Two scenes of four clips each, then one of two; clips of a scene do not stand together.
@@ -26,10 +27,8 @@ SCORE = [1, 0, 0, 0, 0, 1, 1, 0, 1, 1]
 QUALITY = [0.4, 0.1, 0.9, 0.2, 0.5, 0.3, 0.1, 0.8, 0.6, 0.6]
 
 
-def config(method="dpo", **fields):
-    return ConfigDict(
-        {"method": method, "pairs": "accepted_rejected", "max_pairs_per_prompt": 8, **fields}
-    )
+def config(method="dpo", *, reward=None, **fields):
+    return section(Align(method=method, reward=Weights(**(reward or {})), **fields))
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def sampled(tmp_path):
     write_samples(tmp_path / "samples", CLIPS)
     motion = {"object_motion": np.arange(10) / 10, "camera_motion": np.arange(10) / 20}
     score = np.array(SCORE, float)
-    write_labels(tmp_path / "labels", CLIPS, score=score, quality=QUALITY, **motion)
+    write_labels(tmp_path / "labels", CLIPS, score=score, visual_quality=QUALITY, **motion)
     return row_inputs(tmp_path, clips=tmp_path / "samples", labels=tmp_path / "labels")
 
 
@@ -64,7 +63,7 @@ def test_pairs_of_accepted_and_rejected_clips_of_one_scene(sampled, tmp_path):
 
 def test_pairs_of_best_and_worst_by_a_weighted_reward(sampled, tmp_path):
     settings = config(
-        rows="pairs", pairs="best_worst", max_pairs_per_prompt=2, reward={"quality": 2.0}
+        rows="pairs", pairs="best_worst", max_pairs_per_prompt=2, reward={"visual_quality": 2.0}
     )
     _, found = build(sampled, settings)
     expected = [([11, 13], [1.8, 0.2]), ([12, 10], [1.0, 0.8])]
@@ -74,7 +73,7 @@ def test_pairs_of_best_and_worst_by_a_weighted_reward(sampled, tmp_path):
 
 
 def test_mcdpo_rows_carry_the_motion_of_each_clip(sampled, tmp_path):
-    settings = config("mcdpo", rows="pairs", pairs="best_worst", reward={"quality": 1.0})
+    settings = config("mcdpo", rows="pairs", pairs="best_worst", reward={"visual_quality": 1.0})
     settings.max_pairs_per_prompt = 1
     rows, found = build(sampled, settings)
     assert [numbers for numbers, _ in found] == [[11, 13], [23, 20]]
@@ -113,7 +112,7 @@ def test_real_clips_meet_the_losers_of_their_own_scene(tmp_path, order):
     [
         config("rwr", rows="all"),
         config(rows="pairs"),
-        config("mcdpo", rows="pairs", pairs="best_worst", reward={"quality": 1.0}),
+        config("mcdpo", rows="pairs", pairs="best_worst", reward={"visual_quality": 1.0}),
         config("sft", rows="winners"),
     ],
 )
@@ -141,66 +140,58 @@ def test_without_a_pair_the_user_is_told(sampled, tmp_path):
 
 
 def test_scalar_reward():
-    labels = pd.DataFrame({"score": [1.0, 0.0, 0.0, 1.0], "speed": [0.5, 0.5, 0.1, 0.9]})
+    labels = pd.DataFrame({"score": [1.0, 0.0, 0.0, 1.0], "accept": [0.0, 1.0, 0.0, 1.0]})
+    labels["camera_motion"] = [0.5, 0.5, 0.1, 0.9]
     np.testing.assert_allclose(scalar_reward(labels, config()), labels["score"])
-    settings = config(reward={"score": 2.0, "speed": -1.0})
-    np.testing.assert_allclose(scalar_reward(labels, settings), [1.5, -0.5, -0.1, 1.1], rtol=1e-6)
+    settings = config(reward={"accept": 2.0, "camera_motion": -1.0})
+    np.testing.assert_allclose(scalar_reward(labels, settings), [-0.5, 1.5, -0.1, 1.1], rtol=1e-6)
     settings.normalize_reward = True
     found = scalar_reward(labels, settings)
     np.testing.assert_allclose([found.mean(), found.std()], [0, 1], atol=1e-6)
-    np.testing.assert_allclose(np.argsort(found), [1, 2, 3, 0])
-    unused = {"score": 1.0, "beauty": 0.0}  # never scored, and not asked for
-    np.testing.assert_allclose(scalar_reward(labels, config(reward=unused)), labels["score"])
-    with pytest.raises(ValueError, match=r"align.reward: every weight is 0"):
-        scalar_reward(labels, config(reward={"score": 0.0}))
+    np.testing.assert_allclose(np.argsort(found), [0, 2, 3, 1])
+    unused = {"accept": 1.0, "overall": 0.0}  # never scored, and not asked for
+    np.testing.assert_allclose(scalar_reward(labels, config(reward=unused)), labels["accept"])
+    zero = config(reward={"accept": 0.0})
+    np.testing.assert_allclose(scalar_reward(labels, zero), labels["score"])
     equal = scalar_reward(labels.assign(score=1.0), config(normalize_reward=True))
     np.testing.assert_array_equal(equal, np.zeros(4))
 
 
 def test_a_dimension_without_scores_is_named(sampled, tmp_path):
-    with pytest.raises(ValueError, match=r"config.align.reward.beauty: the judge did not score it"):
-        build(sampled, config("rwr", rows="all", reward={"beauty": 1.0}))
+    with pytest.raises(ValueError, match=r"align.reward.text_alignment: the judge did not"):
+        build(sampled, config("rwr", rows="all", reward={"text_alignment": 1.0}))
     write_labels(tmp_path / "labels", CLIPS, score=np.array(SCORE, float), object_motion=0.0)
     with pytest.raises(ValueError, match=r"mcdpo needs motion scores.* no camera_motion"):
         build(sampled, config("mcdpo", rows="pairs"))
 
 
 def test_what_the_judge_must_score():
-    reward = {"quality": 1.0}
-    assert judged_dimensions(config("rwr", reward=reward)) == ("quality",)
+    reward = {"visual_quality": 1.0}
+    assert judged_dimensions(config("rwr", rows="all", reward=reward)) == ("visual_quality",)
     assert judged_dimensions(config("mcdpo", reward=reward)) == (
-        *("quality", "object_motion", "camera_motion"),
+        *("visual_quality", "object_motion", "camera_motion"),
     )
-    settings = config(rows="real_and_samples", losers=1, real_clips=0, reward=reward)
-    assert judged_dimensions(settings) == ()
-
-
-def test_rows_without_a_name_follow_the_objective():
-    assert row_builder(config("kto")).k(config("kto")) == 1
-    assert row_builder(config("dpo")).k(config("dpo")) == 2
+    assert judged_dimensions(config("rwr", rows="all")) == ()  # its own score counts
+    assert judged_dimensions(config(rows="real_and_samples", reward=reward)) == ()
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (config(rows="pears"), "rows='pears': known are all, pairs, winners, real, real_and_samp"),
-        (config(rows="pairs", pairs="first"), "pairs='first': known are accepted_rejected, best"),
         (
-            config("mcdpo", rows="real_and_samples", real_clips=0, losers=3),
+            config("mcdpo", rows="real_and_samples", losers=3),
             "method='mcdpo' takes 2 clips a row, the rows have 4",
         ),
         (
-            config("mcdpo", rows="real_and_samples", real_clips=0, losers=1),
+            config("mcdpo", rows="real_and_samples", losers=1),
             "rows='real_and_samples' has no motion scores",
         ),
+        (config("kto", rows="pairs"), "method='kto' takes 1 clips a row, the rows have 2"),
         (config(rows="all"), "method='dpo' takes 2 or more clips a row, the rows have 1"),
         (
-            config(rows="real_and_samples", real_clips=0, losers=0),
+            config(rows="real_and_samples", losers=0),
             "method='dpo' takes 2 or more clips a row, the rows have 1",
         ),
-        (config(rows="real_and_samples", losers=1), "needs config.align.real_clips"),
-        (config(rows="real_and_samples", real_clips=0), "needs config.align.losers"),
-        (ConfigDict({"method": "dpo", "rows": "pairs"}), "needs config.align.pairs"),
     ],
 )
 def test_rows_that_cannot_be_are_refused(settings, message):

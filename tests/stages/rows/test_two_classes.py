@@ -2,14 +2,15 @@ import logging
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
+from vidpref.config.align import Align
+from vidpref.config.fields import build
 from vidpref.stages.rows.two_classes import check_classes
 
 
 def warnings(good, bad, caplog, method="kto", **weights):
     rewards = np.array([1.0] * good + [0.0] * bad)
-    config = ConfigDict({"method": method, "threshold": 0.5, **weights})
+    config = build(Align(method=method, threshold=0.5, **weights))
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="absl"):
         check_classes(rewards, config)

@@ -27,6 +27,7 @@ MINI = {
     "head_dim": 32,
     "mlp_ratio": 4,
     "cond_dim": 128,
+    "first_frame": True,
     "residual": "first_frame",
     "remat": "none",
 }

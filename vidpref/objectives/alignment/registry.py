@@ -6,6 +6,7 @@ import math
 import numbers
 from collections.abc import Callable, Mapping
 
+from vidpref.config.fields import Field
 from vidpref.config.nearest import nearest
 from vidpref.config.schema import FIELDS
 from vidpref.objectives.alignment.dpo import dpo, mcdpo
@@ -89,21 +90,17 @@ def check_hyper(name: str, hyper: Mapping[str, object]) -> None:
         if field not in known:
             hint = nearest(field, known, cutoff=0.4) if known else "it takes no hyper-parameters"
             raise ValueError(f"{name} has no field {field!r}; {hint}")
-        _check_value(f"{name}: {field}={value!r}", value, FIELDS[f"align.{field}"].allowed)
+        _check_value(f"{name}: {field}={value!r}", value, FIELDS[f"align.{field}"])
     parameters = inspect.signature(OBJECTIVES[name].fn).parameters
     for field in known:
         if field not in hyper and parameters[field].default is inspect.Parameter.empty:
-            allowed = FIELDS[f"align.{field}"].allowed
+            allowed = FIELDS[f"align.{field}"].range
             raise ValueError(f"{name}: {field} is missing; it must be {allowed}")
 
 
-def _check_value(what: str, value: object, allowed: str | tuple[str, ...]) -> None:
-    if isinstance(allowed, tuple):
-        if value not in allowed:
-            raise ValueError(f"{what} must be one of {', '.join(allowed)}")
-        return
+def _check_value(what: str, value: object, spec: Field) -> None:
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):
+    if not isinstance(spec.allowed, tuple) and not (number and math.isfinite(value)):
         raise ValueError(f"{what} must be a finite number")
-    if value < 0 or (value == 0 and allowed == "> 0"):
-        raise ValueError(f"{what} must be {allowed}")
+    if problem := spec.problem(value):
+        raise ValueError(f"{what}: {problem}")

@@ -8,6 +8,7 @@ import pandas as pd
 from absl import logging
 from ml_collections import ConfigDict
 
+from vidpref.config.align import SAMPLED_ROWS
 from vidpref.datasets import pairs
 from vidpref.datasets.clip_rows import ClipRows, JoinedRecords
 from vidpref.datasets.preferences.selection import MOTION
@@ -44,11 +45,17 @@ def check_rows(config: ConfigDict) -> None:
     """Refuses an `align` section whose rows cannot be what its objective needs.
 
     Raises:
-        ValueError: another number of clips a row than the objective takes, or rows without its
-            motion scores.
+        ValueError: another number of clips a row than the objective takes, graded rewards where
+            pairs want 0 and 1, or rows without the objective's motion scores.
     """
     builder = row_builder(config)
     OBJECTIVES[config.method].check_k(builder.k(config), f"config.align.method={config.method!r}")
+    graded = [name for name in _weights(config) if name != "accept"]
+    if graded and config.rows in SAMPLED_ROWS[1:] and config.pairs == "accepted_rejected":
+        raise ValueError(
+            f"config.align.reward.{graded[0]} is graded, and config.align.pairs="
+            "'accepted_rejected' pairs rewards of 0 and 1: use --config.align.pairs=best_worst"
+        )
     if OBJECTIVES[config.method].needs_motion and not builder.motion:
         raise ValueError(f"config.align.rows={config.rows!r} has no motion scores")
 
