@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.claims import GROUPS, Claim, judge, summary_table
 from vidpref.runs import compare
-from vidpref.runs.recipe import PRETRAINED, policy_name
+from vidpref.runs.policies import PRETRAINED, policy_name
 
 
 @pytest.mark.parametrize("name", GROUPS)

@@ -22,8 +22,7 @@ from tests.tiny_pipelines import LATENT_CHANNELS, TEXT_DIM, tiny_cogvideox, tiny
 from vidpref.datasets.video_writing import encode_clip
 from vidpref.generation.adopt import load_config
 from vidpref.models.condition import Condition
-from vidpref.runs import prompted as drawing
-from vidpref.runs import report, rounds
+from vidpref.runs import prompted, report, rounds
 from vidpref.stages.sample import read_clips
 from vidpref.training.metrics import read_metrics
 
@@ -134,7 +133,7 @@ def ours(recipe, policy, image=None):
     condition = Condition(text=TEXT, text_mask=mask, image_latent=image)
     tau = np.asarray((STEPS + 1) / 1000, np.float32)
     run = jax.jit(recipe.generator.apply, compiler_options={"xla_backend_optimization_level": 0})
-    return np.asarray(run(recipe.load(policy), X, tau, condition))
+    return np.asarray(run(policy.load(), X, tau, condition))
 
 
 def of_wan(pipe):
@@ -150,7 +149,7 @@ def test_flow_dpo_of_wan_on_videoaligns_example(tmp_path):
     tiny_wan(pipeline)
     given = ("align.lora.rank=4", "data.buckets=((32,48),)")
     done, page = run("flow_dpo:wan2_1_1_3b", workdir, pipeline, EXAMPLE, *given)
-    prompts = done.sources.data.prompts
+    prompts = done.recipe.inputs.data.prompts
     assert len(prompts) == 2
     check_videos(workdir, page, ("pretrained", "flow_dpo"), prompts)
     metrics = check_training(done, "flow_dpo")
@@ -166,7 +165,7 @@ def test_flow_dpo_of_wan_on_videoaligns_example(tmp_path):
     assert [line["loss"] for line in read_metrics(trained)] == [line["loss"] for line in metrics]
 
     # diffusers computes what the policy does, from either export
-    recipe, policies = rounds.open_finished(workdir, drawing.MESH)
+    recipe, policies = rounds.open_finished(workdir, prompted.MESH)
     wanted = ours(recipe, policies["flow_dpo"])
     exports = {form: tmp_path / form for form in ("peft", "diffusers")}
     for form, out in exports.items():
@@ -204,7 +203,7 @@ def test_realdpo_of_cogvideox_image_to_video(tmp_path):
     account = json.loads((aligned(done) / "pairs.json").read_text())
     assert (account["rows"], account["unused"]) == (2, 0)
 
-    recipe, policies = rounds.open_finished(workdir, drawing.MESH)
+    recipe, policies = rounds.open_finished(workdir, prompted.MESH)
     image = rng.normal(size=X.shape).astype(np.float32)
     wanted = ours(recipe, policies["realdpo"], image)
     out = tmp_path / "aligned"
@@ -260,7 +259,7 @@ def test_ipo_kto_of_cogvideox_with_real_clips(tmp_path):
     (real / "captions.csv").write_text("\n".join(["file,caption", *rows]))
     given = (f"data.real={real}", "align.real_weight=0.1")
     done, page = run("ipo_kto:cogvideox_2b", workdir, pipeline, pairs, *given)
-    assert len(done.sources.data.prompts) == 9
+    assert len(done.recipe.inputs.data.prompts) == 9
     metrics = check_training(done, "ipo_kto")
     assert metrics[0]["loss"] == pytest.approx(0.5 + 0.1 * metrics[0]["error_real"], abs=1e-5)
     account = json.loads((aligned(done) / "pairs.json").read_text())
@@ -319,7 +318,7 @@ def test_mcdpo_of_wan_in_two_buckets(tmp_path):
     buckets = "data.buckets=((32,48),(48,32))"
     done, _ = run("mcdpo:wan2_1_1_3b", workdir, pipeline, pairs, buckets)
     check_training(done, "mcdpo")
-    rows = done.sources.encoded
+    rows = done.recipe.inputs.encoded
     assert np.bincount(rows.shapes).tolist() == [6, 6]
     shapes = {rows.records[i]["latent"].shape for i in range(12)}
     assert shapes == {(3, 4, 6, LATENT_CHANNELS), (3, 6, 4, LATENT_CHANNELS)}

@@ -154,7 +154,7 @@ def test_wrong_number_of_clips_is_named():
 @pytest.mark.parametrize(
     ("objective", "hyper", "settings", "message"),
     [
-        ("dpo", {"beta": 0.0}, {}, "beta=0.0 must be > 0"),
+        ("dpo", {"beta": 0.0}, {}, "dpo: beta=0.0: must be > 0"),
         ("dqo", {"beta": 1.0}, {}, "did you mean dpo"),
         ("sft", {}, {"condition_dropout": 1.5}, "condition_dropout=1.5 must lie in"),
         ("sft", {}, {"low_res_augmentation": -0.5}, "low_res_augmentation=-0.5 must lie in"),

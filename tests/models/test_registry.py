@@ -25,10 +25,10 @@ def test_builds_with_the_fields_of_its_own_section(name, module):
     assert built.cond_dim == sizes[name]
 
 
-@pytest.mark.parametrize(("name", "module"), [("dit", DiT), ("st_dit", STDiT)])
-def test_defaults_are_those_of_the_module(name, module):
-    built = build_generator(build(Model(name=name)), channels=3, text_dim=32)
-    assert built == module(3, 32)
+@pytest.mark.parametrize("name", [n for n, entry in BACKBONES.items() if entry.pretrained])
+def test_defaults_of_a_pipelines_network_are_those_of_its_module(name):
+    built = build_generator(build(Model(name=name)), channels=16, text_dim=4096)
+    assert built == BACKBONES[name].module()
 
 
 def test_unknown_model_and_field_name_the_nearest():

@@ -209,6 +209,20 @@ def test_a_mended_clip_is_read_again(tmp_path, mesh, monkeypatch):
     assert (out / "latents-00000.array_record").stat().st_mtime_ns == kept
 
 
+def test_a_stopped_stage_goes_on_with_another_batch_size(tmp_path, mesh, monkeypatch):
+    monkeypatch.setattr(encode, "_BATCHES", 1)
+    rows = [(tmp_path / f"{i}.mp4", f"clip {i}") for i in range(5)]
+    for i, (path, _) in enumerate(rows):
+        write(path, seed=i)
+    whole = run(tmp_path / "whole", clips_of(*rows), mesh, section(), batch_size=2)
+    run(tmp_path / "out", clips_of(*rows), mesh, section(), batch_size=2)
+    (tmp_path / "out" / "latents-00002.array_record").unlink()  # stopped before its last chunk
+    again = run(tmp_path / "out", clips_of(*rows), mesh, section(), batch_size=3)
+    assert list(again) == list(whole)
+    for name, (record, _) in whole.items():
+        np.testing.assert_allclose(again[name][0]["latent"], record["latent"], atol=1e-3)
+
+
 def test_only_what_is_missing_is_done_again(tmp_path, mesh, monkeypatch):
     monkeypatch.setattr(encode, "_BATCHES", 1)
     rows = [(tmp_path / f"{i}.mp4", f"clip {i}") for i in range(5)]

@@ -73,6 +73,23 @@ def test_chunks_that_are_there_are_kept(sampler, tmp_path):
     assert second.read_bytes() == expected
 
 
+@pytest.mark.parametrize("stopped_after", [1, 2])
+def test_a_stopped_stage_goes_on_with_another_batch_size(sampler, tmp_path, stopped_after):
+    scenes = [_scene("x"), _scene("y"), _scene("z")]
+    for folder in ("whole", "run"):
+        (tmp_path / folder).mkdir()
+    sample_clips(tmp_path / "whole", sampler, [{}], chunked(scenes, 4, 8), seed=0, name="sample")
+    half = chunked(scenes, 4, 8)[:stopped_after]
+    sample_clips(tmp_path / "run", sampler, [{}], half, seed=0, name="sample")
+    (tmp_path / "run" / "clips.parquet").unlink()
+    sampler.batch_size = 16
+    sample_clips(tmp_path / "run", sampler, [{}], chunked(scenes, 4, 16), seed=0, name="sample")
+    expected, clips = (read_clips(tmp_path / folder) for folder in ("whole", "run"))
+    assert clips.index.equals(expected.index)
+    for i in range(12):
+        np.testing.assert_array_equal(clips[i]["video"], expected[i]["video"])
+
+
 def test_clips_are_found_by_their_ids(sampler, tmp_path):
     scenes = [_scene("x"), _scene("y", "a cone"), _scene("z")]
     sample_clips(tmp_path, sampler, [{}], chunked(scenes, 4, 8), seed=0, name="sample")

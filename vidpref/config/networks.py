@@ -1,7 +1,8 @@
 """Schema of the networks: the fields of their modules, by the modules' own names.
 
-Defaults are those of the modules; the sizes of papers and pipelines lie beside the networks
-(`vidpref/models/*/sizes.py`), and configs take them from there.
+Defaults of the networks of pipelines are those of their modules, the others' are near a paper's.
+The sizes of papers and pipelines lie beside the networks (`vidpref/models/*/sizes.py`), and configs
+take them from there.
 """
 
 import dataclasses

@@ -67,21 +67,25 @@ def encode_clips(
     chunks = list(_chunks(clips, buckets, batch_size))
     paths = _paths(folder, len(chunks), jax.process_index())
     encode = _encoder(autoencoder, params, images, mesh)
-    for path in paths:
-        if _mended(path):
-            path.unlink()
+    for path, (_, rows) in zip(paths, chunks, strict=True):
+        mine = [
+            row["id"] for batch in _batches(rows, batch_size) for row in _mine(batch, batch_size)
+        ]
+        if _mended(path) or not _holds(path, mine):
+            path.unlink(missing_ok=True)
     todo = unfinished(paths)
     done = sum(len(rows) for i, (_, rows) in enumerate(chunks) if i not in todo)
     watched = Progress("encode", total=len(clips), done=done, enabled=jax.process_index() == 0)
     with watched as progress, concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
         for i in todo:
             size, rows = chunks[i]
-            batches = [rows[j : j + batch_size] for j in range(0, len(rows), batch_size)]
-            records, bad = [], BadClips()
-            for batch in batches:
+            records, bad, asked = [], BadClips(), []
+            for batch in _batches(rows, batch_size):
+                asked += [row["id"] for row in _mine(batch, batch_size)]
                 records += _encode_batch(batch, size, data, encode, readers, bad, batch_size)
             # before the records, whose file says that the chunk is done
             account = {"ids": [r["clip_id"] for r in records], "size": size, "bad": bad.rows}
+            account["asked"] = asked
             write_text(paths[i].with_suffix(".json"), json.dumps(account))
             write_records(paths[i], records)
             progress.update(len(rows))
@@ -142,6 +146,21 @@ def _buckets(folder: Path, clips: pd.DataFrame, data: ConfigDict) -> dict[str, B
     return {prompt: tuple(size) for prompt, size in json.loads(kept.read_text()).items()}
 
 
+def _batches(rows: Sequence[dict], batch_size: int) -> list[Sequence[dict]]:
+    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+
+
+def _mine(batch: Sequence[dict], batch_size: int) -> list[dict]:
+    """The rows of a batch that this process reads."""
+    return my_share(batch, batch_size, padded=False)
+
+
+def _holds(path: Path, ids: list[str]) -> bool:
+    """Whether a chunk that is there was made of these clips: not so with another batch size."""
+    account = path.with_suffix(".json")
+    return account.exists() and json.loads(account.read_text()).get("asked") == ids
+
+
 def _mended(path: Path) -> bool:
     """Whether a clip that was bad when a chunk was written has been put in its place since."""
     account = path.with_suffix(".json")
@@ -194,7 +213,7 @@ def _encode_batch(
         except ClipError as error:
             return error
 
-    mine = my_share(batch, batch_size, padded=False)
+    mine = _mine(batch, batch_size)
     read_rows = list(readers.map(read, mine))
     for row in read_rows:
         if isinstance(row, ClipError):

@@ -15,7 +15,7 @@ from vidpref.datasets.scenes import Scene
 from vidpref.files import write_table, write_text
 from vidpref.generation.cascade import Row, Sampler
 from vidpref.training.metrics import Progress
-from vidpref.training.processes import unfinished
+from vidpref.training.processes import my_share, unfinished
 from vidpref.typing import Array, Int, PyTree, UInt8
 
 INDEX = "clips.parquet"
@@ -46,8 +46,9 @@ def sample_clips(
         name: name of the progress bar.
     """
     paths = _paths(folder, len(chunks), jax.process_index())
-    for path in paths:
-        if not _account(path).exists():  # as an earlier version left them
+    for path, chunk in zip(paths, chunks, strict=True):
+        mine = [clip_id(*row) for row in my_share(chunk, sampler.batch_size, padded=False)]
+        if not _holds(path, mine):  # as a run with another batch size left it
             path.unlink(missing_ok=True)
     todo = unfinished(paths)
     done = sum(len(chunk) for i, chunk in enumerate(chunks) if i not in todo)
@@ -145,6 +146,11 @@ def _paths(folder: Path, chunks: int, process: int) -> list[Path]:
     count = jax.process_count()
     whose = f"-p{process:03d}-of-{count:03d}" if count > 1 else ""
     return [folder / f"clips-{i:05d}{whose}.array_record" for i in range(chunks)]
+
+
+def _holds(path: Path, ids: list[str]) -> bool:
+    """Whether a file that is there has these clips."""
+    return _account(path).exists() and json.loads(_account(path).read_text()) == ids
 
 
 def _account(path: Path) -> Path:

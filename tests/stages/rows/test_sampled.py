@@ -187,6 +187,10 @@ def test_what_the_judge_must_score():
             "rows='real_and_samples' has no motion scores",
         ),
         (config("kto", rows="pairs"), "method='kto' takes 1 clips a row, the rows have 2"),
+        (
+            config(reward={"accept": 1.0, "visual_quality": 0.5}),
+            "reward.visual_quality is graded, .*: use --config.align.pairs=best_worst",
+        ),
         (config(rows="all"), "method='dpo' takes 2 or more clips a row, the rows have 1"),
         (
             config(rows="real_and_samples", losers=0),
