@@ -35,7 +35,7 @@ def test_help_shows_commands_and_flags():
 def test_show_prints_the_config_with_its_overrides():
     done = _run("launch/tpu_run.py", "--config=dpo_aif:mini", "--config.align.beta=7", "--show")
     assert done.returncode == 0
-    assert "beta: 7.0" in done.stdout
+    assert "align.beta = 7.0 " in done.stdout
 
 
 @pytest.mark.parametrize(

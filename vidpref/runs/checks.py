@@ -17,6 +17,7 @@ from vidpref.models.registry import backbone
 from vidpref.rewards.registry import check_reward, scoring
 from vidpref.runs.methods import METHODS
 from vidpref.stages import preferences
+from vidpref.stages.planning import trained_sections
 from vidpref.training.plan import check_config
 from vidpref.training.sharding import BATCH_AXES
 
@@ -62,13 +63,8 @@ def check_training(config: ConfigDict, mesh: Mesh) -> None:
     Raises:
         ValueError: names the stage and the field.
     """
-    sections = {"align": config.align}
-    if not config.model.init:
-        sections["pretrain"] = config.pretrain
-    if config.superres.enabled:
-        sections["superres"] = config.superres
-    for name, section in sections.items():
-        check_config(loop_settings(section.train), mesh, name)
+    for name in trained_sections(config):
+        check_config(loop_settings(config[name].train), mesh, name)
     sizes = {"sampler.batch_size": config.sampler.batch_size}
     if config.data.name == PREFERENCES:
         sizes["data.encode_batch"] = config.data.encode_batch

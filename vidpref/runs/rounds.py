@@ -11,7 +11,7 @@ from vidpref.config.by_name import read_config
 from vidpref.runs import workdir as workdirs
 from vidpref.runs.checks import check, check_training
 from vidpref.runs.graph import Finished, Stage, finished, in_order, run_stage
-from vidpref.runs.methods import open_recipe
+from vidpref.runs.methods import METHODS, open_recipe
 from vidpref.runs.policies import Policy
 from vidpref.runs.recipe import Recipe
 
@@ -132,7 +132,7 @@ def _evaluated(recipe: Recipe, rounds: int) -> dict[str, Evaluated]:
 
 def _header(config: ConfigDict) -> str:
     """What runs, where, and the scale of beta, which means nothing without its reduction."""
-    shown = open_recipe(config, Path()).method.settings(config)
+    shown = METHODS[config.align.method].settings(config)
     settings = ", ".join(f"{name}={value}" for name, value in shown.items())
     devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     expected = f"; {config.expected_time}" if config.expected_time else ""

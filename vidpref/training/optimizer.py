@@ -73,7 +73,7 @@ def make_optimizer(
     Args:
         config: the optimizer section, see `check_optimizer`. Muon also reads `adam_layers`, a
             regular expression searched in parameter paths (such as "^(stem|head)/", the layers
-            next to the data), and `adam_learning_rate` (0 or missing: `learning_rate`).
+            next to the data), and `adam_learning_rate` (0: `learning_rate`).
         schedule: step -> learning rate.
         boxed_abstract: parameters with their logical names, as for `param_shardings`.
     """

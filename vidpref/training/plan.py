@@ -72,10 +72,8 @@ def make_plan(
     Args:
         tuning: what is trained; shapes and shardings come from its `init`.
         loss_fn: `(trainable, frozen, batch, rng) -> (loss, metrics)`, see `make_train_step`.
-        settings: steps, batch_size (rows over all processes), accumulate, optimizer (see
-            `check_optimizer`), ema_decay (0: off), log_every, checkpoint_every (0: none),
-            keep_last; optionally best_metric ("": off, see `Checkpoints`), reference_decay and
-            reference_every (see `make_train_step`).
+        settings: all fields of `AlignTrain`, as of `loop_settings`; see also `check_optimizer`,
+            `Checkpoints` for best_metric, and `make_train_step` for reference_decay.
         mesh: devices, from `make_mesh`.
         name: name of the run, in messages.
 
