@@ -5,7 +5,6 @@ import time
 
 import numpy as np
 import pytest
-from absl import flags
 
 from vidpref.datasets.pipeline import training_batches
 from vidpref.datasets.records import RecordFile, write_records
@@ -79,19 +78,6 @@ def test_state_resumes_exactly():
     _take(fresh, 3)
     fresh.set_state(state)  # also back in time, on a used iterator
     assert _take(fresh, 10) == expected
-
-
-def test_worker_processes_give_the_same_batches():
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    expected = _take(training_batches(Numbers(11), batch_size=4, seed=2), 8)
-    iterator = training_batches(Numbers(11), batch_size=4, seed=2, workers=2)
-    assert _take(iterator, 3) == expected[:3]
-    state = iterator.get_state()
-    assert _take(iterator, 5) == expected[3:]
-    iterator.set_state(state)
-    assert _take(iterator, 5) == expected[3:]
-    iterator.close()
 
 
 def test_errors():

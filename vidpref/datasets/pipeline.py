@@ -28,7 +28,6 @@ def training_batches(
     seed: int,
     beside: Source | None = None,
     shapes: np.ndarray | None = None,
-    workers: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
     """Returns an endless iterator of batches: dicts of arrays with the batch axis first.
@@ -46,7 +45,6 @@ def training_batches(
             gets one of them, and the batch has them under "real".
         shapes: a number a row; a batch has rows of one number only. Each number has an epoch of its
             own, and batches of all come in proportion to their rows.
-        workers: processes that read ahead (absl flags must be parsed); 0 reads in threads.
         shard: (process index, process count) of this process.
 
     Raises:
@@ -73,12 +71,7 @@ def training_batches(
         length = min(len(batches), len(others))  # both endless for all purposes
         both = [part.slice(slice(0, length)) for part in (batches, others)]
         batches = grain.experimental.ZipMapDataset(both).map(_join)
-    dataset = batches.to_iter_dataset(_READ)
-    if workers:
-        dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        )
-    return iter(dataset)
+    return iter(batches.to_iter_dataset(_READ))
 
 
 def _numbers(
@@ -103,7 +96,7 @@ def _join(batches: tuple[dict, dict]) -> dict[str, Any]:
 
 
 class _Load:
-    """Reads the rows of this process's part of a batch; a class, so that workers can be sent it."""
+    """Reads the rows of this process's part of a batch."""
 
     def __init__(self, source: Source, part: slice):
         self._source, self._part = source, part
