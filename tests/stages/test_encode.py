@@ -1,5 +1,7 @@
 """Video files into latents: their values and sizes, bad files, and what a second call redoes."""
 
+from pathlib import Path
+
 import diffusers
 import jax
 import jax.numpy as jnp
@@ -61,7 +63,7 @@ def section(**fields):
     return build(Data(**data | fields))
 
 
-def run(folder, clips, mesh, data, batch_size=1):
+def run(folder, clips, mesh, data, batch_size=1, earlier=()):
     folder.mkdir(exist_ok=True)
     encode.encode_clips(
         folder,
@@ -72,6 +74,7 @@ def run(folder, clips, mesh, data, batch_size=1):
         batch_size=batch_size,
         images=None,
         mesh=mesh,
+        earlier=earlier,
     )
     records = RecordFile(sorted(folder.glob("latents-*.array_record")))
     table = pd.read_parquet(folder / "clips.parquet")
@@ -221,6 +224,29 @@ def test_a_stopped_stage_goes_on_with_another_batch_size(tmp_path, mesh, monkeyp
     assert list(again) == list(whole)
     for name, (record, _) in whole.items():
         np.testing.assert_allclose(again[name][0]["latent"], record["latent"], atol=1e-3)
+
+
+def test_chunks_of_the_same_clips_are_taken_over_from_an_earlier_stage(tmp_path, mesh, monkeypatch):
+    monkeypatch.setattr(encode, "_BATCHES", 1)
+    rows = [(tmp_path / f"{i}.mp4", f"clip {i}") for i in range(6)]
+    for i, (path, _) in enumerate(rows):
+        write(path, seed=i)
+    first = run(tmp_path / "first", clips_of(*rows), mesh, section(), batch_size=2)
+    write(rows[3][0], seed=33)  # made anew under its name
+    asked = []
+    decode = encode.decode_clip
+    monkeypatch.setattr(
+        encode,
+        "decode_clip",
+        lambda path, **kw: asked.append(Path(path).name) or decode(path, **kw),
+    )
+    earlier = [tmp_path / "first"]
+    again = run(tmp_path / "again", clips_of(*rows), mesh, section(), 2, earlier=earlier)
+    assert sorted(asked) == ["2.mp4", "3.mp4"]  # the chunk with that clip
+    whole = run(tmp_path / "whole", clips_of(*rows), mesh, section(), batch_size=2)
+    for name, (record, _) in whole.items():
+        np.testing.assert_array_equal(again[name][0]["latent"], record["latent"])
+    assert (again["3.mp4"][0]["latent"] != first["3.mp4"][0]["latent"]).any()
 
 
 def test_only_what_is_missing_is_done_again(tmp_path, mesh, monkeypatch):

@@ -169,6 +169,24 @@ def why_new(stage: Stage, workdir: Path) -> str:
     return "; ".join(min(changes, key=len)) or "its code has other causes now"
 
 
+def folders_of(name: str, causes: Mapping[str, Any], workdir: Path, *, besides: Path) -> list[Path]:
+    """Returns the folders of a stage with these causes and other inputs, the newest first.
+
+    Args:
+        name: name of the stage.
+        causes: see `Stage`.
+        workdir: the work directory.
+        besides: a folder that is left out.
+    """
+    wanted = json.loads(json.dumps(plain(causes), default=str))
+    known = sorted(workdir.glob(f"{name}-*/{_SETTINGS_FILE}"), key=lambda p: p.stat().st_mtime_ns)
+    return [
+        path.parent
+        for path in reversed(known)
+        if path.parent != besides and json.loads(path.read_text())["causes"] == wanted
+    ]
+
+
 def _finished_settings(name: str, workdir: Path) -> list[dict[str, Any]]:
     found = []
     done = workdir.glob(f"{name}-*/{_DONE_FILE}")

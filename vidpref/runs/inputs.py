@@ -24,7 +24,7 @@ from vidpref.generation.cascade import CascadeNetwork
 from vidpref.generation.first_frames import open_first_frames
 from vidpref.interop.pipelines import AUTOENCODER, IMAGE_ENCODER, PipelineFolder
 from vidpref.models.registry import backbone
-from vidpref.runs.graph import Stage
+from vidpref.runs.graph import Stage, folders_of
 from vidpref.stages import encode, preferences
 from vidpref.stages.data import build_data, open_data
 from vidpref.training.sharding import abstract_params, make_mesh
@@ -101,6 +101,7 @@ class Inputs:
                 batch_size=config.data.encode_batch,
                 images=images,
                 mesh=self.mesh,
+                earlier=folders_of("latents", known, self._workdir, besides=folder),
             )
 
         reads = ["data.frames", "data.height", "data.width", "data.buckets", "data.fps"]

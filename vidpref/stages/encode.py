@@ -2,8 +2,10 @@
 
 import concurrent.futures
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,8 @@ from ml_collections import ConfigDict
 from vidpref.datasets.bad_clips import BadClips
 from vidpref.datasets.records import write_records
 from vidpref.datasets.video import ClipError, decode_clip, shown_ratio
-from vidpref.files import write_table, write_text
+from vidpref.digests import digest_files
+from vidpref.files import whole_file, write_table, write_text
 from vidpref.generation.autoencoder import Decoder
 from vidpref.generation.first_frames import FirstFrames
 from vidpref.pixels import to_unit
@@ -41,6 +44,7 @@ def encode_clips(
     batch_size: int,
     images: tuple[FirstFrames, PyTree] | None,
     mesh: Mesh,
+    earlier: Sequence[Path] = (),
 ) -> None:
     """Writes the latents of clips as `folder/latents-*.array_record`, and `folder/clips.parquet`.
 
@@ -59,6 +63,8 @@ def encode_clips(
         batch_size: clips at once, over all devices.
         images: encodes first frames on their own, for image-to-video; with its parameters.
         mesh: devices.
+        earlier: folders of this stage with the same causes and other clips, e.g. before one was
+            mended: their chunks of the same clips are taken over.
 
     Raises:
         TooManyBadClips: of clips that cannot be decoded; `folder/bad_clips.csv` names all.
@@ -67,25 +73,23 @@ def encode_clips(
     chunks = list(_chunks(clips, buckets, batch_size))
     paths = _paths(folder, len(chunks), jax.process_index())
     encode = _encoder(autoencoder, params, images, mesh)
-    for path, (_, rows) in zip(paths, chunks, strict=True):
-        mine = [
-            row["id"] for batch in _batches(rows, batch_size) for row in _mine(batch, batch_size)
-        ]
-        if _mended(path) or not _holds(path, mine):
+    made_of = [_made_of(size, rows, batch_size) for size, rows in chunks]
+    for path, causes in zip(paths, made_of, strict=True):
+        if not _holds(path, causes):
             path.unlink(missing_ok=True)
+            _take_over(path, causes, earlier)
     todo = unfinished(paths)
     done = sum(len(rows) for i, (_, rows) in enumerate(chunks) if i not in todo)
     watched = Progress("encode", total=len(clips), done=done, enabled=jax.process_index() == 0)
     with watched as progress, concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
         for i in todo:
             size, rows = chunks[i]
-            records, bad, asked = [], BadClips(), []
+            records, bad = [], BadClips()
             for batch in _batches(rows, batch_size):
-                asked += [row["id"] for row in _mine(batch, batch_size)]
                 records += _encode_batch(batch, size, data, encode, readers, bad, batch_size)
             # before the records, whose file says that the chunk is done
             account = {"ids": [r["clip_id"] for r in records], "size": size, "bad": bad.rows}
-            account["asked"] = asked
+            account["made_of"] = made_of[i]
             write_text(paths[i].with_suffix(".json"), json.dumps(account))
             write_records(paths[i], records)
             progress.update(len(rows))
@@ -155,19 +159,31 @@ def _mine(batch: Sequence[dict], batch_size: int) -> list[dict]:
     return my_share(batch, batch_size, padded=False)
 
 
-def _holds(path: Path, ids: list[str]) -> bool:
-    """Whether a chunk that is there was made of these clips: not so with another batch size."""
-    account = path.with_suffix(".json")
-    return account.exists() and json.loads(account.read_text()).get("asked") == ids
+def _made_of(size: Bucket, rows: Sequence[dict], batch_size: int) -> dict[str, Any]:
+    """What this process's part of a chunk depends on besides the stage's causes."""
+    mine = [row for batch in _batches(rows, batch_size) for row in _mine(batch, batch_size)]
+    files = digest_files((row["id"], Path(row["path"])) for row in mine)
+    return {"ids": [row["id"] for row in mine], "size": [*size], "files": files}
 
 
-def _mended(path: Path) -> bool:
-    """Whether a clip that was bad when a chunk was written has been put in its place since."""
+def _holds(path: Path, made_of: dict[str, Any]) -> bool:
+    """Whether a chunk is there and was made of this, so of no clip that was mended since."""
     account = path.with_suffix(".json")
-    if not (path.exists() and account.exists()):
-        return False
-    bad = [Path(row[0]) for row in json.loads(account.read_text())["bad"]]
-    return any(p.exists() and p.stat().st_ctime > path.stat().st_mtime for p in bad)
+    return (
+        path.exists()
+        and account.exists()
+        and json.loads(account.read_text()).get("made_of") == made_of
+    )
+
+
+def _take_over(path: Path, made_of: dict[str, Any], earlier: Sequence[Path]) -> None:
+    """Puts a chunk that an earlier stage made of the same clips in its place, if there is one."""
+    for other in (other for folder in earlier for other in sorted(folder.glob(f"*{path.suffix}"))):
+        if _holds(other, made_of):
+            shutil.copyfile(other.with_suffix(".json"), path.with_suffix(".json"))
+            with whole_file(path) as temporary:
+                shutil.copyfile(other, temporary)
+            return
 
 
 def _ratio(path: str) -> float:
