@@ -2,28 +2,39 @@
 
 import concurrent.futures
 import hashlib
+import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-_ENDS = 2**16  # bytes of either end of a large file
-_WHOLE = 2**20  # bytes up to which all of a file is read
+from vidpref.files import write_text
+
+_ENDS = 2**15  # bytes of either end of a large file
+_LISTS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".txt", ".yaml"})  # read whole
 _READERS = 16
 
 
-def digest_files(files: Iterable[tuple[str, Path]]) -> str:
+def digest_files(files: Iterable[tuple[str, Path]], remembered: Path | None = None) -> str:
     """Returns 12 hex digits that change when a file changes, comes or goes; not when it moves.
 
-    Of a file over 1 MiB the size and both ends are read: a clip that is made anew differs there.
+    Lists of clips are read whole. Of a video or other large file the size and both ends are read:
+    one that is made anew differs there.
 
     Args:
         files: (name, path); the name is what counts, e.g. the path relative to its data set.
+        remembered: file of the digits of earlier calls, by path, size and time of change: a large
+            data set is read once. It is made if its folder is there; None reads everything.
     """
     files = sorted(files)
+    known = _read(remembered)
     with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
-        contents = list(readers.map(_digest, (path for _, path in files)))
+        found = list(readers.map(lambda path: _digest(path, known), (path for _, path in files)))
     whole = hashlib.sha256()
-    for (name, _), content in zip(files, contents, strict=True):
+    for (name, _), (_, content) in zip(files, found, strict=True):
         whole.update(f"{name}\0{content}\0".encode())
+    new = {os.fspath(path): entry for (_, path), entry in zip(files, found, strict=True)}
+    if remembered is not None and remembered.parent.is_dir() and not new.items() <= known.items():
+        write_text(remembered, json.dumps(known | new))
     return whole.hexdigest()[:12]
 
 
@@ -36,17 +47,30 @@ def files_below(folder: Path) -> list[tuple[str, Path]]:
     ]
 
 
-def _digest(path: Path) -> str:
+def _read(remembered: Path | None) -> dict[str, list[str]]:
+    if remembered is None or not remembered.exists():
+        return {}
     try:
-        size = path.stat().st_size
-        found = hashlib.sha256(str(size).encode())
+        return json.loads(remembered.read_text())
+    except ValueError:
+        return {}  # cut short by a full disk: all is read again
+
+
+def _digest(path: Path, known: dict[str, list[str]]) -> list[str]:
+    """[size and time of change, digits of the content] of a file."""
+    try:
+        status = path.stat()
+        state = f"{status.st_size} {status.st_mtime_ns}"
+        if known.get(os.fspath(path), [""])[0] == state:
+            return known[os.fspath(path)]
+        found = hashlib.sha256(str(status.st_size).encode())
         with path.open("rb") as file:
-            if size <= _WHOLE:
+            if path.suffix.lower() in _LISTS or status.st_size <= 2 * _ENDS:
                 found.update(file.read())
             else:
                 found.update(file.read(_ENDS))
-                file.seek(-_ENDS, 2)
+                file.seek(-_ENDS, os.SEEK_END)
                 found.update(file.read(_ENDS))
     except OSError:
-        return "unreadable"  # the stage that reads it says why
-    return found.hexdigest()
+        return ["", "unreadable"]  # the stage that reads it says why
+    return [state, found.hexdigest()]

@@ -187,9 +187,9 @@ class Inputs:
 
     def _data_files(self) -> str:
         """Digits of all files that the data comes from; "" for a world that is computed."""
-        data = self._config.data
+        data, remembered = self._config.data, self._workdir / "digests.json"
         if self._from_file:
-            return preferences.files_digest(data)
+            return preferences.files_digest(data, remembered)
         files = []
         if data.path:
             files += files_below(Path(data.path).expanduser())
@@ -197,7 +197,7 @@ class Inputs:
             named = Path(data.prompts)
             prompts = named if named.is_file() else PROJECT_ROOT / "data" / "prompts" / named
             files.append(("prompts", prompts))
-        return digest_files(files) if files else ""
+        return digest_files(files, remembered) if files else ""
 
 
 def decoder_of(pipeline: PipelineFolder, model: ConfigDict, mesh: Mesh) -> CascadeNetwork:

@@ -85,8 +85,13 @@ def read(folder: Path, data: ConfigDict) -> None:
         getattr(found, name).to_parquet(folder / f"{name}.parquet")
 
 
-def files_digest(data: ConfigDict) -> str:
-    """Returns digits of the lists of clips and verdicts, and of every clip that they name."""
+def files_digest(data: ConfigDict, remembered: Path | None = None) -> str:
+    """Returns digits of the lists of clips and verdicts, and of every clip that they name.
+
+    Args:
+        data: the config's section.
+        remembered: see `digest_files`.
+    """
     clips = _read(data).clips
     files = [(f"clip/{row.id}", Path(row.path)) for row in clips.itertuples()]
     for field in ("pairs", "real"):
@@ -96,7 +101,7 @@ def files_digest(data: ConfigDict) -> str:
         elif data[field]:
             lists = [file for file in path.iterdir() if file.suffix in _LISTS]
             files += [(f"{field}/{file.name}", file) for file in lists]
-    return digest_files(files)
+    return digest_files(files, remembered)
 
 
 def clips_of(data: ConfigDict) -> pd.DataFrame:
