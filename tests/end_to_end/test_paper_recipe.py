@@ -118,11 +118,11 @@ def test_the_paper_recipe_runs_on_encoded_clips(tmp_path, judge_url, data):
         *SMALL,
         f"data.name={data}",
         f"data.path={root}",
-        f"data.prompts={root / 'prompts.csv'}",
-        "data.validation_fraction=0.5",
         f"reward.remote_judge.base_url={judge_url}",
         "reward.remote_judge.model=test",
     ]
+    if data == "something_something_v2":
+        overrides += [f"data.prompts={root / 'prompts.csv'}", "data.validation_fraction=0.5"]
     before = _Judge.asked
     done = rounds.run(load_config("dpo_aif:paper", overrides), tmp_path / "run")
     report.write_run_report(done, command="test")
