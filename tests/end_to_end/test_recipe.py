@@ -72,6 +72,7 @@ def test_policies_are_sampled_from_the_same_noise(tmp_path, fickle):
         np.testing.assert_array_equal(before[i]["video"], after[i]["video"])
 
 
+@pytest.mark.slow  # tests/end_to_end/test_prompted.py runs a cascade too
 def test_the_cascade_puts_a_super_resolution_stage_behind_the_base(tmp_path, fickle):
     done, _, page = _run(
         "sft_aif:mini",
