@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_is_refused(cogvideox_folder, wan_folder, tmp_pa
 
 def fingerprints(config, workdir, monkeypatch):
     """Of every stage of a config, none of which is run."""
-    monkeypatch.setattr(preferences, "files_digest", lambda data: "of the files")
+    monkeypatch.setattr(preferences, "files_digest", lambda *_: "of the files")
     return {stage.name: stage.fingerprint for stage in open_recipe(config, workdir).stages(1)}
 
 
