@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from vidpref.digests import digest_files, files_below
+from vidpref.digests import changed_files, digest_files, files_below
 
 LARGE = bytes(range(256)) * 1024
 
@@ -67,6 +67,20 @@ def test_what_is_remembered_is_not_read_again(folder, tmp_path):
     assert digits(folder, remembered) == before != digits(folder)
     remembered.write_text("{cut sho")
     assert digits(folder, remembered) == digits(folder)
+
+
+def test_what_changed_is_said_by_name(folder, tmp_path):
+    remembered = tmp_path / "digests.json"
+    before = digits(folder, remembered)
+    (folder / "captions.csv").write_text("file,caption\na.mp4,a dog\n")
+    (folder / "videos" / "b.mp4").unlink()
+    for name in ("x", "y", "z"):
+        (folder / "videos" / name).write_bytes(b"new")
+    now = digits(folder, remembered)
+    assert changed_files(before, now, remembered) == (
+        "captions.csv changed, videos/x and 2 more new, videos/b.mp4 gone"
+    )
+    assert changed_files("0" * 12, now, remembered) == ""  # of an earlier version's run
 
 
 def test_hidden_files_do_not_count_and_unreadable_ones_do(folder):

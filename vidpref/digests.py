@@ -6,19 +6,22 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from vidpref.files import write_text
 
 _ENDS = 2**15  # bytes of either end of a large file
 _LISTS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".txt", ".yaml"})  # read whole
 _READERS = 16
+_NAMED = 2  # files in a message
 
 
 def digest_files(files: Iterable[tuple[str, Path]], remembered: Path | None = None) -> str:
     """Returns 12 hex digits that change when a file changes, comes or goes; not when it moves.
 
     Lists of clips are read whole. Of a video or other large file the size and both ends are read:
-    one that is made anew differs there.
+    one that is made anew differs there. What each file held is noted beside `remembered`, for
+    `changed_files`.
 
     Args:
         files: (name, path); the name is what counts, e.g. the path relative to its data set.
@@ -32,10 +35,46 @@ def digest_files(files: Iterable[tuple[str, Path]], remembered: Path | None = No
     whole = hashlib.sha256()
     for (name, _), (_, content) in zip(files, found, strict=True):
         whole.update(f"{name}\0{content}\0".encode())
-    new = {os.fspath(path): entry for (_, path), entry in zip(files, found, strict=True)}
-    if remembered is not None and remembered.parent.is_dir() and not new.items() <= known.items():
-        write_text(remembered, json.dumps(known | new))
-    return whole.hexdigest()[:12]
+    digits = whole.hexdigest()[:12]
+    if remembered is not None and remembered.parent.is_dir():
+        new = {os.fspath(path): entry for (_, path), entry in zip(files, found, strict=True)}
+        if not new.items() <= known.items():
+            write_text(remembered, json.dumps(known | new))
+        noted = _noted(digits, remembered)
+        if not noted.exists():
+            noted.parent.mkdir(exist_ok=True)
+            held = {
+                name: content[:12] for (name, _), (_, content) in zip(files, found, strict=True)
+            }
+            write_text(noted, json.dumps(held))
+    return digits
+
+
+def changed_files(before: str, now: str, remembered: Path) -> str:
+    """Returns which files changed, came and went between two results of `digest_files`, in words.
+
+    Args:
+        before, now: the results.
+        remembered: as it was given there; "" is returned where it noted nothing.
+    """
+    old, new = (_read(_noted(digits, remembered)) for digits in (before, now))
+    if not old or not new:
+        return ""
+    parts = {
+        "changed": [name for name in new if name in old and old[name] != new[name]],
+        "new": [name for name in new if name not in old],
+        "gone": [name for name in old if name not in new],
+    }
+    return ", ".join(f"{_few(names)} {what}" for what, names in parts.items() if names)
+
+
+def _few(names: list[str]) -> str:
+    rest = len(names) - _NAMED
+    return " and ".join(names[:_NAMED]) if rest <= 0 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _noted(digits: str, remembered: Path) -> Path:
+    return remembered.with_suffix("") / f"{digits}.json"
 
 
 def files_below(folder: Path) -> list[tuple[str, Path]]:
@@ -47,7 +86,7 @@ def files_below(folder: Path) -> list[tuple[str, Path]]:
     ]
 
 
-def _read(remembered: Path | None) -> dict[str, list[str]]:
+def _read(remembered: Path | None) -> dict[str, Any]:
     if remembered is None or not remembered.exists():
         return {}
     try:

@@ -92,7 +92,8 @@ def test_hyper_parameters_are_those_of_the_objective(method):
     assert wanted <= fields_of(align.Align)
     config = new_config()
     config.align.method = method
-    for name in wanted - {"gap_reference"}:  # counts with gap_power alone
+    config.align.pair_weight = "gap"  # with which its power and reference count
+    for name in wanted:
         assert counts_in(f"align.{name}", config)
 
 

@@ -14,7 +14,7 @@ REAL = "align.real_clips=8"
 CONFIGS = {
     "flow_sft": (),
     "flow_rwr": ("align.lora.rank=0",),
-    "flow_dpo": ("align.time_power=2.0", "align.gap_power=0.5"),
+    "flow_dpo": ("align.time_power=2.0", "align.pair_weight=gap"),
     "mcdpo": (),
     "ipo_dpo": (REAL, "rounds=2", "align.reference=pretrained"),
     "ipo_kto": (REAL, "rounds=1", "align.reference_point=mismatched", "align.desirable_weight=2.0"),

@@ -24,7 +24,7 @@ CASES = {
     "sft": ("sft", {}),
     "rwr": ("rwr", {"eta": 2.0, "gamma": 0.1}),
     "flow_rwr": ("flow_rwr", {"beta": 0.7}),
-    "dpo": ("dpo", {"beta": 5.0, "real_weight": 0.2, "time_power": 2.0, "gap_power": 0.5}),
+    "dpo": ("dpo", {"beta": 5.0, "real_weight": 0.2, "time_power": 2.0, "pair_weight": "gap"}),
     "mcdpo": ("mcdpo", {"beta": 5.0}),
     "kto": ("kto", {"beta": 5.0, "real_weight": 0.2}),
     "kto_mismatched": ("kto", {"beta": 5.0, "reference_point": "mismatched"}),

@@ -22,10 +22,12 @@ CASES = {
             "nll_weight": 0.3,
             "real_weight": 0.2,
             "time_power": 2.0,
-            "gap_power": 0.5,
-            "gap_reference": 2.0,
+            "pair_weight": "gap",
+            "pair_weight_power": 0.5,
+            "pair_weight_reference": 2.0,
         },
     ),
+    "dpo_probability": ("dpo", {"beta": 20.0, "pair_weight": "probability"}),
     "mcdpo": ("mcdpo", {"beta": 20.0, "real_weight": 0.2, "camera_motion": 0.5}),
     "kto_mean": ("kto", {"beta": 20.0, "real_weight": 0.2}),
     "kto_per_class": ("kto", {"beta": 20.0, "reference_point": "per_class"}),
@@ -47,9 +49,9 @@ def errors(policy, reference=None, **more):
     return Errors(policy=jnp.asarray(policy), reference=reference, tau=tau, **more)
 
 
-def labels(reward, weight=None, motion=None):
-    weight, motion = (None if x is None else jnp.asarray(x) for x in (weight, motion))
-    return Labels(jnp.asarray(reward), weight, motion)
+def labels(reward, weight=None, motion=None, pair_score=None):
+    more = (None if x is None else jnp.asarray(x) for x in (weight, motion, pair_score))
+    return Labels(jnp.asarray(reward), *more)
 
 
 def gradient(objective, policy, reference, labels, more=None, **hyper):

@@ -88,17 +88,15 @@ def test_dpo_beta_goes_with_the_reduction():
     np.testing.assert_allclose(mean_metrics["saturation"], sum_metrics["saturation"], rtol=1e-6)
 
 
-def by_hand(policy, reference, real, *, tau, reward, beta, nll=0.0, real_weight=0.0, power=0.0,
-            gap_power=0.0, gap_reference=1.0):  # fmt: skip
+def by_hand(policy, reference, real, *, tau, weigh, beta, nll=0.0, real_weight=0.0, power=0.0):
     """Sums over winner and losers of every row, as the papers write them."""
     rows = []
-    for p, r, t, scores in zip(policy, reference, tau, reward, strict=True):
+    for row, (p, r, t) in enumerate(zip(policy, reference, tau, strict=True)):
         terms = []
         for loser in range(1, len(p)):
             d_w, d_l = p[0] - r[0], p[loser] - r[loser]
             logit = -beta * (1 - t) ** power / 2 * (d_w - d_l)
-            weight = (gap_reference / (scores[0] - scores[loser])) ** gap_power
-            terms.append(-weight * torch.nn.functional.logsigmoid(logit))
+            terms.append(-weigh(row, loser) * torch.nn.functional.logsigmoid(logit))
         rows.append(sum(terms) / len(terms) + nll * p[0])
     return sum(rows) / len(rows) + real_weight * real.mean()
 
@@ -107,30 +105,44 @@ def by_hand(policy, reference, real, *, tau, reward, beta, nll=0.0, real_weight=
     ("k", "hyper", "options"),
     [
         (2, {"time_power": 2.0}, {"power": 2.0}),
-        (2, {"gap_power": 0.7, "gap_reference": 1.5}, {"gap_power": 0.7, "gap_reference": 1.5}),
+        (2, {"pair_weight": "gap", "pair_weight_power": 0.7, "pair_weight_reference": 1.5}, {}),
+        (2, {"pair_weight": "probability", "pair_weight_reference": 0.72}, {}),
         (4, {"nll_weight": 0.2}, {"nll": 0.2}),
-        (4, {"gap_power": 1.0, "time_power": 1.0}, {"gap_power": 1.0, "power": 1.0}),
+        (4, {"pair_weight": "gap", "pair_weight_cap": 1.1, "time_power": 1.0}, {"power": 1.0}),
         (2, {"nll_weight": 0.2, "real_weight": 0.1}, {"nll": 0.2, "real_weight": 0.1}),
     ],
-    ids=["time", "gap", "losers", "gap_time_losers", "real"],
+    ids=["time", "gap", "probability", "losers", "gap_time_losers", "real"],
 )
 def test_dpo_options_equal_torch(k, hyper, options):
     policy, reference, reward = draw(k)
     reward[:, 0] += 1.0  # the winner's is the highest
+    probability = np.linspace(0.05, 0.9, B, dtype=np.float32)
     real = np.linspace(0.3, 0.8, B, dtype=np.float32)[:, None]
     more = {"real": real} if "real_weight" in hyper else {}
     given = errors(policy, reference, **more)
     tau = np.asarray(given.tau, np.float64)
+
+    def weigh(row, loser):
+        reference = hyper.get("pair_weight_reference", 1.0)
+        relative = {
+            "gap": (reward[row, 0] - reward[row, loser]) / reference,
+            "probability": reference / probability[row],  # VideoDPO's dupfactor
+            "": 1.0,
+        }[hyper.get("pair_weight", "")]
+        power = hyper.get("pair_weight_power", 1.0)
+        return min(float(relative) ** power, hyper.get("pair_weight_cap", 10.0))
+
     value, (pull, _, real_pull) = torch_gradient(
-        lambda p, r, x: by_hand(p, r, x, tau=tau, reward=reward, beta=20.0, **options),
+        lambda p, r, x: by_hand(p, r, x, tau=tau, weigh=weigh, beta=20.0, **options),
         policy,
         reference,
         real,
     )
     hyper = {"beta": 20.0, **hyper}
-    loss, metrics = dpo(given, labels(reward), **hyper)
+    known = labels(reward, None, None, probability)
+    loss, metrics = dpo(given, known, **hyper)
     np.testing.assert_allclose(loss, value, rtol=1e-5)
-    found = gradient(dpo, policy, reference, labels(reward), more, **hyper)
+    found = gradient(dpo, policy, reference, known, more, **hyper)
     np.testing.assert_allclose(found, pull, rtol=1e-4, atol=1e-6)
     margin = (reference - policy)[:, :1] - (reference - policy)[:, 1:]
     np.testing.assert_allclose(metrics["margin"], margin.mean(), rtol=1e-5)
@@ -141,6 +153,27 @@ def test_dpo_options_equal_torch(k, hyper, options):
     if more:
         np.testing.assert_allclose(metrics["error_real"], real.mean(), rtol=1e-6)
         np.testing.assert_allclose(real_pull, 0.1 / B, rtol=1e-6)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_pairs_that_are_far_apart_weigh_more(power):
+    """With policy = reference every term is its weight times log 2."""
+    policy, _, reward = draw(2)
+
+    def weight(gap, probability, pair_weight, reference):
+        reward[:] = [gap, 0.0]
+        known = labels(reward, None, None, np.full(B, probability, np.float32))
+        hyper = {"pair_weight": pair_weight, "pair_weight_power": power}
+        loss, _ = dpo(
+            errors(policy, policy), known, beta=9.0, pair_weight_reference=reference, **hyper
+        )
+        return float(loss) / np.log(2.0)
+
+    np.testing.assert_allclose(weight(0.2, 1.0, "gap", 0.4), 0.5**power, rtol=1e-5)
+    np.testing.assert_allclose(weight(0.8, 1.0, "gap", 0.4), 2.0**power, rtol=1e-5)
+    np.testing.assert_allclose(weight(1e3, 1.0, "gap", 0.4), 10.0, rtol=1e-5)  # the cap
+    assert weight(0.0, 1.0, "gap", 0.4) == 0.0
+    np.testing.assert_allclose(weight(0.2, 0.36, "probability", 0.72), 2.0**power, rtol=1e-5)
 
 
 def test_several_losers_of_the_reference_are_log_two():

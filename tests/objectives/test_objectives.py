@@ -32,7 +32,9 @@ def build(case, weight=None, rows=slice(None)):
         mismatched=None if found.mismatched is None else found.mismatched[rows],
     )
     motion = None if motion is None else motion[rows]
-    return spec.fn, hyper, found, labels(reward[rows], weight, motion)
+    probability = rng.uniform(0.1, 0.9, B).astype(np.float32)[rows]
+    score = probability if spec.needs_pair_score(hyper) else None
+    return spec.fn, hyper, found, labels(reward[rows], weight, motion, score)
 
 
 def test_every_objective_has_a_case():
@@ -103,7 +105,7 @@ def test_clips_of_a_row(name, good, bad):
         ("rwr", {"eta": 0.0, "gamma": 0.0}, "eta=0.0: must be > 0"),
         ("flow_rwr", {"beta": 0.0}, "flow_rwr: beta=0.0: must be > 0"),
         ("dpo", {"beta": 1.0, "time_power": -1.0}, "time_power=-1.0: must be >= 0"),
-        ("dpo", {"beta": 1.0, "gap_reference": 0.0}, "gap_reference=0.0: must be > 0"),
+        ("dpo", {"beta": 1.0, "pair_weight_cap": 0.0}, "pair_weight_cap=0.0: must be > 0"),
         ("mcdpo", {"beta": 1.0, "object": 1.0}, "no field 'object'; did you mean object_motion"),
         ("kto", {}, "beta is missing; it must be > 0"),
         ("kto", {"beta": 1.0, "undesirable_weight": 0.0}, "undesirable_weight=0.0: must be > 0"),

@@ -91,5 +91,9 @@ def test_why_names_the_causes_and_inputs_that_changed(tmp_path):
     first, align = chain([], steps=5)
     assert why_new(first, tmp_path) == "train.steps: 1 -> 5"
     assert why_new(align, tmp_path) == "its input policy is another"
-    with pytest.raises(ValueError, match=r"no finished pretrain-.*train.steps: 1 -> 5"):
+    lines = []
+    run_stage(first, tmp_path, lines.append)
+    assert lines == [f"into {first.folder} (train.steps: 1 -> 5)"]
+    first, _ = chain([], steps=6)
+    with pytest.raises(ValueError, match=r"no finished pretrain-.*train.steps: 5 -> 6"):
         finished(first, tmp_path)

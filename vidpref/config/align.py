@@ -15,12 +15,14 @@ SAMPLED_ROWS = ROWS[:3]  # of sampled clips with labels
 PAIRS = ("accepted_rejected", "best_worst")
 KINDS = ("x0", "eps", "v", "velocity")  # what a network predicts and an error is measured in
 REDUCTIONS = ("mean", "sum")
+PAIR_WEIGHTS = ("", "gap", "probability")
 REFERENCES = ("previous", "pretrained")
 REFERENCE_POINTS = ("mean", "per_class", "mismatched")
 
 TRAINS = {"align.method": Not(GUIDANCE)}
 _REFERS = {"align.method": ("dpo", "mcdpo", "kto")}
 _DPO = {"align.method": ("dpo", "mcdpo")}
+_WEIGHED = {"align.pair_weight": ON}
 _REWARDED = {**TRAINS, "align.rows": tuple(r for r in ROWS if r not in ROWS[3:5])}
 
 
@@ -87,15 +89,19 @@ class Align:
         "Beta is multiplied by (1 - tau)^time_power; 2 is VideoAlign's eq. 6.",
         when={"align.method": "dpo"},
     )
-    gap_power: float = field(
-        0.0,
-        ">= 0",
-        "Pairs are weighted by (gap_reference / gap of the scores)^gap_power.",
+    pair_weight: str = field(
+        "",
+        PAIR_WEIGHTS,
+        "What a pair weighs: more with the gap of its scores, or with VideoDPO's 1 / probability.",
         when={"align.method": "dpo"},
     )
-    gap_reference: float = field(
-        1.0, "> 0", "Gap of the scores whose pairs weigh 1.", when={"align.gap_power": ON}
+    pair_weight_power: float = field(
+        1.0, "> 0", "Power of gap / reference, or reference / probability.", when=_WEIGHED
     )
+    pair_weight_reference: float = field(
+        1.0, "> 0", "Gap or probability of pairs that weigh 1; VideoDPO's is 0.72.", when=_WEIGHED
+    )
+    pair_weight_cap: float = field(10.0, "> 0", "Largest weight of a pair.", when=_WEIGHED)
     object_motion: float = field(
         1.0, ">= 0", "Weight of object motion (McSc eq. 5).", when={"align.method": "mcdpo"}
     )

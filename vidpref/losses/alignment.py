@@ -106,8 +106,15 @@ class AlignmentLoss:
             real=real[0] if real else None,
             mismatched=mismatched,
         )
-        motion = batch["motion"] if self.objective.needs_motion else None
-        return errors, Labels(reward=batch["reward"], weight=batch.get("weight"), motion=motion)
+        labels = Labels(
+            reward=batch["reward"],
+            weight=batch.get("weight"),
+            motion=batch["motion"] if self.objective.needs_motion else None,
+            pair_score=(
+                batch["pair_score"] if self.objective.needs_pair_score(self.hyper) else None
+            ),
+        )
+        return errors, labels
 
     def _corrupted(self, batch: Mapping[str, Array], rng: Key[Array, ""]) -> Corrupted:
         clips = batch["clips"]
@@ -144,9 +151,9 @@ def make_alignment_loss(
 
     A batch holds `clips` [b, k, t, h, w, c] (uint8 pixels, or floating latents), `reward` [b, k],
     what `make_condition` reads, and where needed `weight` [b] (0 for a padding row), `motion`
-    [b, k, 2] for McDPO, and `real`: a batch of b rows of one real clip with conditions of their
-    own. The k clips of a row share time, noise and condition, and all clips go through the network
-    in one batch.
+    [b, k, 2] for McDPO, `pair_score` [b] for VideoDPO's weights, and `real`: a batch of b rows of
+    one real clip with conditions of their own. The k clips of a row share time, noise and
+    condition, and all clips go through the network in one batch.
 
     Args:
         apply: `(params, x_tau, tau, condition) -> output`; `params` are what `tuning` finds.

@@ -21,9 +21,11 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from vidpref.config.fields import plain
+from vidpref.digests import changed_files
 from vidpref.files import write_text
 
 DONE, BEGUN, NEW = "done", "begun", "new"
+_NEVER = "never done here"
 _DONE_FILE, _SETTINGS_FILE, _SECONDS_FILE = "done.json", "settings.json", "seconds.txt"
 
 
@@ -89,6 +91,11 @@ def in_order(targets: Iterable[Stage]) -> list[Stage]:
     return list(found.values())
 
 
+def remembered_in(workdir: Path) -> Path:
+    """Returns where a work directory remembers the digits of files; see `digest_files`."""
+    return workdir / "digests.json"
+
+
 def state_of(stage: Stage, workdir: Path) -> str:
     """Returns `DONE`, `BEGUN` (a run was stopped in it) or `NEW`."""
     folder = workdir / stage.folder
@@ -103,14 +110,18 @@ def run_stage(stage: Stage, workdir: Path, say: Callable[[str], None]) -> Finish
     Args:
         stage: its inputs must be done.
         workdir: the work directory.
-        say: told whether the stage is reused, resumed or begun.
+        say: told whether the stage is reused, resumed or begun, and what changed since it was done.
     """
     path = workdir / stage.folder
     state = state_of(stage, workdir)
     if state == DONE:
         say(f"done before, kept in {path.name}")
         return finished(stage, workdir)
-    say(f"going on in {path.name}" if state == BEGUN else f"into {path.name}")
+    if state == BEGUN:
+        say(f"going on in {path.name}")
+    else:
+        why = why_new(stage, workdir)
+        say(f"into {path.name}" + ("" if why == _NEVER else f" ({why})"))
     path.mkdir(parents=True, exist_ok=True)
     first_process = jax.process_index() == 0
     spent = path / _SECONDS_FILE  # of earlier, interrupted attempts
@@ -163,9 +174,11 @@ def why_new(stage: Stage, workdir: Path) -> str:
     of these.
     """
     wanted = settings(stage)
-    changes = [_changes(before, wanted) for before in _finished_settings(stage.name, workdir)]
+    changes = [
+        _changes(before, wanted, workdir) for before in _finished_settings(stage.name, workdir)
+    ]
     if not changes:
-        return "never done here"
+        return _NEVER
     return "; ".join(min(changes, key=len)) or "its code has other causes now"
 
 
@@ -198,16 +211,22 @@ def _finished_settings(name: str, workdir: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> list[str]:
     was, causes = before.get("causes", {}), json.loads(json.dumps(now["causes"], default=str))
     changed = [
-        f"{name}: {_short(was.get(name, '(none)'))} -> {_short(causes.get(name, '(none)'))}"
+        _change(name, was.get(name, "(none)"), causes.get(name, "(none)"), workdir)
         for name in sorted({*was, *causes})
         if was.get(name, "(none)") != causes.get(name, "(none)")
     ]
     old, new = before.get("inputs", {}), now["inputs"]
     inputs = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     return changed + [f"its input {name} is another" for name in inputs]
+
+
+def _change(name: str, was: Any, now: Any, workdir: Path) -> str:
+    both = isinstance(was, str) and isinstance(now, str)
+    files = changed_files(was, now, remembered_in(workdir)) if both else ""
+    return f"{name}: {files or f'{_short(was)} -> {_short(now)}'}"
 
 
 def _short(value: Any) -> str:

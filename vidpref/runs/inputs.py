@@ -24,7 +24,7 @@ from vidpref.generation.cascade import CascadeNetwork
 from vidpref.generation.first_frames import open_first_frames
 from vidpref.interop.pipelines import AUTOENCODER, IMAGE_ENCODER, PipelineFolder
 from vidpref.models.registry import backbone
-from vidpref.runs.graph import Stage, folders_of
+from vidpref.runs.graph import Stage, folders_of, remembered_in
 from vidpref.stages import encode, preferences
 from vidpref.stages.data import build_data, open_data
 from vidpref.training.sharding import abstract_params, make_mesh
@@ -187,7 +187,7 @@ class Inputs:
 
     def _data_files(self) -> str:
         """Digits of all files that the data comes from; "" for a world that is computed."""
-        data, remembered = self._config.data, self._workdir / "digests.json"
+        data, remembered = self._config.data, remembered_in(self._workdir)
         if self._from_file:
             return preferences.files_digest(data, remembered)
         files = []

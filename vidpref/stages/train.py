@@ -104,7 +104,12 @@ def generator_training(
         make_plan(tuning, loss_fn, settings, mesh, name=name),
         section,
         generator,
-        RowShape(k, motion=spec.needs_motion, real=needs_real_clips(hyper)),
+        RowShape(
+            k,
+            motion=spec.needs_motion,
+            real=needs_real_clips(hyper),
+            pair_score=spec.needs_pair_score(hyper),
+        ),
         needs_reference=spec.needs_reference and not follows,
     )
 

@@ -4,6 +4,8 @@ d is a clip's policy error less its reference error. Which method it is lies in 
 errors (noise for Diffusion-DPO, velocity for Flow-DPO, x0 for RealDPO) and in the options.
 """
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
@@ -21,8 +23,10 @@ def dpo(
     nll_weight: float = 0.0,
     real_weight: float = 0.0,
     time_power: float = 0.0,
-    gap_power: float = 0.0,
-    gap_reference: float = 1.0,
+    pair_weight: str = "",
+    pair_weight_power: float = 1.0,
+    pair_weight_reference: float = 1.0,
+    pair_weight_cap: float = 10.0,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Diffusion-DPO, the reverse-BT projection: `-log sigmoid(-beta/2 (d_w - d_l))`.
 
@@ -33,7 +37,7 @@ def dpo(
     Args:
         errors: errors of a winner and one or more losers, with those of the reference; the loss is
             the mean over the losers.
-        labels: their rewards count for `gap_power` only.
+        labels: their rewards count for `pair_weight="gap"` only, `pair_score` for "probability".
         beta: strength of the pull towards the reference; its scale goes with the reduction of the
             errors (mean or sum).
         nll_weight: adds this much of the winner's error ("DPO + NLL"; 0.2 in IPO eq. 9), against
@@ -41,9 +45,12 @@ def dpo(
         real_weight: adds this much of the error on real clips (0.1 in IPO eq. 9).
         time_power: beta is multiplied by `(1 - tau)^time_power`; 2 turns velocity errors into
             those of the noise (VideoAlign eq. 6 and lemma B.1), 0 is a constant beta.
-        gap_power: each term is multiplied by `(gap_reference / (r_w - r_l))^gap_power`, VideoDPO's
-            re-weighting by the gap of the scores; 0 leaves it out.
-        gap_reference: see `gap_power`.
+        pair_weight: what each term is multiplied by; large gaps weigh more in both. "gap" is
+            `((r_w - r_l) / reference)^power`. "probability" is VideoDPO's `(reference / p)^power`,
+            p the product of the histogram probabilities of the pair's scores (its `dupfactor`, with
+            a reference of 0.72): pairs far apart are rare. "" weighs all alike.
+        pair_weight_power, pair_weight_reference: see `pair_weight`.
+        pair_weight_cap: no pair weighs more.
 
     Returns:
         The loss and its metrics: `saturation`, mean `beta |d_w - d_l|` (a run far above 8 has a
@@ -57,9 +64,15 @@ def dpo(
         beta * (1.0 - errors.tau) ** time_power if time_power else jnp.full_like(errors.tau, beta)
     )
     weight = jnp.ones_like(margin)
-    if gap_power:
-        gap = labels.reward[:, :1] - labels.reward[:, 1:]
-        weight = (gap_reference / jnp.maximum(gap, 1e-6)) ** gap_power
+    if pair_weight:
+        relative = (
+            pair_weight_reference / labels.pair_score[:, None]
+            if weighs_by_probability({"pair_weight": pair_weight})
+            else (labels.reward[:, :1] - labels.reward[:, 1:]) / pair_weight_reference
+        )
+        # the cap comes first: a gap of 0 has no slope at powers below 1
+        weight = jnp.clip(relative, 0.0, pair_weight_cap ** (1.0 / pair_weight_power))
+        weight = jnp.broadcast_to(weight**pair_weight_power, margin.shape)
     return _pairwise(errors, labels, margin, strength[:, None], weight, nll_weight, real_weight)
 
 
@@ -104,6 +117,11 @@ def mcdpo(
         real_weight,
     )
     return loss, metrics | {"winner_weight": row_mean(winner, labels)}
+
+
+def weighs_by_probability(hyper: Mapping[str, object]) -> bool:
+    """Whether `dpo` with these hyper-parameters reads `Labels.pair_score`."""
+    return hyper.get("pair_weight") == "probability"
 
 
 def _pairwise(

@@ -36,11 +36,13 @@ class Labels:
         reward: reward of each clip.
         weight: weight of each row in the mean; 0 takes a padding row out of it. None: all alike.
         motion: object and camera motion score of each clip, for McDPO.
+        pair_score: probability of the scores of each row's pair, above 0, for VideoDPO's weights.
     """
 
     reward: Float[Array, "b k"]
     weight: Float[Array, " b"] | None = None
     motion: Float[Array, "b k 2"] | None = None
+    pair_score: Float[Array, " b"] | None = None
 
 
 def row_mean(rows: Float[Array, " b"], labels: Labels) -> Float[Array, ""]:

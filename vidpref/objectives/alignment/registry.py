@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from vidpref.config.fields import Field
 from vidpref.config.nearest import nearest
 from vidpref.config.schema import FIELDS
-from vidpref.objectives.alignment.dpo import dpo, mcdpo
+from vidpref.objectives.alignment.dpo import dpo, mcdpo, weighs_by_probability
 from vidpref.objectives.alignment.errors import Metrics
 from vidpref.objectives.alignment.kto import compares_mismatched, kto, kto_statistics
 from vidpref.objectives.alignment.likelihood import flow_rwr, rwr, sft
@@ -29,6 +29,7 @@ class ObjectiveSpec:
         needs_two_classes: whether rewards must lie on both sides of its hyper-parameter
             `threshold`.
         needs_mismatched: `hyper -> whether Errors.mismatched must be there`.
+        needs_pair_score: `hyper -> whether Labels.pair_score must be there`.
         statistics: `(errors, labels, **hyper) -> sums` that the loss needs of the global batch.
     """
 
@@ -39,6 +40,7 @@ class ObjectiveSpec:
     needs_motion: bool = False
     needs_two_classes: bool = False
     needs_mismatched: Callable[[Mapping[str, object]], bool] = lambda hyper: False
+    needs_pair_score: Callable[[Mapping[str, object]], bool] = lambda hyper: False
     statistics: Callable[..., dict[str, Array]] | None = None
 
     @property
@@ -58,7 +60,9 @@ OBJECTIVES = {
     "sft": ObjectiveSpec(sft, needs_reference=False, k=1),
     "rwr": ObjectiveSpec(rwr, needs_reference=False, k=1),
     "flow_rwr": ObjectiveSpec(flow_rwr, needs_reference=False, k=1),
-    "dpo": ObjectiveSpec(dpo, needs_reference=True, k=2, more=True),
+    "dpo": ObjectiveSpec(
+        dpo, needs_reference=True, k=2, more=True, needs_pair_score=weighs_by_probability
+    ),
     "mcdpo": ObjectiveSpec(mcdpo, needs_reference=True, k=2, needs_motion=True),
     "kto": ObjectiveSpec(
         kto,

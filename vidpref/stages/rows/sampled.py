@@ -31,6 +31,7 @@ class RowBuilder:
         losers: whether it needs clips sampled for real scenes.
         file: whether it needs a file of preferences.
         motion: whether rows can have the motion scores of their clips.
+        pair_score: whether rows can have the probability of their pair's scores.
     """
 
     build: Callable[[RowInputs, ConfigDict], ClipRows]
@@ -39,6 +40,7 @@ class RowBuilder:
     losers: bool = False
     file: bool = False
     motion: bool = False
+    pair_score: bool = False
 
 
 def check_rows(config: ConfigDict) -> None:
@@ -46,7 +48,7 @@ def check_rows(config: ConfigDict) -> None:
 
     Raises:
         ValueError: another number of clips a row than the objective takes, graded rewards where
-            pairs want 0 and 1, or rows without the objective's motion scores.
+            pairs want 0 and 1, or rows without the objective's motion scores or probabilities.
     """
     builder = row_builder(config)
     OBJECTIVES[config.method].check_k(builder.k(config), f"config.align.method={config.method!r}")
@@ -58,6 +60,12 @@ def check_rows(config: ConfigDict) -> None:
         )
     if OBJECTIVES[config.method].needs_motion and not builder.motion:
         raise ValueError(f"config.align.rows={config.rows!r} has no motion scores")
+    if OBJECTIVES[config.method].needs_pair_score(config) and not builder.pair_score:
+        raise ValueError(
+            f"config.align.rows={config.rows!r} has no probabilities of pairs, which "
+            "config.align.pair_weight='probability' needs: rows='preferred' of a VideoDPO folder "
+            "has; use pair_weight='gap'"
+        )
 
 
 def row_builder(config: ConfigDict) -> RowBuilder:
@@ -170,7 +178,9 @@ ROW_BUILDERS = {
         losers=True,
     ),
     # of a file of preferences
-    "preferred": RowBuilder(preference_rows.preferred, k=lambda c: 2, file=True, motion=True),
+    "preferred": RowBuilder(
+        preference_rows.preferred, k=lambda c: 2, file=True, motion=True, pair_score=True
+    ),
     "preferred_winners": RowBuilder(preference_rows.winners, k=lambda c: 1, file=True),
     "labelled": RowBuilder(preference_rows.labelled, k=lambda c: 1, file=True),
     "preferred_and_losers": RowBuilder(

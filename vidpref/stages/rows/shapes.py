@@ -19,12 +19,14 @@ class RowShape:
         motion: whether it has McDPO's two motion scores of each clip.
         preferences: number of dimensions in which it says which of two clips is better.
         real: whether there is a row of one real clip beside it.
+        pair_score: whether it has the probability of its pair's scores.
     """
 
     k: int
     motion: bool = False
     preferences: int = 0
     real: bool = False
+    pair_score: bool = False
 
 
 def abstract_batch(
@@ -64,6 +66,8 @@ def abstract_batch(
         batch |= {f"null_{name}": batch[name] for name in ("text", "text_mask")}
     if row.motion:
         batch["motion"] = struct("float32", row.k, 2)
+    if row.pair_score:
+        batch["pair_score"] = struct("float32")
     if row.preferences:
         batch["preference"] = struct("int32", row.preferences)
     if generator.output == "video":
