@@ -24,11 +24,13 @@ class RewardSpec:
             the dimensions to score, and the folder of each artifact by its name.
         artifacts: names of what other stages make and the reward is built from.
         templates: folder of texts that its scores depend on, where it has one.
+        data: the one data set whose clips it can judge; "": any.
     """
 
     build: Callable[[ConfigDict, tuple[str, ...], Mapping[str, Path]], Reward]
     artifacts: tuple[str, ...] = ()
     templates: Path | None = None
+    data: str = ""
 
 
 def _verifier(
@@ -55,7 +57,7 @@ def _remote_judge(
 
 REWARDS = {
     "remote_judge": RewardSpec(_remote_judge, templates=_TEMPLATES),
-    "verifier": RewardSpec(_verifier),
+    "verifier": RewardSpec(_verifier, data="miniworld"),
 }
 
 

@@ -14,7 +14,7 @@ from vidpref.generation.generator import Generator, build_base
 from vidpref.generation.text_encoders import check_text
 from vidpref.interop.pipelines import PipelineFolder
 from vidpref.models.registry import backbone
-from vidpref.rewards.registry import check_reward, scoring
+from vidpref.rewards.registry import check_reward, reward_spec, scoring
 from vidpref.runs.methods import METHODS
 from vidpref.stages import preferences
 from vidpref.stages.planning import trained_sections
@@ -48,6 +48,12 @@ def check(config: ConfigDict, rounds: int = 0) -> None:
         if section.train.best_metric:
             raise ValueError("config.align.train.best_metric needs a judge, config.reward has none")
         return
+    judges = reward_spec(config.reward).data
+    if judges not in ("", config.data.name):
+        raise ValueError(
+            f"config.reward.name={config.reward.name!r} judges {judges} alone, and config.data.name"
+            f"={config.data.name!r}: use remote_judge, or none for a method that needs no scores"
+        )
     scored = check_reward(scoring(config.reward, method.judged_dimensions(config)))
     for dimension in method.judged_dimensions(config):
         if dimension not in scored:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from vidpref.config.align import GUIDANCE
 from vidpref.config.align import METHODS as METHOD_NAMES
-from vidpref.config.schema import PREFERENCES
+from vidpref.config.schema import PREFERENCES, counts_in
 from vidpref.generation import guided
 from vidpref.generation.generator import Generator
 from vidpref.models.lora import merge_into
@@ -39,8 +39,9 @@ class Align:
         return rows.row_builder(config.align).labels
 
     def settings(self, config: ConfigDict) -> Mapping[str, Any]:
-        shown = {**align.hyper_parameters(config.align), "reduction": config.align.reduction}
-        return shown
+        hyper = align.hyper_parameters(config.align)
+        counting = {k: v for k, v in hyper.items() if counts_in(f"align.{k}", config)}
+        return {**counting, "reduction": config.align.reduction}
 
     def improve(self, recipe: Recipe, policy: Policy, round_: int) -> Policy:
         config, section = recipe.config, recipe.config.align

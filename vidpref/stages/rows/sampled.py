@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from absl import logging
 from ml_collections import ConfigDict
 
 from vidpref.config.align import SAMPLED_ROWS
@@ -60,7 +59,7 @@ def check_rows(config: ConfigDict) -> None:
         )
     if OBJECTIVES[config.method].needs_motion and not builder.motion:
         raise ValueError(f"config.align.rows={config.rows!r} has no motion scores")
-    if OBJECTIVES[config.method].needs_pair_score(config) and not builder.pair_score:
+    if OBJECTIVES[config.method].needs_pair_score({**config}) and not builder.pair_score:
         raise ValueError(
             f"config.align.rows={config.rows!r} has no probabilities of pairs, which "
             "config.align.pair_weight='probability' needs: rows='preferred' of a VideoDPO folder "
@@ -204,8 +203,7 @@ def _choose_pairs(
         chosen, report = pairs.best_worst(table, config.max_pairs_per_prompt)
     else:
         chosen, report = pairs.accepted_rejected(table, config.max_pairs_per_prompt, inputs.seed)
-    inputs.account_for_pairs(report)
-    logging.info("pairs: %d from %s", len(chosen), report)
+    inputs.account_for_pairs(report, len(chosen), config)
     if chosen.empty:
         raise ValueError(
             f"no prompt gave a preference pair ({report}). The judge found no difference: sample "
