@@ -1,22 +1,29 @@
-"""Compiles the real training steps of a config with the TPU compiler, without a TPU.
+"""Compiles what a run computes with the compiler of a TPU or GPU, without one.
 
     pip install -e ".[plan]"
     python benchmarks/compile_paper_step.py                  # dpo_aif:paper on 128 cores of v3
     python benchmarks/compile_paper_step.py --effort=0       # exactly as a training run compiles it
     python benchmarks/compile_paper_step.py --section=superres
     python benchmarks/compile_paper_step.py --config=flow_dpo:wan2_1_1_3b --topology=v5e:8x16
+    pip install "jax[cuda13]"
+    python benchmarks/compile_paper_step.py --config=flow_dpo:wan2_1_1_3b@24gb --topology=cuda:1 \\
+        --section=all                                        # one GPU: every program of the run
 
 The step, what is frozen and the batch are those that a run of the config has: the stages take them
 from the same place (`vidpref/stages/planning.py`). Of flow_nrg, `align` is the latent reward.
 
-The compiler enforces the memory of a core (15.48 GiB on v3): a compile that succeeds says that the
-step fits. Prints peak memory a core, compile time, and the host memory it took.
+The TPU's compiler enforces the memory of a core (15.48 GiB on v3): a compile that succeeds says
+that the step fits. A GPU's does not: compare the peak with the card's memory. Prints peak memory a
+device, compile time, and the host memory it took.
 """
 
 import os
 
+import gpu_topology
+
 # Before jax is imported: libtpu must not look for the metadata server of a TPU machine.
 os.environ.update(
+    gpu_topology.ENVIRONMENT,
     JAX_PLATFORMS="cpu",
     TPU_SKIP_MDS_QUERY="1",
     TPU_ACCELERATOR_TYPE="v3-128",
@@ -33,16 +40,25 @@ from collections.abc import Sequence
 import jax
 from absl import flags
 from jax.experimental import topologies
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.generation.adopt import load_config
 from vidpref.runs import command_line as program
 from vidpref.stages.planning import SECTIONS, plan_section
+from vidpref.stages.programs import programs
 from vidpref.training.sharding import make_mesh
 
 _CONFIG = flags.DEFINE_string("config", "dpo_aif:paper", "NAME:SCALE.")
-_TOPOLOGY = flags.DEFINE_string("topology", "v3:8x8", "As libtpu names it; v3:8x8 is 128 cores.")
-_SECTION = flags.DEFINE_enum("section", "align", SECTIONS, "Whose training step is compiled.")
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", "v3:8x8", "As libtpu names it (v3:8x8 is 128 cores), or cuda:1."
+)
+_SECTION = flags.DEFINE_enum(
+    "section",
+    "align",
+    [*SECTIONS, "encode", "sample", "decode", "sample-superres", "all"],
+    "Whose training step, or which other program of the run, is compiled.",
+)
 _EFFORT = flags.DEFINE_float(
     "effort", -1.0, "The compiler's effort for speed, -1 to 1; a training run has 0."
 )
@@ -52,26 +68,50 @@ _GIB = 2**30
 
 def main(overrides: Sequence[str]) -> None:
     config = load_config(_CONFIG.value, overrides)
-    started = time.monotonic()
-    lowered = lower_step(config, _TOPOLOGY.value, _SECTION.value)
-    print(f"traced and lowered in {time.monotonic() - started:.0f} s", flush=True)
-    options = {"exec_time_optimization_effort": _EFFORT.value} if _EFFORT.value else None
+    if _SECTION.value in SECTIONS:
+        started = time.monotonic()
+        lowered = lower_step(config, _TOPOLOGY.value, _SECTION.value)
+        print(f"traced and lowered in {time.monotonic() - started:.0f} s", flush=True)
+        report(lowered)
+        return
+    known = programs(config, mesh_for(config, _TOPOLOGY.value))
+    chosen = list(known) if _SECTION.value == "all" else [_SECTION.value]
+    for name in chosen:
+        if name not in known:
+            raise ValueError(f"--section={name}: {_CONFIG.value} has {', '.join(known)}")
+        print(f"{_CONFIG.value} {name}, {_TOPOLOGY.value}", flush=True)
+        report(known[name]())
+
+
+def report(lowered: jax.stages.Lowered) -> None:
+    """Compiles a program and prints what it takes."""
+    effort = _EFFORT.value and not _TOPOLOGY.value.startswith("cuda")
+    options = {"exec_time_optimization_effort": _EFFORT.value} if effort else None
     wall, cpu = time.monotonic(), time.process_time()
     compiled = lowered.compile(compiler_options=options)
     wall, cpu = time.monotonic() - wall, time.process_time() - cpu
 
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _GIB
-    peak = compiled.memory_analysis().peak_memory_in_bytes / _GIB
+    memory = compiled.memory_analysis()
+    peak, arguments = memory.peak_memory_in_bytes / _GIB, memory.argument_size_in_bytes / _GIB
     found = re.findall(rf" ({'|'.join(_COLLECTIVES)})(?:-start)?\(", compiled.as_text())
-    print(f"peak memory: {peak:.2f} GiB a core (the compiler refuses what does not fit)")
+    print(f"peak memory: {peak:.2f} GiB a device, {arguments:.2f} of it given to the program")
     print(f"compile: {wall:.0f} s wall, {cpu:.0f} CPU-seconds, {host:.1f} GiB peak on the host")
     print("collectives: " + ", ".join(f"{n} {kind}" for kind, n in Counter(found).most_common()))
 
 
+def mesh_for(config: ConfigDict, topology: str) -> Mesh:
+    """Returns the config's mesh over devices that need not be there."""
+    platform, _, count = topology.partition(":")
+    if platform == "cuda":
+        return make_mesh(config.mesh.to_dict(), gpu_topology.devices(int(count)))
+    found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    return make_mesh(config.mesh.to_dict(), found.devices)
+
+
 def lower_step(config: ConfigDict, topology: str, section: str) -> jax.stages.Lowered:
-    """Returns the training step of a config's section, lowered for a TPU topology."""
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-    mesh = make_mesh(config.mesh.to_dict(), devices)
+    """Returns the training step of a config's section, lowered for a topology."""
+    mesh = mesh_for(config, topology)
     planned = plan_section(config, section, mesh)
     training = planned.training
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(planned.params))

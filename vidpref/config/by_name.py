@@ -53,22 +53,28 @@ def config_module(name: str) -> ModuleType:
 
 
 def named_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Returns the locked config of `NAME[:SCALE]` with overrides applied.
+    """Returns the locked config of `NAME[:SCALE[@CARD]]` with overrides applied.
 
     Args:
-        spec: e.g. "dpo_aif:mini"; the scale defaults to "paper".
+        spec: e.g. "dpo_aif:mini"; the scale defaults to "paper". "flow_dpo:wan2_1_1_3b@24gb" is
+            laid out for one GPU of 24 GB, by `configs/shared/one_gpu.py`.
         overrides: e.g. ["align.beta=500", "model.name=dit"]; parsed to the field's type.
 
     Raises:
         ConfigError: unknown name, scale or field, or a value that cannot be.
     """
     name, _, scale = spec.partition(":")
+    scale, _, card = scale.partition("@")
     scale = scale or DEFAULT_SCALE
     module = config_module(name)
     if scale not in module.SCALES:
         raise ConfigError(f"{name} has no scale {scale!r}; {nearest(scale, module.SCALES)}")
     config = module.get_config(scale)
     config.name, config.scale = name, scale
+    if card:
+        one_gpu = import_from_checkout(PROJECT_ROOT / "configs" / "shared" / "one_gpu.py")
+        one_gpu.use(config, card)
+        config.scale = f"{scale}@{card}"
     config.lock()
     return apply_overrides(config, overrides)
 
@@ -87,8 +93,10 @@ def read_config(workdir: Path) -> ConfigDict:
     config = new_config()
     try:
         config.update(_with_tuples(yaml.safe_load(path.read_text())))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{path} is of another version of vidpref: {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{path} is damaged, or of another version of vidpref: {error}"
+        ) from error
     strange = [name for name in field_paths(config) if name not in FIELDS]
     strange = [name for name in strange if not name.startswith(tuple(OPEN))]
     if strange:

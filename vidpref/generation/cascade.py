@@ -122,10 +122,7 @@ class Sampler:
         self._texts, self._null_prompt, self._clips = texts, null_prompt, clips
         self._sharding = batch_sharding(mesh)
         self._networks = networks
-        self._draw = [
-            jax.jit(functools.partial(_draw, network, mesh), out_shardings=self._sharding)
-            for network in networks
-        ]
+        self._draw = [drawing(network, mesh) for network in networks]
 
     def __call__(
         self,
@@ -180,6 +177,11 @@ def chunked(scenes: Sequence[Scene], per_scene: int, batch_size: int) -> list[li
     """Returns the rows of `per_scene` clips a scene, in chunks of `batch_size`."""
     rows = [(scene, i) for scene in scenes for i in range(per_scene)]
     return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+
+
+def drawing(network: DrawsClips, mesh: Mesh) -> jax.stages.Wrapped:
+    """Returns the compiled program `(params, keys uint32 [b, 2], batch) -> clips` of a network."""
+    return jax.jit(functools.partial(_draw, network, mesh), out_shardings=batch_sharding(mesh))
 
 
 def _draw(network: DrawsClips, mesh: Mesh, params: PyTree, keys: Array, batch: dict) -> Array:

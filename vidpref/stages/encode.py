@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from vidpref.datasets.bad_clips import BadClips
 from vidpref.datasets.records import write_records
+from vidpref.datasets.repeated_frames import RepeatedFrames
 from vidpref.datasets.video import ClipError, decode_clip, shown_ratio
 from vidpref.digests import digest_files
 from vidpref.files import whole_file, write_table, write_text
@@ -72,7 +73,7 @@ def encode_clips(
     buckets = _buckets(folder, clips, data)
     chunks = list(_chunks(clips, buckets, batch_size))
     paths = _paths(folder, len(chunks), jax.process_index())
-    encode = _encoder(autoencoder, params, images, mesh)
+    encode = _encoder(encoding(autoencoder, images, mesh), params, images, mesh)
     made_of = [_made_of(size, rows, batch_size) for size, rows in chunks]
     for path, causes in zip(paths, made_of, strict=True):
         if not _holds(path, causes):
@@ -80,19 +81,23 @@ def encode_clips(
             _take_over(path, causes, earlier)
     todo = unfinished(paths)
     done = sum(len(rows) for i, (_, rows) in enumerate(chunks) if i not in todo)
+    repeated = RepeatedFrames(data.fps)
     watched = Progress("encode", total=len(clips), done=done, enabled=jax.process_index() == 0)
     with watched as progress, concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
         for i in todo:
             size, rows = chunks[i]
             records, bad = [], BadClips()
             for batch in _batches(rows, batch_size):
-                records += _encode_batch(batch, size, data, encode, readers, bad, batch_size)
+                records += _encode_batch(
+                    batch, size, data, encode, readers, bad, batch_size, repeated
+                )
+                progress.update(len(batch))
             # before the records, whose file says that the chunk is done
             account = {"ids": [r["clip_id"] for r in records], "size": size, "bad": bad.rows}
             account["made_of"] = made_of[i]
             write_text(paths[i].with_suffix(".json"), json.dumps(account))
             write_records(paths[i], records)
-            progress.update(len(rows))
+    repeated.warn()
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("encode")
     _finish(folder, clips, data, len(chunks))
@@ -105,11 +110,15 @@ def _paths(folder: Path, chunks: int, process: int) -> list[Path]:
     return [folder / f"latents-{i:05d}{whose}.array_record" for i in range(chunks)]
 
 
-def _encoder(
-    autoencoder: Decoder, params: PyTree, images: tuple[FirstFrames, PyTree] | None, mesh: Mesh
-) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Returns what encodes a process's clips of a batch into its rows."""
-    first_frames, image_params = images or (None, None)
+def encoding(
+    autoencoder: Decoder, images: tuple[FirstFrames, PyTree] | None, mesh: Mesh
+) -> jax.stages.Wrapped:
+    """Returns the compiled program of this stage.
+
+    It takes parameters of the autoencoder and of the image encoder, clips uint8 [b, t, h, w, 3] and
+    what `FirstFrames.prepare` returns ({} without `images`), and gives arrays of b rows by name.
+    """
+    first_frames, _ = images or (None, None)
 
     def network(params: PyTree, image_params: PyTree, clips: Array, prepared: dict) -> dict:
         with in_scope(mesh):
@@ -119,8 +128,18 @@ def _encoder(
                 found |= first_frames.encode(image_params, prepared, latent.shape[1])
         return {name: values.astype(jnp.float16) for name, values in found.items()}
 
+    return jax.jit(network, out_shardings=batch_sharding(mesh))
+
+
+def _encoder(
+    compiled: jax.stages.Wrapped,
+    params: PyTree,
+    images: tuple[FirstFrames, PyTree] | None,
+    mesh: Mesh,
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Returns what encodes a process's clips of a batch into its rows."""
+    first_frames, image_params = images or (None, None)
     sharding = batch_sharding(mesh)
-    compiled = jax.jit(network, out_shardings=sharding)
 
     def encode(clips: np.ndarray) -> dict[str, np.ndarray]:
         prepared = {} if first_frames is None else first_frames.prepare(clips[:, 0])
@@ -211,6 +230,7 @@ def _encode_batch(
     readers: concurrent.futures.Executor,
     bad: BadClips,
     batch_size: int,
+    repeated: RepeatedFrames,
 ) -> list[dict]:
     """Records of this process's rows of a batch; a row that cannot be read is noted as bad."""
     height, width = size
@@ -223,8 +243,9 @@ def _encode_batch(
                 frames=data.frames,
                 height=height,
                 width=width,
-                fps=data.fps,
+                fps=data.fps or None,
                 short=data.short,
+                repeated=repeated,
             )
         except ClipError as error:
             return error

@@ -83,8 +83,8 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 @contextlib.contextmanager
 def in_scope(mesh: Mesh) -> Iterator[None]:
     """Context for tracing: tells hand-written kernels the mesh and the kind of its devices."""
-    if mesh.size == 1:
-        yield
+    if mesh.size == 1 and mesh.devices.item().platform == jax.default_backend():
+        yield  # without a mesh the kind of the first device counts
         return
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         yield

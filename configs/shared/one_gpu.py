@@ -1,0 +1,53 @@
+"""One GPU instead of a pod: `flow_dpo:wan2_1_1_3b@24gb` is that scale, laid out for a 24 GB card.
+
+Paper:    none. Rows of an update go through the network a few at a time (`accumulate`), clips are
+          encoded and drawn one by one; an update has 8 rows, and there are 400 of them. Adapters
+          are trained, also where the scale trains all weights.
+Command:  python launch/tpu_run.py --config=flow_dpo:wan2_1_1_3b@24gb --workdir=runs/wan
+          --config.model.init=FOLDER --config.data.pairs=pairs.csv
+Hardware: one NVIDIA GPU; @24gb, @48gb and @80gb.
+Number:   what every program of the run holds was compiled for a GPU without one (measured:
+          docs/measurements.md, "One GPU"); none was run.
+"""
+
+from ml_collections import ConfigDict
+
+from vidpref.config.nearest import nearest
+
+CARDS = ("24gb", "48gb", "80gb")
+
+# Rows that go through the network at once, by card. A card that is not there is too small.
+_ROWS = {
+    "wan2_1_1_3b": {"24gb": 1, "48gb": 2, "80gb": 4},
+    "cogvideox_2b": {"24gb": 2, "48gb": 4, "80gb": 8},
+    "cogvideox_5b": {"48gb": 2, "80gb": 4},
+    "cogvideox_5b_i2v": {"80gb": 1},
+}
+_UPDATE = 8  # rows of an update
+
+
+def use(c: ConfigDict, card: str) -> None:
+    """Lays a config out for one GPU.
+
+    Args:
+        c: config of one of the scales of a public generator.
+        card: one of `CARDS`.
+
+    Raises:
+        ValueError: an unknown card, or a scale that needs more than it has.
+    """
+    if card not in CARDS:
+        raise ValueError(f"--config={c.name}:{c.scale}@{card}: {nearest(card, CARDS)}")
+    if card not in _ROWS.get(c.scale, {}):
+        known = "; ".join(f"{scale}@{', @'.join(rows)}" for scale, rows in _ROWS.items())
+        raise ValueError(
+            f"--config={c.name}:{c.scale}@{card}: not for such a card. There are {known}; others "
+            "take several GPUs, with config.mesh.fsdp"
+        )
+    rows = _ROWS[c.scale][card]
+    c.mesh.update({"fsdp": 1, "context": 1})
+    c.model.tiled = c.model.name == "cogvideox"  # its decoder holds 17 GiB for a whole frame
+    c.data.encode_batch = c.sampler.batch_size = 1
+    c.align.train.update({"steps": 400, "batch_size": _UPDATE, "accumulate": _UPDATE // rows})
+    if not c.align.lora.rank:
+        c.align.lora.update({"rank": 64, "alpha": 128.0})
