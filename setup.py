@@ -1,6 +1,9 @@
-"""Installation: `pip install -e .`; extras `[test]` and `[plan]` (compile TPU programs)."""
+"""Installation: `pip install -e .`; extras are below, such as `[test]`, `[notebook]`, `[wandb]`."""
 
 from setuptools import find_packages, setup
+
+NOTEBOOK = ["ipykernel>=7.4,<8", "nbclient>=0.11,<0.12", "nbformat>=5.11,<6"]
+WANDB = ["wandb>=0.31,<0.32"]
 
 setup(
     name="vidpref",
@@ -49,7 +52,11 @@ setup(
             "playwright>=1.60,<2",
             "ruff>=0.17,<0.18",
             "torch==2.13.0",
+            *NOTEBOOK,
+            *WANDB,
         ],
+        "notebook": NOTEBOOK,
+        "wandb": WANDB,
         "plan": ["libtpu>=0.0.42,<0.1"],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],

@@ -6,9 +6,11 @@
 Configs can be compared that start from the same generator, and variants of one:
 --configs=flow_dpo,flow_dpo+align.time_power=2,mcdpo.
 One pre-training and one labelled set a seed are shared by the methods; hyper-parameters are
-chosen on validation prompts (the configs' `search` section). WORKDIR gets comparison.md (the
-paper's Table 2 and Figure 5 with intervals over seeds and prompts), *.csv, evaluation.json and
-report.html. A stopped comparison goes on when the same command is given again.
+chosen on validation prompts (the configs' `search` section). WORKDIR gets comparison.md and
+comparison.tex (the paper's Table 2 and Figure 5, and every method minus every other, with intervals
+over seeds and prompts), the same tables as CSV, differences.csv, evaluation.csv and .json, and
+report.html. Without a judge (--config.reward.name=none) they are tables of training, and the page
+shows clips side by side. A stopped comparison goes on when the same command is given again.
 """
 
 import shlex
@@ -21,8 +23,10 @@ from absl import app, flags
 from vidpref.runs import command_line as program
 
 _CONFIGS = flags.DEFINE_list("configs", None, "Names in configs/, separated by commas.")
-_SCALE = flags.DEFINE_string("scale", "mini", "Scale of every config: mini or paper.")
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Training seeds.", lower_bound=1)
+_SCALE = flags.DEFINE_string(
+    "scale", "mini", "Scale of every config: mini, paper, or a backbone's."
+)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Training seeds, from config.seed on.", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "Rounds of every method.", lower_bound=1)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this comparison.")
 
@@ -34,6 +38,7 @@ def main(overrides: Sequence[str]) -> None:
         raise app.UsageError("--workdir=FOLDER is missing.")
 
     from vidpref.runs import compare, report
+    from vidpref.runs.rounds import say
     from vidpref.runs.workdir import locked
 
     configs = compare.load_configs(_CONFIGS.value, _SCALE.value, overrides)
@@ -43,6 +48,7 @@ def main(overrides: Sequence[str]) -> None:
         found = compare.compare(configs, workdir, seeds=_SEEDS.value, rounds=_ROUNDS.value)
         command = shlex.join(["python", *sys.argv])
         path = report.write_comparison_report(found, configs, workdir, command=command)
+        say(report.comparison_summary(found, workdir))
     print(f"report: {path}")
 
 

@@ -1,10 +1,13 @@
-"""Writes the policy of a finished run as weights that diffusers loads; torch is not needed.
+"""Writes the policy of a finished run for diffusers or PyTorch; torch is not needed here.
 
     python launch/export_torch.py --workdir=runs/wan --format=diffusers --out=aligned
     python launch/export_torch.py --workdir=runs/wan --format=peft --out=aligned-lora
+    python launch/export_torch.py --workdir=runs/quickstart --format=torch --out=generator
 
-"diffusers" writes a whole pipeline for `from_pretrained`; "peft" writes the LoRA of a run for
-`load_lora_weights`. A model card with the config and the numbers goes along.
+For Wan and CogVideoX "diffusers" writes a whole pipeline for `from_pretrained`, and "peft" the LoRA
+of a run for `load_lora_weights`. For the networks of this project (3D-UNet, with its
+super-resolution, and the diffusion transformers) "torch" writes safetensors and one PyTorch file,
+which draws clips with torch alone. A model card with the config and the numbers goes along.
 """
 
 from collections.abc import Sequence
@@ -16,12 +19,15 @@ from vidpref.runs import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.")
 _FORMAT = flags.DEFINE_string(
-    "format", "diffusers", "What is written: diffusers (a whole pipeline) or peft (the LoRA)."
+    "format",
+    "",
+    "What is written: diffusers (a whole pipeline), peft (the LoRA) or torch (one PyTorch file and "
+    "weights, of this project's networks); the first that the generator has if not given.",
 )
 _OUT = flags.DEFINE_string("out", None, "New folder for the weights.")
 _POLICY = flags.DEFINE_string("policy", "", "Policy of the run; the last one if not given.")
 _DTYPE = flags.DEFINE_string(
-    "dtype", "float32", "Type of a pipeline's weights: float32 or bfloat16."
+    "dtype", "float32", "Type of the weights that are written: float32 or bfloat16."
 )
 
 
@@ -36,7 +42,7 @@ def main(overrides: Sequence[str]) -> None:
     from vidpref.runs import export, prompted, rounds
 
     recipe, policies = rounds.open_finished(workdir, prompted.MESH)
-    export.export_policy(
+    exported = export.export_policy(
         recipe,
         policies,
         _POLICY.value or list(policies)[-1],
@@ -44,6 +50,7 @@ def main(overrides: Sequence[str]) -> None:
         form=_FORMAT.value,
         dtype=_DTYPE.value,
     )
+    print(f"policy: {exported}")
     print(f"exported: {_OUT.value}")
 
 

@@ -19,18 +19,24 @@ has them for Wan. Where the sampler adds noise at its steps (cogvideox_dpm), --s
 that, [clips, steps, channels, ...].
 """
 
-import math
+import contextlib
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import app, flags
 
+from vidpref.config.overrides import DTYPE_SPELLINGS
+from vidpref.config.schema import DTYPES
 from vidpref.runs import command_line
 
 _MODEL = flags.DEFINE_string("model", None, "Folder of a diffusers pipeline.")
 _LORA = flags.DEFINE_string("lora", "", "Folder or file of a LoRA for --model.")
+_LORA_SCALE = flags.DEFINE_float(
+    "lora_scale", 1.0, "By what --lora is multiplied; 0 leaves it out, 1 is as it was trained."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run, instead of --model.")
 _POLICY = flags.DEFINE_string("policy", "", "Policy of --workdir; the last one if not given.")
 _PROMPT = flags.DEFINE_string("prompt", "", "What the clip shows.")
@@ -44,7 +50,7 @@ _SCENE = flags.DEFINE_string(
 )
 _OUT = flags.DEFINE_string("out", "sample.mp4", "Video file, or folder for several clips.")
 _PER_PROMPT = flags.DEFINE_integer("per_prompt", 1, "Clips of each prompt.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the noise.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0, upper_bound=2**31 - 1)
 _FPS = flags.DEFINE_float("fps", None, "Frames a second of the video file; as trained by default.")
 _NOISE = flags.DEFINE_string("init_noise", "", ".npy file of the noise to start from.")
 _STEP_NOISE = flags.DEFINE_string("step_noise", "", ".npy file of the noise that steps add.")
@@ -75,28 +81,38 @@ _SETTINGS = {  # field of the config -> flag
     "data.frames": _size("num_frames", "Frames of a clip."),
 }
 _DTYPE = flags.DEFINE_string(
-    "dtype", None, "Type in which the network and the text encoder compute, such as float32."
+    "dtype",
+    None,
+    "Type in which the network and the text encoder of --model compute, float32 or bfloat16; by "
+    "default float32 on a CPU, where bfloat16 is slower, and bfloat16 elsewhere.",
 )
+# Fields of a pipeline's config that drawing reads; others would be ignored.
+_DRAWING = ("model.", "text.", "diffusion.", "sampler.", "compute_dtype")
+_DRAWING_DATA = ("data.frames", "data.height", "data.width", "data.fps")
 
 
 def main(overrides: Sequence[str]) -> None:
-    prompts = _check_flags(overrides)
-    count = len(prompts) * _PER_PROMPT.value
-    _check_paths(count)
+    _check_flags(overrides)
+    from vidpref.runs.clip_files import ClipFiles
+    from vidpref.runs.own_inputs import read_noise, read_prompts
+
+    prompts = [_PROMPT.value]
+    if _PROMPTS_FILE.value:
+        prompts = read_prompts(_PROMPTS_FILE.name, _PROMPTS_FILE.value)
+    files = ClipFiles(_OUT.value, len(prompts) * _PER_PROMPT.value, _LATENTS.value)
+    files.check(inputs=[path for path in (_IMAGE.value, _PROMPTS_FILE.value) if path])
+    noise = read_noise(_NOISE.name, _NOISE.value, 5) if _NOISE.value else None
+    step_noise = read_noise(_STEP_NOISE.name, _STEP_NOISE.value, 6) if _STEP_NOISE.value else None
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     command_line.start_devices(Path(_WORKDIR.value or cache / "vidpref"))
-    from vidpref.datasets.video_writing import PLAYED_FPS, encode_clip, encode_clip_bytes
-
-    # fail now on a suffix that cannot be written, and not when the clips are there
-    black = np.zeros((1, 16, 16, 3), np.uint8)
-    encode_clip_bytes(black, 8, container=_path(0, count).suffix.lstrip("."))
-    noise = _read_noise(_NOISE, 5) if _NOISE.value else None
-    step_noise = _read_noise(_STEP_NOISE, 6) if _STEP_NOISE.value else None
+    from vidpref.datasets.video_writing import PLAYED_FPS
     from vidpref.runs import prompted
 
+    files.check_encoding(16, 16, _FPS.value or PLAYED_FPS)
     source = _open(overrides)
-    if _LATENTS.value and not source.generator.latent:
-        raise ValueError("--save_latents: this generator makes pixels")
+    _check_source(source)
+    fps = _FPS.value or source.config.data.fps or PLAYED_FPS
+    files.check_encoding(*source.size, fps)
     drawn = prompted.draw(
         source,
         _scenes(source, prompts),
@@ -105,74 +121,82 @@ def main(overrides: Sequence[str]) -> None:
         noise=noise,
         step_noise=step_noise,
     )
-    fps = _FPS.value or source.config.data.fps or PLAYED_FPS
-    for path in (_path(0, count), Path(_LATENTS.value)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    latents = []
-    for i, (prompt, clip, latent) in enumerate(drawn):
-        path = _path(i, count)
-        encode_clip(path, clip, fps)
-        latents.append(latent)
-        print(f"{path}: {prompt}")
-    if _LATENTS.value:
-        np.save(_LATENTS.value, np.moveaxis(np.stack(latents), -1, 1))
+    with files, contextlib.closing(drawn):
+        for prompt, clip, latent in drawn:
+            print(f"{files.add(clip, latent, fps)}: {prompt}", flush=True)
 
 
-def _check_flags(overrides: Sequence[str]) -> list[str]:
-    """Returns the prompts; refuses flags that do not go together before a model is read."""
+def _check_flags(overrides: Sequence[str]) -> None:
+    """Refuses flags that do not go together before a model is read."""
+    wrong = []
     if bool(_MODEL.value) == bool(_WORKDIR.value):
-        raise app.UsageError("give either --model=FOLDER or --workdir=FOLDER.")
+        wrong.append("give either --model=FOLDER or --workdir=FOLDER.")
     if bool(_PROMPT.value) == bool(_PROMPTS_FILE.value):
-        raise app.UsageError("give either --prompt or --prompts_file.")
-    for flag in (_POLICY, _SCENE):
-        if flag.value and _MODEL.value:
-            raise app.UsageError(f"--{flag.name} goes with --workdir: it names a part of a run.")
+        wrong.append("give either --prompt or --prompts_file.")
+    if "\n" in _PROMPT.value:
+        wrong.append("--prompt has a line break: a prompt is one line; --prompts_file holds many.")
     if _SCENE.value and _IMAGE.value:
-        raise app.UsageError("give either --scene or --image.")
-    if _LORA.value and _WORKDIR.value:
-        raise app.UsageError("--lora goes with --model; a run's policy has its own adapters.")
-    given = [*_settings(), *overrides]
-    if given and _WORKDIR.value:
-        name = given[0].split("=")[0]
-        flag = f"--{_SETTINGS[name].name}" if name in _SETTINGS else f"--config.{name}"
-        flag = "--dtype" if name == "compute_dtype" else flag
-        raise app.UsageError(
-            f"{flag} goes with --model; a run's clips are drawn as its config says."
+        wrong.append("give either --scene or --image.")
+    if _LORA_SCALE.present and not _LORA.value:
+        wrong.append("--lora_scale goes with --lora=FILE (and --model).")
+    if _FPS.value is not None and not _FPS.value > 0:
+        wrong.append(f"--fps={_FPS.value:g}: give a number above 0, such as 8.")
+    if _IMAGE.value and not Path(_IMAGE.value).is_file():
+        wrong.append(f"--image={_IMAGE.value}: no such file")
+    if _MODEL.value and not _WORKDIR.value:
+        wrong += _wrong_with_model(overrides)
+    elif _WORKDIR.value:
+        wrong += _wrong_with_workdir(overrides)
+    if wrong:
+        raise app.UsageError("\n".join(wrong))
+
+
+def _wrong_with_model(overrides: Sequence[str]) -> list[str]:
+    wrong = [
+        f"--{flag.name} goes with --workdir: it names a part of a run."
+        for flag in (_POLICY, _SCENE)
+        if flag.value
+    ]
+    if _DTYPE.value and DTYPE_SPELLINGS.get(_DTYPE.value, _DTYPE.value) not in DTYPES:
+        wrong.append(f"--dtype={_DTYPE.value}: known are {', '.join(DTYPES)}.")
+    if _SETTINGS["sampler.guidance_scale"].value == 1.0:
+        wrong += [
+            f"--{_SETTINGS[field].name} does nothing with --guidance_scale=1, which is none."
+            for field in ("sampler.negative_prompt", "sampler.dynamic_guidance")
+            if _SETTINGS[field].value
+        ]
+    by_flags = {setting.partition("=")[0] for setting in _settings()}
+    for name in dict.fromkeys(override.partition("=")[0] for override in overrides):
+        if name in by_flags:
+            flag = _SETTINGS.get(name, _DTYPE).name
+            wrong.append(f"--config.{name} and --{flag} say the same thing: leave one out.")
+        elif name in ("model.init", "model.lora"):
+            wrong.append(f"--config.{name}: give --{'lora' if 'lora' in name else 'model'}.")
+        elif not name.startswith(_DRAWING) and name not in _DRAWING_DATA:
+            wrong.append(f"--config.{name} does nothing where clips are drawn from --model.")
+    return wrong
+
+
+def _wrong_with_workdir(overrides: Sequence[str]) -> list[str]:
+    wrong = []
+    if _LORA.value:
+        wrong.append("--lora goes with --model; a run's policy has its own adapters.")
+    given = [f"--{flag.name}" for flag in (*_SETTINGS.values(), _DTYPE) if flag.value is not None]
+    given += [f"--config.{override.partition('=')[0]}" for override in overrides]
+    if given:
+        wrong.append(
+            f"{', '.join(given)} goes with --model; a run's clips are drawn as its config says."
         )
-    if _FPS.value is not None and not (math.isfinite(_FPS.value) and _FPS.value > 0):
-        raise app.UsageError(f"--fps={_FPS.value:g}: give a number above 0, such as 8.")
-    return [_PROMPT.value] if _PROMPT.value else _read_prompts()
+    return wrong
 
 
-def _read_prompts() -> list[str]:
-    lines = Path(_PROMPTS_FILE.value).read_text(encoding="utf-8").splitlines()
-    prompts = [line.strip() for line in lines if line.strip()]
-    if not prompts:
-        raise ValueError(f"--prompts_file={_PROMPTS_FILE.value} has no prompt")
-    return prompts
-
-
-def _check_paths(count: int) -> None:
-    """Refuses files that are not there, and folders in the place of files or the reverse."""
-    for flag in (_IMAGE, _NOISE, _STEP_NOISE):
-        if flag.value and not Path(flag.value).is_file():
-            raise ValueError(f"--{flag.name}={flag.value}: no such file")
-    out = Path(_OUT.value)
-    if not _is_video(out) and out.exists() and not out.is_dir():
-        raise ValueError(f"--out={out} is a file: name a folder, or a video such as {out}.mp4")
-    for path in (_path(i, count) for i in range(count)):
-        if path.is_dir():
-            raise ValueError(
-                f"--out={_OUT.value}: {path} is a folder; name a video file, or end the name of a "
-                "folder with /"
-            )
-    latents = Path(_LATENTS.value)
-    for path in (_path(0, count), latents):
-        file = next(parent for parent in path.absolute().parents if parent.exists())
-        if not file.is_dir():
-            raise ValueError(f"{path} cannot be written: {file} is no folder")
-    if _LATENTS.value and (latents.suffix != ".npy" or latents.is_dir()):
-        raise ValueError(f"--save_latents={latents}: name a file that ends in .npy")
+def _check_source(source) -> None:
+    """Refuses flags that this generator has no use for, before its weights are read."""
+    if _LATENTS.value and not source.generator.latent:
+        raise ValueError("--save_latents: this generator makes pixels")
+    fixed = _STEP_NOISE.value or not source.generator.sampler.adds_noise
+    if _SEED.present and _NOISE.value and source.generator.latent and fixed:
+        raise ValueError("--seed does nothing: all noise is given, by --init_noise")
 
 
 def _settings() -> list[str]:
@@ -187,7 +211,8 @@ def _open(overrides: Sequence[str]):
     from vidpref.runs import prompted
 
     if _MODEL.value:
-        return prompted.open_pipeline(_MODEL.value, [*_settings(), *overrides], _LORA.value)
+        settings = [*_settings(), *overrides]
+        return prompted.open_pipeline(_MODEL.value, settings, _LORA.value, _LORA_SCALE.value)
     from vidpref.runs import rounds
 
     recipe, policies = rounds.open_finished(Path(_WORKDIR.value), prompted.MESH)
@@ -220,21 +245,10 @@ def _scenes(source, prompts: Sequence[str]) -> list:
     else:
         chosen = [prompt_scenes.nearest_scene(source.data, prompt) for prompt in prompts]
     for prompt, scene in zip(prompts, chosen, strict=True):
-        print(f"{prompt}: from the first frame of scene {scene.id} ({scene.text})")
+        _say(f"{prompt}: from the first frame of scene {scene.id} ({scene.text})")
     if not _SCENE.value:
-        print("(the nearest prompts of the run's data; --scene=ID or --image=FILE choose others)")
+        _say("(the nearest prompts of the run's data; --scene=ID or --image=FILE choose others)")
     return prompt_scenes.borrow_first_frames(prompts, chosen)
-
-
-def _read_noise(flag: flags.FlagHolder[str], axes: int) -> np.ndarray:
-    noise = np.load(flag.value)
-    if noise.ndim != axes:
-        steps = "steps, " if axes == 6 else ""
-        raise ValueError(
-            f"--{flag.name}={flag.value} has shape {noise.shape}, wanted (clips, {steps}channels, "
-            "frames, height, width) of the latents"
-        )
-    return np.moveaxis(noise, -4, -1).astype(np.float32)
 
 
 def _first_frame(source) -> np.ndarray:
@@ -245,16 +259,9 @@ def _first_frame(source) -> np.ndarray:
     return frames[0]
 
 
-def _is_video(out: Path) -> bool:
-    return bool(out.suffix) and not _OUT.value.endswith("/")
-
-
-def _path(index: int, count: int) -> Path:
-    out = Path(_OUT.value)
-    if _is_video(out):
-        return out if count == 1 else out.with_stem(f"{out.stem}-{index:03d}")
-    return out / f"{index:03d}.mp4"
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    command_line.launch(main)
+    command_line.launch(main, may_be_empty=("negative_prompt",))

@@ -11,7 +11,9 @@ default). --config.FIELD=VALUE overrides any field that counts, e.g. --config.al
 --describe says what each means. A stopped run goes on where it was when the same command is given
 again; a changed field redoes exactly the stages that depend on it, and --dry_run says which. On a
 pod, start the same command on every host. The last line printed is `report: PATH` (the HTML
-report); the numbers are in WORKDIR/evaluation.json.
+report); the numbers are in WORKDIR/evaluation.json and, one a row, in evaluation.csv; without a
+judge, those of training in training.csv. These are of the newest run; WORKDIR/runs/ keeps those of
+each, and the other programs take such a folder as --workdir too.
 """
 
 import shlex
@@ -41,14 +43,18 @@ _PRUNE = flags.DEFINE_bool(
 _YES = flags.DEFINE_bool("yes", False, "Remove what --prune shows without asking.")
 
 
+_QUESTIONS = (_LIST, _SHOW, _DESCRIBE, _DRY_RUN, _PRUNE)
+
+
 def main(overrides: Sequence[str]) -> None:
+    _check_flags(overrides)
     if _LIST.value:
         print(describe.list_configs())
         return
     if _PRUNE.value:
-        _prune(Path(_needed(_WORKDIR, "FOLDER")))
+        _prune(Path(_WORKDIR.value))
         return
-    name = _needed(_CONFIG, "NAME[:SCALE]", "; --list shows the names")
+    name = _CONFIG.value
     if (_SHOW.value or _DESCRIBE.value) and not _from_pipeline(overrides):
         _print_config(named_config(name, overrides))
         return
@@ -59,7 +65,7 @@ def main(overrides: Sequence[str]) -> None:
     if _SHOW.value or _DESCRIBE.value:
         _print_config(config)
         return
-    workdir = Path(_needed(_WORKDIR, "FOLDER"))
+    workdir = Path(_WORKDIR.value)
     command_line.start_devices(workdir)
     from vidpref.runs import report, rounds
     from vidpref.runs import workdir as workdirs
@@ -73,10 +79,29 @@ def main(overrides: Sequence[str]) -> None:
     print(f"report: {path}")
 
 
-def _needed(flag: flags.FlagHolder, value: str, more: str = "") -> str:
-    if not flag.value:
-        raise app.UsageError(f"--{flag.name}={value} is missing{more}.")
-    return flag.value
+def _check_flags(overrides: Sequence[str]) -> None:
+    """Refuses what is missing, and what would be ignored; all of it together.
+
+    --workdir may stand beside --show and --describe, which are put behind the command of a run.
+    """
+    wrong = []
+    asked = [f"--{flag.name}" for flag in _QUESTIONS if flag.value]
+    if len(asked) > 1:
+        wrong.append(f"{' and '.join(asked)}: give one of them.")
+    if _YES.value and not _PRUNE.value:
+        wrong.append("--yes goes with --prune.")
+    about_all = _LIST.value or _PRUNE.value
+    if not about_all and not _CONFIG.value:
+        wrong.append("--config=NAME[:SCALE] is missing; --list shows the names.")
+    if not (_LIST.value or _SHOW.value or _DESCRIBE.value) and not _WORKDIR.value:
+        wrong.append("--workdir=FOLDER is missing.")
+    if about_all:
+        given = ["--config"] if _CONFIG.value else []
+        given += ["--workdir"] if _LIST.value and _WORKDIR.value else []
+        given += [f"--config.{override.partition('=')[0]}" for override in overrides]
+        wrong += [f"{name} does nothing beside {asked[0]}: leave it out." for name in given]
+    if wrong:
+        raise app.UsageError("\n".join(wrong))
 
 
 def _from_pipeline(overrides: Sequence[str]) -> bool:

@@ -1,6 +1,7 @@
 """The rules of the house that a reader of the source can check: who imports whom, and names."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,10 @@ ROOT = Path(__file__).parents[1]
 # The floors of the house, the lowest first. A room imports from rooms of lower floors, and from
 # those of its own floor that `SAME_FLOOR` names; files outside the rooms lie on the lowest floor.
 FLOORS = (
-    ("typing", "files", "digests", "pixels", "config"),
+    (
+        *("typing", "files", "digests", "pixels", "downloads"),
+        *("text_files", "json_text", "csv_text", "config"),
+    ),
     ("models", "diffusion", "objectives"),
     ("datasets",),
     ("training", "losses", "rewards", "interop", "evaluation", "generation"),
@@ -29,6 +33,8 @@ PROGRAMS = {
 }
 SHAPELESS_NAMES = {"utils", "common", "helpers", "misc"}
 ONLY_IN_TESTS = {"torch", "diffusers", "peft"}
+# Parts of the file that PyTorch users get: they import torch, the standard library and each other.
+EXPORTED = ROOT / "vidpref" / "interop" / "exported"
 
 
 def imported(source: str, package: str) -> Iterator[str]:
@@ -72,6 +78,7 @@ def files() -> list[tuple[Path, str, set[str]]]:
         (path, room, allowed)
         for folder, room, allowed in rooms + programs
         for path in sorted(folder.rglob("*.py"))
+        if path.parent != EXPORTED
     ]
 
 
@@ -82,6 +89,16 @@ def test_imports_follow_the_plan(path, room, allowed):
     package = ".".join(path.relative_to(ROOT).parent.parts)
     found = breaches(path.read_text(), package, room, allowed)
     assert not found, f"{path.relative_to(ROOT)} ({room}) may not import {', '.join(found)}"
+
+
+@pytest.mark.parametrize("path", sorted(EXPORTED.glob("*.py")), ids=lambda path: path.stem)
+def test_exported_parts_need_torch_alone(path):
+    source = path.read_text()
+    found = {name.split(".")[0] for name in imported(source, "exported")}
+    # Pillow is imported where a picture is read or written, and not before
+    assert found <= {"torch", "exported", "PIL", *sys.stdlib_module_names}
+    assert "\nfrom PIL" not in source
+    assert "\nimport PIL" not in source
 
 
 def test_every_room_has_a_rule():

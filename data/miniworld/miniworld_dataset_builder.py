@@ -45,8 +45,16 @@ class MiniworldConfig(tfds.core.BuilderConfig):
         """Returns the name of the config that a run's `data` section asks for.
 
         Raises:
-            ValueError: `camera` together with a cascade.
+            ValueError: `camera` together with a cascade, or another size than the world's.
         """
+        sizes = {"frames": FRAMES, "height": SIZE, "width": SIZE}
+        if cascade:
+            sizes |= {"high_height": 2 * SIZE, "high_width": 2 * SIZE}
+        for name, size in sizes.items():
+            if section.get(name, size) != size:
+                raise ValueError(
+                    f"config.data.{name}={section[name]}: clips of the mini world have {size}"
+                )
         if section.get("camera"):
             if cascade:
                 raise ValueError(

@@ -32,6 +32,17 @@ class SomethingSomethingV2Config(VideoConfig):
     prompts: str = ""
     validation_fraction: float = 0.1
 
+    def known_prompts(self) -> list[str]:
+        """Returns the evaluation prompts and the labels of all train videos.
+
+        Raises:
+            ValueError, FileNotFoundError: see `find_layout`, `load_labels` and `load_prompts`.
+        """
+        layout = ssv2.find_layout(self.path)
+        labels = [*ssv2.load_labels(layout.train), *ssv2.load_labels(layout.validation)]
+        prompts = load_prompts(self.prompts)
+        return list(dict.fromkeys(text.text for text in (*prompts, *labels)))
+
 
 # The stages look builders up by file, so a second import must not clash with the first.
 class SomethingSomethingV2(VideoBuilder, skip_registration=True):

@@ -34,6 +34,17 @@ class VideoFolderConfig(VideoConfig):
     held_out: float = 0.1
     prompts_per_split: int = 256
 
+    def known_prompts(self) -> list[str]:
+        """Returns every caption.
+
+        Raises:
+            ValueError, FileNotFoundError: see `load_captions`; and no video to train on.
+        """
+        captions = load_captions(self.path, self.held_out)
+        if not any(caption.split == "train" for caption in captions):
+            raise ValueError(f"{self.path}: no video to pre-train on, all captions are held out")
+        return [caption.text for caption in captions]
+
 
 # The stages look builders up by file, so a second import must not clash with the first.
 class VideoFolder(VideoBuilder, skip_registration=True):

@@ -26,6 +26,12 @@ def test_the_160_prompts_of_aif():
     assert prompts[3].text == "removing beetroot , revealing cauliflower piece behind"
 
 
+def test_a_byte_order_mark_and_line_breaks_of_another_system(tmp_path):
+    path = tmp_path / "set.csv"
+    path.write_bytes(b"\xef\xbb\xbfcategory,split,number,prompt\r\nOR,train,1,a cat\r\n")
+    assert load_prompts(path) == [Prompt("OR-train-01", "a cat", "OR", "train")]
+
+
 def test_they_are_the_published_file():
     shared = ROOT.parent / "shared" / "data" / "ssv2_challenging_movements.csv"
     if not shared.exists():
@@ -58,8 +64,12 @@ def test_validation_is_carved_out_of_train_evenly_and_by_text():
         ("XX,train,1,a", r"line 2: unknown category 'XX'"),
         ("OR,tran,1,a", r"line 2: unknown split 'tran' \(did you mean train\?\)"),
         ("OR,train,one,a", r"line 2: number 'one' is not a number"),
+        ("OR,train,²,a", r"line 2: number '²' is not a number"),
         ("OR,train,1,", r"line 2: the prompt is empty"),
-        ("OR,train", r"line 2: number '' is not a number"),
+        ("OR,train,1,a cat, a dog", r"line 2: 5 fields, but the header has 4; a text with a comma"),
+        ('OR,train,1,"a\nb"', r"line 2: the prompt goes on in the next line"),
+        ('OR,train,1,"a', r"line 2: a quote is opened and never closed"),
+        ("OR,train", r"line 2: 2 fields, but the header has 4"),
         ("OR,train,1,a\nOR,train,1,b", r"line 3: OR-train-01 occurs twice"),
         ("", r"no prompt"),
     ],

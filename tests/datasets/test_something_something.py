@@ -7,6 +7,7 @@ from vidpref.datasets.something_something import (
     Label,
     find_layout,
     find_prompt_clips,
+    load_ids,
     load_labels,
     unknown_videos,
 )
@@ -47,15 +48,54 @@ def test_labels_of_the_published_form(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("placeholders", [None, "a potato", [], [None], 7])
+def test_placeholders_are_not_read(tmp_path, placeholders):
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps([_entry(id=0, placeholders=placeholders), _entry(id=" 7 ")]))
+    assert [label.id for label in load_labels(path)] == ["0", "7"]
+
+
+def test_a_test_list_may_lack_labels(tmp_path):
+    path = tmp_path / "test.json"
+    path.write_text(json.dumps([{"id": "1420"}, {"id": 7, "label": None}, {"id": "1420"}]))
+    assert load_ids(path) == {"1420", "7"}
+    for entries, message in (
+        ({"id": "1"}, r"test\.json: not a list of labels but a dict"),
+        (["1420"], r"test\.json, entry 0: not an object with id, label, template but '1420'"),
+        ([{"id": "1"}, {}], r"test\.json, entry 1: id=None is neither a text nor a whole number"),
+        ([{"id": None}], r"entry 0: id=None"),
+        ([{"id": [1]}], r"entry 0: id=\[1\]"),
+    ):
+        path.write_text(json.dumps(entries))
+        with pytest.raises(ValueError, match=message):
+            load_ids(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("not json", r"train\.json: no JSON"),
+        ("not json", r"train\.json, line 1: not JSON"),
         ('{"a": 1}', r"train\.json: not a list of labels but a dict"),
-        (json.dumps([_entry(), _entry(id="1", label="")]), r"entry 1: no label in"),
+        (json.dumps([_entry(), _entry(id="1", label="")]), r"entry 1: label='' is empty"),
         (json.dumps([{"id": 5}]), r"entry 0: no label, template"),
-        (json.dumps([7]), r"entry 0: no id, label, template in 7"),
+        (json.dumps([7]), r"entry 0: not an object with id, label, template but 7"),
         (json.dumps([_entry(), _entry()]), r"entry 1: id 78687 occurs twice"),
+        (json.dumps([_entry(), _entry(id=78687)]), r"entry 1: id 78687 occurs twice"),
+        (json.dumps([_entry(label=" \t")]), r"entry 0: label=' \\t' is empty"),
+        (json.dumps([_entry(label="a\nb")]), r"entry 0: label='a\\nb' has a line break"),
+        (json.dumps([_entry(label=["a", "b"])]), r"entry 0: label=\['a', 'b'\] is not a text"),
+        (json.dumps([_entry(label=5)]), r"entry 0: label=5 is not a text"),
+        (json.dumps([_entry(label=None)]), r"entry 0: no label in"),
+        (json.dumps([_entry(template="[]")]), r"entry 0: template='\[\]' is empty"),
+        (json.dumps([_entry(template=None)]), r"entry 0: no template in"),
+        (json.dumps([_entry(id=None)]), r"entry 0: no id in"),
+        (json.dumps([_entry(id="")]), r"entry 0: id='' is not the name of a video"),
+        (json.dumps([_entry(id="../1")]), r"entry 0: id='../1' is not the name of a video"),
+        (json.dumps([_entry(id=True)]), r"entry 0: id=True is neither a text nor a whole number"),
+        (json.dumps([_entry(id=1.5)]), r"entry 0: id=1\.5 is neither"),
+        (json.dumps([[]]), r"entry 0: not an object"),
+        ("null", r"train\.json: not a list of labels but a NoneType"),
+        ('[{"id": "1",\n"id": "2"}]', r"train\.json, line 2: the key 'id' stands twice"),
     ],
 )
 def test_wrong_labels_name_file_and_entry(tmp_path, text, message):

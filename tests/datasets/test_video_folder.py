@@ -41,11 +41,21 @@ def test_without_splits_captions_are_held_out_by_their_text(root):
     assert {c.split for c in load_captions(root, held_out=0.0)} == {"train"}
 
 
+def test_a_caption_of_several_lines_is_one(root):
+    _write(root, 'file,caption\n1.mp4,"a cat\r\n sits, \nthen jumps"\n2.mp4,a\n')
+    assert [c.text for c in load_captions(root)] == ["a cat sits, then jumps", "a"]
+
+
+def test_what_spreadsheets_write(root):
+    _write(root, 'file, caption , split,,\r\n..1.mp4, "a cat, twice", test,,\r\n\r\n')
+    assert load_captions(root) == [Caption("..1.mp4", "a cat, twice", "all", "test")]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,captions\n1.mp4,a\n", r"no column 'caption'; did you mean captions\?"),
-        ("name,caption\n1.mp4,a\n", r"no column 'file'"),
+        ("file,captions\n1.mp4,a\n", r"no column caption; it has file, captions"),
+        ("name,caption\n1.mp4,a\n", r"no column file; it has name, caption"),
         ("file,caption\n1.mp4,\n", r"line 2: caption is empty"),
         ("file,caption\n1.mp4,a\n1.mp4,b\n", r"line 3: 1\.mp4 occurs twice"),
         ("file,caption\n./1.mp4,a\n1.mp4,b\n", r"line 3: 1\.mp4 occurs twice"),
@@ -53,6 +63,26 @@ def test_without_splits_captions_are_held_out_by_their_text(root):
         ("file,caption\n/etc/1.mp4,a\n", r"lies outside videos/"),
         ("file,caption,split\n1.mp4,a,eval\n", r"line 2: unknown split 'eval'"),
         ("file,caption\n", r"captions\.csv: no row"),
+        (
+            "file,caption\n1.mp4,a dog\n2.mp4,a cat sits, then jumps\n",
+            r"captions\.csv, line 3: 3 fields, but the header has 2; a text with a comma needs q",
+        ),
+        ("file,caption,split\n1.mp4,a cat, test\n2.mp4,b,c,test\n", r"line 3: 4 fields"),
+        (
+            "file,caption,split\n1.mp4,a\n",
+            r"line 2: 2 fields, but the header has 3; an empty",
+        ),
+        (
+            'file,caption\n1.mp4,"a cat\n2.mp4,a dog\n',
+            r"line 2: a quote is opened and never",
+        ),
+        ('file,caption\n1.mp4,"a"\n2.mp4,"b\n3.mp4,c"\n', r"line 3: caption goes on in the next l"),
+        (
+            "file,caption,splits\n1.mp4,a,test\n",
+            r"column 'splits' \(did you mean split\?\)",
+        ),
+        ("file,caption,Category\n1.mp4,a,b\n", r"column 'Category' \(did you mean category\?\)"),
+        ("file;caption\n1.mp4;a\n", r"the columns have semicolons between them; save it with comm"),
     ],
 )
 def test_wrong_rows_name_their_line(root, text, message):

@@ -12,6 +12,7 @@ from pathlib import Path
 import diffusers
 import jax
 import numpy as np
+import pandas as pd
 import PIL.Image
 import pytest
 import torch
@@ -22,7 +23,7 @@ from tests.tiny_pipelines import LATENT_CHANNELS, TEXT_DIM, tiny_cogvideox, tiny
 from vidpref.datasets.video_writing import encode_clip
 from vidpref.generation.adopt import load_config
 from vidpref.models.condition import Condition
-from vidpref.runs import prompted, report, rounds
+from vidpref.runs import compare, prompted, report, rounds
 from vidpref.stages.sample import read_clips
 from vidpref.training.metrics import read_metrics
 
@@ -84,13 +85,14 @@ def write_video(path, seed, height=40, width=56):
 
 def check_videos(workdir, page, policies, prompts):
     """Every policy has a video of every prompt, and the page shows it."""
+    (folder,) = (workdir / "runs").iterdir()
     for policy in policies:
-        files = sorted((workdir / "samples" / policy).iterdir())
+        files = sorted((folder / "samples" / policy).iterdir())
         assert [file.name for file in files] == [f"prompt-{i}-0.mp4" for i in range(len(prompts))]
         for file in files:
             info = probe(file)
             assert (info.frames, info.height, info.width) == (9, 32, 48)
-            assert f'src="samples/{policy}/{file.name}"' in page
+            assert f'src="{file.relative_to(workdir).as_posix()}"' in page
     for prompt in prompts:
         assert prompt in page
 
@@ -311,7 +313,7 @@ def test_flow_dpo_of_wan_image_to_video(tmp_path):
     assert relative_error(before.numpy(), theirs.numpy()) > 0.01
 
 
-def test_mcdpo_of_wan_in_two_buckets(tmp_path):
+def test_mcdpo_of_wan_in_two_buckets(tmp_path, capfd):
     pipeline, workdir = tmp_path / "wan", tmp_path / "run"
     tiny_wan(pipeline)
     pairs = write_lines(tmp_path / "data", [(40, 56), (56, 40)])
@@ -324,3 +326,14 @@ def test_mcdpo_of_wan_in_two_buckets(tmp_path):
     assert shapes == {(3, 4, 6, LATENT_CHANNELS), (3, 6, 4, LATENT_CHANNELS)}
     assert (aligned(done) / "params").is_dir()
     assert not (aligned(done) / "adapters").exists()
+
+    # a comparison takes over what is done, and needs no judge
+    given = [f"model.init={pipeline}", f"data.pairs={pairs}", *TINY, buckets]
+    configs = compare.load_configs(["mcdpo"], "wan2_1_1_3b", given)
+    capfd.readouterr()
+    found = compare.compare(configs, workdir, seeds=1, rounds=1)
+    assert "".join(capfd.readouterr()) == f"[{len(done.stages)} stages kept]\n"
+    assert found.frame is None
+    report.write_comparison_report(found, configs, workdir, command="test")
+    assert pd.read_csv(workdir / "training.csv")["Method"].tolist() == ["mcdpo"]
+    assert "mcdpo" in report.comparison_summary(found, workdir)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data_folders import paths_for
 from tests.end_to_end.tiny import TINY
 from vidpref.config.by_name import config_names
 from vidpref.generation.adopt import load_config
@@ -17,7 +18,10 @@ NETWORKS = {
     "dit": ["width=32", "layers=1", "head_dim=16", "cond_dim=16"],
     "st_dit": ["width=32", "layers=1", "head_dim=16", "cond_dim=16"],
 }
-PAPER = ("reward.name=verifier", "text.name=words", "data.name=miniworld")
+PAPER = (
+    *("reward.name=verifier", "text.name=words", "data.name=miniworld"),
+    *("data.frames=8", "data.height=16", "data.width=16", "superres.enabled=False"),
+)
 
 
 def choices():
@@ -58,9 +62,10 @@ def test_the_table_is_read():
 
 
 @pytest.mark.parametrize(("overrides", "names"), CHOICES, ids=IDS)
-def test_every_pair_passes_the_checks(overrides, names):
+def test_every_pair_passes_the_checks(overrides, names, tmp_path):
     for name in names:
-        checks.check(load_config(f"{name}:mini", overrides))
+        data = load_config(f"{name}:mini").data.name
+        checks.check(load_config(f"{name}:mini", [*overrides, *paths_for(data, tmp_path)]))
         load_config(f"{name}:paper", overrides)
     # at that scale the network predicts noise, which a flow cannot be sampled by
     more = ["diffusion.prediction=velocity"] if "diffusion.name=flow" in overrides else []

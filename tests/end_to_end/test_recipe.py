@@ -7,9 +7,10 @@ import pytest
 
 from tests.end_to_end.tiny import TINY
 from vidpref.generation.adopt import load_config
-from vidpref.runs import report, rounds
+from vidpref.runs import prompted, report, rounds
 from vidpref.runs.graph import run_stage
 from vidpref.runs.methods import open_recipe
+from vidpref.runs.stored_clips import clip_sets
 from vidpref.stages.label import read_labels
 from vidpref.stages.sample import read_clips
 
@@ -43,6 +44,9 @@ def test_dpo_over_two_rounds_and_a_changed_field(tmp_path, fickle):
             assert low <= entry["diff"] <= high
     assert "DPO, round 2" in page
     assert "every second clip" in page  # the judge's words
+    for text in ("Alignment with DPO, round 2", "Norm of the gradient", "pairs that train",
+                 "directional movement", "align.beta", "flax"):  # fmt: skip
+        assert text in page
     assert not any(_stages(done).values())
     asked = fickle.asked
     labels = [read_labels(f.path) for f in done.stages if f.stage.name.startswith("label-")]
@@ -60,6 +64,18 @@ def test_dpo_over_two_rounds_and_a_changed_field(tmp_path, fickle):
     assert reused["label-evaluation-pretrained"]
     for stage in ("align-dpo-round1", "sample-train-dpo", "align-dpo-round2"):
         assert not reused[stage]
+
+    # the first run is as it was, though the work directory shows the second
+    recipe, _ = rounds.open_finished(tmp_path, prompted.MESH)
+    assert recipe.config.align.beta == 100
+    folders = sorted((tmp_path / "runs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    recipe, policies = rounds.open_finished(folders[0], prompted.MESH)
+    assert recipe.config.align.beta == 5000
+    assert recipe.workdir == tmp_path
+    assert list(policies) == list(evaluation["policies"])
+    assert json.loads((folders[0] / "evaluation.json").read_text()) == evaluation
+    assert "every second clip" in (folders[0] / "report.html").read_text()
+    assert [s.policy for s in clip_sets(folders[0])][:3] == list(policies)
 
 
 def test_policies_are_sampled_from_the_same_noise(tmp_path, fickle):

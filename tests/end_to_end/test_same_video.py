@@ -30,7 +30,7 @@ from diffusers.schedulers import scheduling_dpm_cogvideox
 from tests.models.torch_parity import relative_error
 from tests.tiny_pipelines import LATENT_CHANNELS, tiny_cogvideox, tiny_wan
 from vidpref.interop.export import export_pipeline
-from vidpref.interop.peft import export_lora
+from vidpref.interop.lora.writing import export_lora
 from vidpref.interop.pipelines import PipelineFolder
 from vidpref.models.lora import Adapted, LoRA
 from vidpref.runs.prompt_scenes import own_scenes

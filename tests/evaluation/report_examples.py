@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from vidpref.evaluation.changes import verdict_changes
 from vidpref.evaluation.report import ClipRow, JudgedClip, ReportData
 from vidpref.evaluation.statistics import evaluation_json
 from vidpref.evaluation.tables import Table
@@ -62,6 +63,8 @@ def report_data(*, rows: int = 6, policies: dict[str, float] | None = None) -> R
                 "test" if i % 4 else "train",
                 {p: moving_square(colour, moves=ok) for p, ok in good.items()},
                 good,
+                {p: "" if ok else f"moved: the square of {p} rests" for p, ok in good.items()},
+                name=f"square-{i}",
             )
         )
         judged.append(
@@ -93,11 +96,14 @@ def report_data(*, rows: int = 6, policies: dict[str, float] | None = None) -> R
         config_yaml="align:\n  beta: 500.0\n  method: dpo\n  note: '<b>not markup</b>'\nseed: 3\n",
         environment={"jax": "0.10.2", "devices": "1 x cpu", "date": "2025-01-01 12:00 UTC"},
         evaluation=evaluation_json(clip_table(policies), best_of=(1, 4)),
+        changes=verdict_changes(clip_table(policies), "pretrained"),
+        made="2025-01-01 12:00 UTC, vidpref 0.1.0 (abc1234), 1 x cpu",
         curves={"pretrain": pretrain, "align-dpo": align},
         timings=[("data", 14.2, True), ("pretrain", 201.4, False), ("sample", 11.9, False),
                  ("label", 2.3, False), ("align-dpo", 41.0, False), ("evaluate", 9.5, False)],
         before_after=before_after,
         judged=judged,
+        accounts=[Table("Alignment with DPO", ["What", "Count"], [["pairs that train", 591]])],
         tables=[Table("Pairs", ["Made from", "Prompts", "Share"],
                       [["accepted x rejected", 355, 0.8875], ["none | one kind only", 45, None]])],
     )  # fmt: skip

@@ -72,7 +72,7 @@ def test_curves_show_losses_first_and_count_what_is_not_drawn():
     figure = training_curves("align", records)
     panels = _parse(figure.svg)
     assert [p.get("aria-label") for p in panels] == [
-        "train/loss of align", "lr of align", "acceptance of align",
+        "Train/loss, align", "Lr, align", "Acceptance, align",
     ]  # fmt: skip
     assert "not finite: 1 values" in figure.caption
     assert "running mean" in figure.caption
@@ -86,7 +86,7 @@ def test_many_metrics_are_cut_and_named():
 
 def test_labels_are_escaped():
     panel = _parse(training_curves('<a> & "b"', [{"step": 1, "loss": 1.0}]).svg)[0]
-    assert panel.get("aria-label") == 'loss of <a> & "b"'
+    assert panel.get("aria-label") == 'Loss, <a> & "b"'
 
 
 def test_records_need_a_step():

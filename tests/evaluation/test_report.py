@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from report_examples import CATEGORIES, RATES, clip_table, moving_square, report_data
 
+from vidpref.evaluation.clips import Videos
 from vidpref.evaluation.report import ClipRow, duration, headlines, write_report
 from vidpref.evaluation.statistics import evaluation_json
 
@@ -78,6 +79,23 @@ def test_opens_without_errors_requests_or_overflow(page, report, width, scheme):
     assert outside == [f"request: {report.as_uri()}"]
 
 
+def test_numbers_are_read_on_a_phone_without_scrolling_sideways(page, report):
+    page.set_viewport_size({"width": 400, "height": 900})
+    page.goto(report.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    scrolling = """[...document.querySelectorAll(".scroll:has(table)")].filter(e =>
+        e.scrollWidth > e.clientWidth + 1).map(e => e.getAttribute("aria-label"))"""
+    assert page.evaluate(scrolling) == []
+    cell = page.locator("#numbers td[data-column='Against pretrained']").nth(1)
+    box = cell.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 400
+    assert re.search(r"\+17\.\d", cell.inner_text())
+    assert "Against pretrained" in cell.evaluate("e => getComputedStyle(e, '::before').content")
+    difference = page.locator(".headline .difference").bounding_box()
+    assert difference["y"] + difference["height"] < 900  # and without scrolling down
+
+
 def test_every_clip_plays_when_it_is_seen(page, report):
     page.goto(report.as_uri())
     count = page.locator("video").count()
@@ -136,6 +154,54 @@ def test_verdicts_are_told_by_words_and_texts_are_escaped(report):
     assert "--config.align.beta=500" in html
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', html)
     assert not re.findall(r"url\((?!#)", html)
+
+
+def test_a_reason_stands_under_each_badge(page, report):
+    page.goto(report.as_uri())
+    said = page.locator("#clips figcaption").all_inner_texts()
+    assert len(said) == 6 * 2
+    for text in said:
+        policy = "pretrained" if "pretrained" in text else "dpo"
+        assert ("rejected" in text) == (f"the square of {policy} rests" in text)
+
+
+def test_where_the_verdict_changed_is_counted_and_shown_apart(tmp_path):
+    data = report_data(rows=3)
+    frame = clip_table({k: RATES[k] for k in ("pretrained", "dpo")})
+    wide = frame[frame["split"] == "test"].pivot(
+        index=["prompt", "sample"], columns="policy", values="accept"
+    )
+    gained = int((wide["dpo"] > wide["pretrained"]).sum())
+    lost = int((wide["dpo"] < wide["pretrained"]).sum())
+    changed = dataclasses.replace(data.before_after[0], note="DPO: now accepted")
+    write_report(tmp_path / "report.html", dataclasses.replace(data, changed=[changed]))
+    html = (tmp_path / "report.html").read_text()
+    section = html[html.index('<section id="changed">') : html.index('<section id="numbers">')]
+    words = " ".join(re.sub("<[^>]+>", "", section).split())
+    assert f"of {len(wide)} clips of held-out prompts, {gained} rejected before are" in words
+    assert f"{lost} accepted before are rejected now" in words
+    assert "DPO: now accepted" in words
+    assert "whatever came out" in html[: html.index('<section id="changed">')]
+    assert "Rejected, now accepted" in words  # the table of all policies and prompts
+
+
+def test_a_report_without_a_judge_shows_all_the_rest(tmp_path):
+    data = report_data(rows=2)
+    rows = [dataclasses.replace(r, accepted=None, reasons={}) for r in data.before_after]
+    bare = dataclasses.replace(data, evaluation=None, changes=(), judged=(), before_after=rows)
+    videos = Videos(tmp_path / "run" / "samples", fps=8, embed=0)
+    (tmp_path / "run").mkdir()
+    for page in (tmp_path / "report.html", tmp_path / "run" / "report.html"):
+        write_report(page, bare, videos)
+        html = page.read_text()
+        assert "No judge was configured" in html
+        assert "accepted</span>" not in html
+        for text in ("pairs that train", "591", "Loss", "3 min 21 s", "--config.align.beta=500"):
+            assert text in html
+        sources = re.findall(r'<video src="([^"]*)"', html)
+        assert len(sources) == 4
+        assert all((page.parent / source).is_file() for source in sources)
+    assert len(list(tmp_path.rglob("*.mp4"))) == 4
 
 
 def test_sixty_clips_stay_below_five_megabytes(tmp_path):

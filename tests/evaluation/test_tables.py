@@ -14,6 +14,7 @@ from vidpref.evaluation.tables import (
     Table,
     category_table,
     comparison_table,
+    evaluation_table,
     policy_table,
     rounds_table,
     write_csv,
@@ -125,6 +126,30 @@ def test_files(tmp_path):
     write_csv(tmp_path / "t.csv", table)
     assert (tmp_path / "t.md").read_text().startswith("# Compared\n\n## T\n\n| a |")
     assert (tmp_path / "t.csv").read_text() == "a\n1\n"
+
+
+def test_text_sets_columns_under_each_other():
+    table = Table("T", ["m", "rate"], [["abc", Estimate(0.5, 0.4, 0.6)], ["d", None]], "Note.")
+    assert table.to_text() == (
+        "T\nm                 rate\nabc  50.0 [40.0, 60.0]\nd                    –\nNote.\n"
+    )
+
+
+def test_the_table_for_programs_has_every_number():
+    frame = clip_table(RATES, prompts=5).assign(speed=0.25)
+    evaluation = evaluation_json(frame, best_of=None)
+    read = pd.read_csv(io.StringIO(evaluation_table(evaluation).to_csv()))
+    assert len(read) == 5 * 2 * (1 + 5 + 1)  # policies, splits; accepted, categories, speed
+    of_dpo = read[(read["policy"] == "dpo") & (read["split"] == "test")]
+    whole = of_dpo[(of_dpo["score"] == "accept") & of_dpo["category"].isna()].iloc[0]
+    entry, paired = evaluation["policies"]["dpo"]["test"], evaluation["paired"]["dpo"]["test"]
+    assert whole[["value", "value low", "value high"]].tolist() == [entry["accept"], *entry["ci"]]
+    assert whole["against_pretrained"] == paired["diff"]
+    assert (whole["clips"], whole["prompts"]) == (20, 5)
+    falling = of_dpo[of_dpo["category"] == "falling down"].iloc[0]
+    assert falling["value"] == entry["categories"]["falling down"]["accept"]
+    assert of_dpo[of_dpo["score"] == "speed"]["value"].tolist() == [0.25]
+    assert of_dpo[of_dpo["score"] == "speed"]["against_pretrained"].tolist() == [0.0]
 
 
 def test_names_of_rounds():

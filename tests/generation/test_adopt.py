@@ -8,6 +8,7 @@ import pytest
 
 from vidpref.config.by_name import ConfigError, config_yaml, read_config
 from vidpref.generation.adopt import load_config
+from vidpref.generation.autoencoder import build_autoencoder
 from vidpref.generation.generator import build_base
 from vidpref.runs.methods import open_recipe
 from vidpref.stages import preferences
@@ -37,6 +38,18 @@ def test_wan_is_what_its_folder_says(wan_folder):
     # every other field stays
     for section in ("align", "data", "sampler", "mesh", "evaluate", "diffusion"):
         assert config[section].to_dict().items() >= published[section].to_dict().items()
+
+
+def test_the_autoencoder_of_diffusers_0_30_is_read(cogvideox_folder, tmp_path):
+    """The published 2B has two fields that no later release reads."""
+    shutil.copytree(cogvideox_folder, tmp_path / "cogvideox")
+    path = tmp_path / "cogvideox" / "vae" / "config.json"
+    old = {"sample_size": 256, "mid_block_add_attention": True, "a_new_field": None}
+    path.write_text(json.dumps(json.loads(path.read_text()) | old))
+    config = load("ipo_kto:cogvideox_2b", tmp_path / "cogvideox", *SMALL)
+    whole = load("ipo_kto:cogvideox_2b", cogvideox_folder, *SMALL)
+    assert build_autoencoder(config.model) == build_autoencoder(whole.model)
+    assert build_base(config).clip_shape == (3, 4, 6, 4)
 
 
 def test_cogvideox_is_what_its_folder_says(image_to_video_folder):

@@ -21,7 +21,7 @@ from vidpref.config.fields import build
 from vidpref.config.schema import Text
 from vidpref.datasets.text import TextCache, TextEncoder, WordTable
 from vidpref.generation.adopt import load_config
-from vidpref.generation.text_encoders import build_text_encoder, weights_digest
+from vidpref.generation.text_encoders import build_text_encoder, check_text, weights_digest
 from vidpref.runs.graph import run_stage
 from vidpref.runs.methods import open_recipe
 from vidpref.training.sharding import make_mesh
@@ -207,6 +207,41 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     write_encoder("t5", tmp_path / "weights", tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="holds a tokenizer"):
         build_text_encoder(settings("t5", tmp_path / "weights"), make_mesh({"data": -1}))
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.safetensors", POINTER, r"model\.safetensors: a pointer of git-lfs"),
+        ("tokenizer.json", POINTER, r"tokenizer\.json: a pointer of git-lfs"),
+        ("config.json", POINTER, r"config\.json: a pointer of git-lfs"),
+        (
+            "config.json",
+            '{"d_ff": 1,\n"d_ff": 2}',
+            r"line 2: the key 'd_ff' stands twice",
+        ),
+        ("model.safetensors", "", r"model\.safetensors: an empty file"),
+    ],
+)
+def test_files_that_are_not_themselves_are_refused_before_any_stage(
+    t5_folder, name, content, message
+):
+    check_text(settings("t5", t5_folder))
+    (t5_folder / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        check_text(settings("t5", t5_folder))
+
+
+def test_all_pointers_are_said_at_once(t5_folder):
+    for name in ("model.safetensors", "tokenizer.json"):
+        (t5_folder / name).write_text(POINTER)
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors: a p.*; .*tokenizer\.json: a pointer"
+    ):
+        check_text(settings("t5", t5_folder))
 
 
 def test_the_tokenizer_of_another_encoder_is_noticed(t5_folder):

@@ -92,7 +92,7 @@ def test_a_config_is_read_or_asked_for(tmp_path):
     with pytest.raises(ValueError, match=r"no config\.json"):
         component_config(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="is not JSON"):
+    with pytest.raises(ValueError, match=r"config\.json, line 1: not JSON"):
         component_config(tmp_path)
     (tmp_path / "config.json").write_text('{"d_model": 8}')
     assert component_config(tmp_path) == {"d_model": 8}

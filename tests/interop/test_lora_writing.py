@@ -1,7 +1,7 @@
-"""LoRA files: diffusers and PEFT load ours, we load theirs."""
+"""LoRA files that we write: diffusers and PEFT load them, and so do we."""
 
 import functools
-import json
+import os
 
 import flax.linen as nn
 import jax
@@ -15,8 +15,10 @@ from flax.traverse_util import flatten_dict
 
 from tests.interop.pipeline_pairs import MAKERS, make_pair
 from tests.models.torch_parity import relative_error
-from vidpref.interop.peft import FILE, export_lora, lora_tensors, read_lora
-from vidpref.models.lora import LoRA, with_lora
+from vidpref.interop.lora.files import FILE
+from vidpref.interop.lora.reading import read_lora
+from vidpref.interop.lora.writing import export_lora, lora_tensors, stack
+from vidpref.models.lora import LoRA, merge, with_lora
 
 TOLERANCE = 1e-4
 ATTENTION = LoRA(2, 8.0, ("(self|cross)/(query|key|value|out)/",))  # of Wan
@@ -111,57 +113,87 @@ def test_reads_what_diffusers_writes(pair, tmp_path, metadata):
         np.testing.assert_array_equal(mine[name], tensor, strict=True)
 
 
-@pytest.fixture
-def attention_lora(wan):
-    """Tensors of a good file."""
-    table = wan.folder.family.transformer_table(wan.module)
-    return lora_tensors(random_adapters(ATTENTION, wan.shapes()), ATTENTION, table)
+def policy_after(pair, rounds):
+    """Outputs of the base with the adapters of every round merged into the round before's."""
+    params = jax.device_get(pair.load())
+    for adapters, spec in rounds:
+        params = merge(params, nn.unbox(adapters), spec)
+    run = jax.jit(pair.module.apply, compiler_options={"xla_backend_optimization_level": 0})
+    return run({"params": params}, *pair.inputs)
 
 
-FIRST = "transformer.blocks.0.attn1.to_q.lora_A.weight"
+@pytest.mark.parametrize("kind", ["wan", "cogvideox_i2v"], indirect=True)
+def test_rounds_leave_as_one_file_with_their_ranks_side_by_side(pair, tmp_path):
+    """Scales and layers of the rounds differ; diffusers makes of the file what they made."""
+    rng = np.random.default_rng(7)
+    specs = (LoRA(2, 8.0, ("query/", "^head/")), LoRA(3, 4.5, ("query/", "value/")))
+    rounds = [(random_adapters(spec, pair.shapes()), spec) for spec in specs]
+    first = nn.unbox(rounds[0][0])
+    first["head"]["bias"] = rng.normal(size=pair.load()["head"]["bias"].shape).astype(np.float32)
+    rounds[0] = (first, specs[0])
+    base = pair.theirs(pair.pipe.transformer)
+    export_lora(tmp_path / "out", pair.folder.family, pair.module, *stack(rounds))
+    pair.pipe.load_lora_weights(tmp_path / "out")
+    theirs = pair.theirs(pair.pipe.transformer)
+    assert relative_error(policy_after(pair, rounds), theirs) < 1e-5
+    assert relative_error(base, theirs) > 0.05
+
+    file = safetensors.numpy.load_file(tmp_path / "out" / FILE)
+    ranks = {name: len(x) for name, x in file.items() if name.endswith("lora_A.weight")}
+    assert {n.split(".")[-3]: rank for n, rank in ranks.items()} == {
+        "to_q": 5, "to_v": 3, "proj_out": 2,
+    }  # fmt: skip
+    read, spec = read_lora(tmp_path / "out", pair.folder.family, pair.module, pair.shapes())
+    assert spec.rank == 5
+    assert_equal(lora_tensors(read, spec, pair.folder.family.transformer_table(pair.module)), file)
 
 
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (lambda t: t | {"transformer.blocks.0.attn1.to_q.alpha": t[FIRST]}, r"extra .*to_q\.alpha"),
-        (lambda t: {n: x for n, x in t.items() if n != FIRST}, rf"missing \(1\): {FIRST}"),
-        (lambda t: t | {FIRST: t[FIRST][:, 1:]}, rf"{FIRST} \(2, 23\), wanted \(2, 24\)"),
-        (lambda t: t | {FIRST: t[FIRST][:1]}, rf"one rank, these have 1, e\.g\. {FIRST}; 2"),
-        (lambda t: {n.replace("lora_A", "lora.down"): x for n, x in t.items()}, "no tensor is"),
-        (lambda t: {n.removeprefix("transformer."): x for n, x in t.items()}, r"extra \(32\)"),
-    ],
-)
-def test_what_does_not_fit_is_named(wan, attention_lora, tmp_path, change, complaint):
-    path = tmp_path / "some.safetensors"
-    safetensors.numpy.save_file(change(attention_lora), path)
-    with pytest.raises(ValueError, match=complaint) as error:
-        read_lora(path, wan.folder.family, wan.module, wan.shapes())
-    assert "load_lora_weights" in str(error.value)
+def test_rounds_of_one_spec_keep_their_bits_and_their_scale(wan, tmp_path):
+    rounds = [(random_adapters(ATTENTION, wan.shapes()), ATTENTION)] * 2
+    adapters, spec = stack(rounds)
+    assert (spec.rank, spec.alpha, spec.targets) == (4, 16.0, ATTENTION.targets)
+    wanted = flatten_dict(nn.unbox(rounds[0][0]))
+    for path, leaf in flatten_dict(adapters).items():
+        for half in np.split(leaf, 2, axis=-1 if path[-1] == "a" else -2):
+            np.testing.assert_array_equal(half, wanted[path])
 
 
-@pytest.mark.parametrize(
-    ("config", "complaint"),
-    [
-        ({"r": 4, "lora_alpha": 4}, "r=4, the tensors have rank 2"),
-        ({"r": 2, "use_rslora": True}, "'use_rslora': True"),
-        ({"r": 2, "alpha_pattern": {"to_q": 3}}, "alpha_pattern"),
-    ],
-)
-def test_other_kinds_of_lora_are_refused(wan, attention_lora, tmp_path, config, complaint):
-    metadata = {f"transformer.{field}": value for field, value in config.items()}
-    metadata = {"lora_adapter_metadata": json.dumps(metadata)}
-    safetensors.numpy.save_file(attention_lora, tmp_path / FILE, metadata)
-    with pytest.raises(ValueError, match=complaint):
-        read_lora(tmp_path, wan.folder.family, wan.module, wan.shapes())
+def test_ranks_that_are_not_there_are_not_written(wan, tmp_path):
+    """What is read of a file with ranks by module and block leaves as the same tensors."""
+    rng, tensors = np.random.default_rng(2), {}
+    for layer, rank in (("blocks.1.attn1.to_q", 3), ("blocks.0.attn1.to_k", 1), ("proj_out", 2)):
+        out, inner = wan.pipe.transformer.get_submodule(layer).weight.shape
+        for name, shape in (("lora_A", (rank, inner)), ("lora_B", (out, rank))):
+            values = rng.normal(size=shape).astype(np.float32)
+            tensors[f"transformer.{layer}.{name}.weight"] = values
+    safetensors.numpy.save_file(tensors, tmp_path / "own.safetensors")
+    read = read_lora(tmp_path / "own.safetensors", wan.folder.family, wan.module, wan.shapes())
+    export_lora(tmp_path / "out", wan.folder.family, wan.module, *read)
+    assert_equal(safetensors.numpy.load_file(tmp_path / "out" / FILE), tensors)
+    again = read_lora(tmp_path / "out", wan.folder.family, wan.module, wan.shapes())
+    assert_equal(again[0], read[0])
+    assert again[1] == read[1]
+    # diffusers has the scale 1 of them all
+    wan.pipe.load_lora_weights(tmp_path / "out")
+    layer = wan.pipe.transformer.get_submodule("blocks.0.attn1.to_k")
+    assert layer.scaling == {"default_0": 1.0}
+    assert layer.r == {"default_0": 1}
 
 
-def test_files_that_are_none(wan, tmp_path):
-    with pytest.raises(ValueError, match="no such file"):
-        read_lora(tmp_path, wan.folder.family, wan.module, wan.shapes())
-    (tmp_path / FILE).write_bytes(b"pickle")
-    with pytest.raises(ValueError, match="damaged"):
-        read_lora(tmp_path, wan.folder.family, wan.module, wan.shapes())
+def test_others_may_read_the_file(wan, tmp_path):
+    adapters = random_adapters(ATTENTION, wan.shapes())
+    before = os.umask(0o022)
+    try:
+        export_lora(tmp_path / "out", wan.folder.family, wan.module, adapters, ATTENTION)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out" / FILE).stat().st_mode & 0o777 == 0o644
+
+
+def test_adapters_that_are_zero_are_no_file(wan, tmp_path):
+    adapters = jax.tree.map(np.zeros_like, nn.unbox(random_adapters(ATTENTION, wan.shapes())))
+    with pytest.raises(ValueError, match="nothing to export"):
+        export_lora(tmp_path / "out", wan.folder.family, wan.module, adapters, ATTENTION)
 
 
 def test_adapters_without_a_form_in_peft(wan, tmp_path):

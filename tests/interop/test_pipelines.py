@@ -9,15 +9,8 @@ import safetensors.numpy
 
 from tests.tiny_pipelines import tiny_cogvideox, tiny_wan
 from vidpref.config.by_name import named_config
-from vidpref.diffusion.ddpm import DDPM
 from vidpref.diffusion.flow import RectifiedFlow
-from vidpref.interop.pipelines import (
-    AUTOENCODER,
-    FAMILIES,
-    TRANSFORMER,
-    PipelineFolder,
-    read_scheduler,
-)
+from vidpref.interop.pipelines import AUTOENCODER, FAMILIES, TRANSFORMER, PipelineFolder
 
 
 def change(path, **fields):
@@ -65,7 +58,7 @@ def test_what_is_no_pipeline_is_refused(wan, tmp_path_factory):
         with pytest.raises(ValueError, match=r"has no model_index.json: give the folder of a"):
             PipelineFolder(path)
     (empty / "model_index.json").write_text("{")
-    with pytest.raises(ValueError, match=r"model_index.json is not JSON"):
+    with pytest.raises(ValueError, match=r"model_index.json, line 1: not JSON"):
         PipelineFolder(empty)
 
 
@@ -75,6 +68,10 @@ def test_what_is_no_pipeline_is_refused(wan, tmp_path_factory):
         ({"_class_name": "LTXPipeline"}, "cannot run a 'LTXPipeline'; known are WanPipeline, Wan"),
         ({"boundary_ratio": 0.875}, "is of Wan2.2, which has other networks"),
         ({"expand_timesteps": True}, "is of Wan2.2, which has other networks"),
+        ({"transformer_2": ["diffusers", "WanTransformer3DModel"]}, "is of Wan2.2"),
+        ({"transformer": ["diffusers", "WanVACETransformer3DModel"]}, "a 'WanVACE.*WanTransfor"),
+        ({"vae": ["diffusers", "AutoencoderKL"]}, "vae is a 'AutoencoderKL'; .* AutoencoderKLWan"),
+        ({"vace": ["diffusers", "WanVACE"]}, "the WanPipeline has vace=.*which vidpref does not"),
     ],
 )
 def test_another_pipeline_is_refused(wan, fields, message):
@@ -99,7 +96,7 @@ def test_an_image_encoder_that_is_missing_is_named(tmp_path):
 
 def test_what_is_missing_or_broken_is_named(wan):
     (wan / "scheduler" / "scheduler_config.json").rename(wan / "kept.json")
-    with pytest.raises(ValueError, match=r"scheduler_config.json cannot be read: .*No such file"):
+    with pytest.raises(ValueError, match=r"scheduler_config.json: no such file"):
         PipelineFolder(wan).scheduler()
     (wan / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "DDIMScheduler"}')
     with pytest.raises(ValueError, match=r"scheduler_config.json: the scheduler 'DDIMScheduler'"):
@@ -110,6 +107,34 @@ def test_what_is_missing_or_broken_is_named(wan):
     (wan / "vae").rename(wan / "vea")
     with pytest.raises(ValueError, match="has no folder vae: is the download complete"):
         PipelineFolder(wan)
+    (wan / "text_encoder").rename(wan / "text")
+    with pytest.raises(ValueError, match="has no folders vae, text_encoder: is the download"):
+        PipelineFolder(wan)
+    (wan / "transformer" / "config.json").write_text('{"num_layers": 2,\n "num_layers": 3}')
+    with pytest.raises(ValueError, match=r"transformer/config.json, line 2: the key 'num_layers'"):
+        PipelineFolder(wan)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"transformer_2": [None, None], "boundary_ratio": None, "expand_timesteps": False},
+        {"image_encoder": [None, None], "image_processor": [None, None]},  # diffusers 0.35
+        {"a_new_field": None},
+    ],
+)
+def test_parts_that_are_not_there_are_passed_over(wan, fields):
+    change(wan / "model_index.json", **fields)
+    assert PipelineFolder(wan).pipeline == "WanPipeline"
+
+
+def test_weights_are_checked_together_without_being_read(wan):
+    PipelineFolder(wan).check_weights()
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 17\n"
+    (wan / "transformer" / "diffusion_pytorch_model.safetensors").write_text(pointer)
+    (wan / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"transformer/\S+: a pointer of git-lfs.*; .*/vae has no"):
+        PipelineFolder(wan).check_weights()
 
 
 def test_the_fingerprint_is_of_one_components_config_and_weights(wan):
@@ -128,86 +153,3 @@ def test_the_fingerprint_is_of_one_components_config_and_weights(wan):
     assert folder.fingerprint(AUTOENCODER) == first[AUTOENCODER]
     change(wan / AUTOENCODER / "config.json", latents_mean=[0.0] * 4)
     assert folder.fingerprint(AUTOENCODER) != first[AUTOENCODER]
-
-
-def config_of(scheduler):
-    return json.loads(scheduler.to_json_string())
-
-
-FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
-V = {"prediction_type": "v_prediction"}
-
-
-@pytest.mark.parametrize("steps", [1, 7, 50])
-@pytest.mark.parametrize("shift", [1.0, 3.0])
-def test_flow_schedulers_give_diffusers_times(shift, steps):
-    theirs = {
-        "unipc": diffusers.UniPCMultistepScheduler(flow_shift=shift, **FLOW),
-        "euler": diffusers.FlowMatchEulerDiscreteScheduler(shift=shift),
-    }
-    for name, scheduler in theirs.items():
-        process, sampler = read_scheduler(config_of(scheduler))
-        assert sampler == name
-        assert process.prediction == "velocity"
-        scheduler.set_timesteps(steps)
-        np.testing.assert_allclose(
-            process.sampling_times(steps), scheduler.sigmas, rtol=1e-6, atol=1e-7
-        )
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},  # the defaults of diffusers, which files may leave out
-        {"timestep_spacing": "trailing", "rescale_betas_zero_snr": True},
-        {"timestep_spacing": "linspace", "snr_shift_scale": 1.0, "rescale_betas_zero_snr": True},
-    ],
-)
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        (diffusers.CogVideoXDDIMScheduler, "cogvideox_ddim"),
-        (diffusers.CogVideoXDPMScheduler, "cogvideox_dpm"),
-    ],
-)
-def test_cogvideox_schedulers_give_diffusers_times_and_noise(kind, name, fields):
-    scheduler = kind(**V, **fields)
-    process, sampler = read_scheduler({"_class_name": kind.__name__, **V, **fields})
-    assert read_scheduler(config_of(scheduler)) == (process, sampler)
-    assert sampler == name
-    assert isinstance(process, DDPM)
-    assert process.prediction == "v"
-    scheduler.set_timesteps(7)
-    times = process.sampling_times(7)
-    np.testing.assert_allclose(1000 * times[:-1] - 1, scheduler.timesteps, atol=1e-9)
-    # theirs is computed in float32
-    alpha, _ = process.alpha_sigma(np.arange(1, 1001) / 1000)
-    np.testing.assert_allclose(alpha**2, scheduler.alphas_cumprod, atol=2e-6)
-
-
-UNIPC, EULER = "UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"
-REFUSED = [
-    (UNIPC, FLOW | {"prediction_type": "epsilon"}, "prediction_type='epsilon'"),
-    (UNIPC, {"prediction_type": "flow_prediction"}, "use_flow_sigmas=False"),
-    (UNIPC, FLOW | {"solver_order": 3}, "solver_order=3"),
-    (UNIPC, FLOW | {"use_karras_sigmas": True}, "use_karras_sigmas=True"),
-    (UNIPC, FLOW | {"shift_terminal": 0.02}, "shift_terminal=0.02"),
-    (UNIPC, FLOW | {"disable_corrector": [0]}, r"disable_corrector=\[0\]"),
-    (EULER, {"use_dynamic_shifting": True}, "use_dynamic_shifting=True"),
-    (EULER, {"use_beta_sigmas": True}, "use_beta_sigmas=True"),
-    (EULER, {"num_train_timesteps": 500}, "num_train_timesteps=500"),
-    ("CogVideoXDDIMScheduler", {}, "prediction_type='epsilon'"),
-    ("CogVideoXDDIMScheduler", V | {"beta_end": 0.02}, "beta_end=0.02"),
-    ("CogVideoXDPMScheduler", V | {"set_alpha_to_one": False}, "set_alpha_to_one=False"),
-]
-
-
-@pytest.mark.parametrize(("name", "fields", "named"), REFUSED)
-def test_another_computation_is_refused_by_its_field(name, fields, named):
-    with pytest.raises(ValueError, match=f"{name} with {named}: only .* is implemented"):
-        read_scheduler({"_class_name": name, **fields})
-
-
-def test_another_scheduler_is_refused():
-    with pytest.raises(ValueError, match="the scheduler 'DDIMScheduler': known are UniPCMulti"):
-        read_scheduler({"_class_name": "DDIMScheduler"})

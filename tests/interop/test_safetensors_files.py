@@ -10,8 +10,10 @@ from huggingface_hub import save_torch_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from vidpref.interop.safetensors_files import TensorFolder, write_tensors
+from vidpref.interop.lora.files import read_tensors
+from vidpref.interop.safetensors_files import TensorFolder, weights_fault, write_tensors
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214\nsize 12345\n"
 TYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.bool]
 
 
@@ -98,6 +100,34 @@ def broken_folders():
         [path] = write_tensors(folder, {"a": np.zeros(300)})
         path.write_bytes(path.read_bytes()[:-8])
 
+    def cut_in_header(folder):
+        [path] = write_tensors(folder, {"a": np.zeros(300)})
+        path.write_bytes(path.read_bytes()[:40])
+
+    def longer(folder):
+        [path] = write_tensors(folder, {"a": np.zeros(300)})
+        path.write_bytes(path.read_bytes() + bytes(8))
+
+    def other(content):
+        return lambda folder: (folder / "model.safetensors").write_bytes(content)
+
+    def pickle_renamed(folder):
+        torch.save({"a": torch.zeros(3)}, folder / "model.safetensors")
+
+    def index_of(weight_map):
+        text = json.dumps({"metadata": {}, "weight_map": weight_map})
+        return lambda folder: (folder / "model.safetensors.index.json").write_text(text)
+
+    def shards_missing(folder):
+        tensors = {name: np.zeros(3) for name in "abc"}
+        first, _, last, _ = write_tensors(folder, tensors, max_shard_bytes=24)
+        first.unlink()
+        last.unlink()
+
+    def shard_pointer(folder):
+        tensors = {name: np.zeros(3) for name in "abc"}
+        write_tensors(folder, tensors, max_shard_bytes=24)[1].write_bytes(POINTER)
+
     def shard_missing(folder):
         write_tensors(folder, {"a": np.zeros(3), "b": np.zeros(3)}, max_shard_bytes=24)[0].unlink()
 
@@ -117,7 +147,26 @@ def broken_folders():
     return [
         (pickle, r"as pickle \(pytorch_model\.bin\).*safe_serialization=True"),
         (pipeline, "whole pipeline; give one of its folders: vae"),
-        (cut, "damaged"),
+        (cut, "cut short: it has 2496 bytes of 2504; finish the download"),
+        (cut_in_header, "cut short: it ends in its header, after 40 bytes; finish"),
+        (longer, "damaged"),
+        (other(b""), r"model\.safetensors: an empty file; download it again"),
+        (
+            other(POINTER),
+            r"model\.safetensors: a pointer of git-lfs.*: run `git lfs pull` in /",
+        ),
+        (other(b"\n<!DOCTYPE HTML><p>404"), "a page of HTML or XML.*download it again"),
+        (other(b"<?xml version='1.0'?><Error>"), "a page of HTML or XML"),
+        (other(b"Entry not found, really"), "damaged or no safetensors file"),
+        (pickle_renamed, "a pickle of PyTorch under the name of a safetensors file"),
+        (lambda folder: (folder / "model.safetensors").mkdir(), "a folder, where a file is wanted"),
+        (shards_missing, r"2 of its 3 files are missing: \S+-00001-of-00003\S+, \S+-00003-of-0000"),
+        (shard_pointer, r"-00002-of-00003\.safetensors: a pointer of git-lfs"),
+        (index_of([]), r"index.json is no index of safetensors files: its weight_map must"),
+        (index_of({}), r"index.json is no index of safetensors files: its weight_map must"),
+        (index_of({"a": ["b"]}), r"the name of a file beside it, not \['b'\]"),
+        (index_of({"a": "../b"}), r"the name of a file beside it, not '\.\./b'"),
+        (index_of({"a": None}), r"the name of a file beside it"),
         (shard_missing, "files are missing: diffusion_pytorch_model-00001-of-00002"),
         (tensor_missing, "disagree about b, x"),
         (two, "keep the one that is meant"),
@@ -132,3 +181,21 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path, breaks, message):
     breaks(tmp_path)
     with pytest.raises(ValueError, match=message):
         TensorFolder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(POINTER, "a pointer of git-lfs"), (b"", "an empty file"), (b"<html>", "a page of HTML")],
+)
+def test_the_same_is_said_of_a_lora_file(tmp_path, content, message):
+    for name in ("pytorch_lora_weights.safetensors", "adapter_model.safetensors"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}: {message}"):
+            read_tensors(tmp_path / name)
+
+
+def test_only_headers_are_read_to_find_a_fault(tmp_path):
+    write_tensors(tmp_path, {"a": np.zeros(3)})
+    assert weights_fault(tmp_path) == ""
+    (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
+    assert "it holds nothing" in weights_fault(tmp_path)

@@ -157,7 +157,7 @@ def test_the_name_of_a_folder_may_have_a_dot(folder, pipe, sample):
         (["--model=pipe", "--promt=a"], "Did you mean: prompt"),
         (["--model=pipe", "--prompt=a", "--out=a.gif"], "unknown container 'gif'"),
         (["--model=none", "--prompt=a", "--fps=0"], "--fps=0: give a number above 0"),
-        (["--model=none", "--prompt=a", "--fps=inf"], "--fps=inf: give a number above 0"),
+        (["--model=none", "--prompt=a", "--fps=inf"], "--fps=inf: give a finite number"),
         (["--model=none", "--prompt=a", "--steps=0"], "0 is not a positive integer"),
         (["--model=none", "--prompt=a", "--out=clip"], "--out=clip is a file: name a folder"),
         (["--model=none", "--prompt=a", "--out=v1.mp4"], "v1.mp4 is a folder; name a video file"),
@@ -175,6 +175,9 @@ def test_the_name_of_a_folder_may_have_a_dot(folder, pipe, sample):
             "give either --scene or --image",
         ),
         (["--workdir=none", "--prompt=a", "--lora=x"], "--lora goes with --model"),
+        (["--model=none", "--prompt=a", "--lora_scale=2"], "--lora_scale goes with --lora=FILE"),
+        (["--model=pipe", "--prompt=a", "--lora=x", "--lora_scale=nan"], "--lora_scale=nan: give"),
+        (["--model=pipe", "--prompt=a", "--lora=x", *SMALL], "x: no such file or folder of LoRA"),
         (["--workdir=none", "--prompt=a", "--steps=3"], "--steps goes with --model"),
         (["--workdir=none", "--prompt=a", "--dtype=float32"], "--dtype goes with --model"),
         (

@@ -19,7 +19,7 @@ from tests.models.conftest import (
     randomize,
 )
 from vidpref.models.dense import dense
-from vidpref.models.lora import Adapted, LoRA, apply_network, merge, with_lora
+from vidpref.models.lora import Adapted, LoRA, apply_network, merge, merge_into, with_lora
 from vidpref.models.scan import scan_blocks
 from vidpref.training.sharding import batch_sharding, make_mesh, param_shardings
 
@@ -200,6 +200,12 @@ class _Row(nn.Module):
         return carry, dense(4, bias=False, name="row")(jnp.ones((8, 4)))
 
 
+class _BiasedRow(nn.Module):
+    @nn.compact
+    def __call__(self, carry):
+        return carry, dense(2, name="row")(carry)
+
+
 def test_dropout_is_of_the_key_of_every_layer_and_off_without_one():
     """Base zero, a and b the identity: the output is what dropout makes of ones."""
     module = scan_blocks(_Row, length=3, in_axes=(), remat="full", unroll=False)()
@@ -321,6 +327,57 @@ def test_wrong_specs_say_what_is_wrong(fields, message):
             build("dit"),
             make_inputs(),
         )
+
+
+def test_merge_rounds_as_pytorch_does():
+    """The product, its scale and the sum are rounded one after another."""
+    rng = np.random.default_rng(0)
+    base, a, b = (rng.normal(size=s).astype(np.float32) for s in ((50, 60), (50, 1), (1, 60)))
+    tree = {"row": {"kernel": base}}, {"row": {"a": a, "b": b}}, LoRA(1, 0.7, ("row",))
+    expected = base + np.float32(0.7) * (a * b)
+    np.testing.assert_array_equal(merge(*tree)["row"]["kernel"], expected)
+    on_device = {"row": {"kernel": jnp.asarray(base)}}
+    np.testing.assert_array_equal(merge_into(on_device, *tree[1:])["row"]["kernel"], expected)
+
+
+def test_biases_are_added_and_not_trained_and_padding_stays():
+    """Scanned: the first block has rank 1 and no bias, the second rank 3 and one."""
+    x, spec = jnp.ones((8, 4)), LoRA(3, 6.0, ("row",), biased=("row",), padded=True)
+    module = scan_blocks(_BiasedRow, length=2, in_axes=(), remat="none", unroll=False)()
+    boxed = jax.eval_shape(module.init, jax.random.key(0), x)["params"]
+    base, adapters = randomize(boxed), nn.unbox(spec.init(jax.random.key(1), boxed))["row"]
+    assert jax.tree.map(jnp.shape, adapters) == {"a": (2, 4, 3), "b": (2, 3, 2), "bias": (2, 2)}
+    adapters = {"row": randomize(adapters, seed=1)}
+    there = jnp.array([[1, 0, 0], [1, 1, 1]])
+    adapters["row"]["a"] *= there[:, None]
+    adapters["row"]["b"] *= there[:, :, None]
+    adapters["row"]["bias"] *= jnp.array([[0], [1]])
+
+    def run(adapters):
+        return with_lora(module.apply, spec)({"params": base}, adapters, x)[1]
+
+    merged = module.apply({"params": merge(base, adapters, spec)}, x)[1]
+    np.testing.assert_allclose(run(adapters), merged, rtol=1e-5, atol=1e-5)
+    without = {"row": {**adapters["row"], "bias": jnp.zeros((2, 2))}}
+    added = 2.0 * adapters["row"]["bias"][:, None]
+    np.testing.assert_allclose(
+        run(adapters) - run(without), added + jnp.zeros((2, 8, 2)), atol=1e-5
+    )
+    gradient = jax.grad(lambda adapters: (run(adapters) ** 2).sum())(adapters)["row"]
+    assert not gradient["bias"].any()
+    for factor, axes in (("a", (1,)), ("b", (2,))):
+        moved = jnp.abs(gradient[factor]).sum(axes) > 0
+        np.testing.assert_array_equal(moved, there)
+
+
+def test_a_bias_needs_one_in_the_base():
+    spec, base = LoRA(1, 1.0, ("row",)), {"row": {"kernel": jnp.ones((4, 4))}}
+    adapters = {"row": {"a": jnp.ones((4, 1)), "b": jnp.ones((1, 4)), "bias": jnp.ones(4)}}
+    with pytest.raises(ValueError, match=r"row has no bias, its adapter one of \(4,\)"):
+        merge(base, adapters, spec)
+    base["row"]["bias"] = jnp.ones(3)
+    with pytest.raises(ValueError, match=r"row has a bias \(3,\), its adapter one of \(4,\)"):
+        merge(base, adapters, spec)
 
 
 def test_convolutions_are_not_adapted():

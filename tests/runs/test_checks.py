@@ -1,7 +1,10 @@
 """What a config cannot mean is refused before anything is computed."""
 
+import shutil
+
 import pytest
 
+from tests.data_folders import paths_for
 from vidpref.config.by_name import config_names
 from vidpref.config.overrides import apply_overrides
 from vidpref.generation.adopt import load_config
@@ -15,6 +18,7 @@ SMALL = {
 }
 # The paper scale's judge is a server, and building it asks nothing of it; T5 wants a folder.
 REAL = (
+    "reward.name=remote_judge",
     "reward.remote_judge.base_url=http://127.0.0.1:1/v1",
     "reward.remote_judge.model=some",
     "text.name=words",
@@ -23,13 +27,15 @@ REAL = (
 
 def load(name, *overrides):
     config = load_config(f"{name}:mini")
-    return apply_overrides(config, [*SMALL[config.model.name], *overrides])
+    guide = ["align.layers=1"] if config.align.method == "nrg" else []
+    return apply_overrides(config, [*SMALL[config.model.name], *guide, *overrides])
 
 
 @pytest.mark.parametrize(("scale", "overrides"), [("mini", ()), ("paper", REAL)])
 @pytest.mark.parametrize("name", config_names())
 def test_every_config_passes(name, scale, overrides, tmp_path):
-    config = load_config(f"{name}:{scale}", overrides)
+    data = load_config(f"{name}:{scale}").data.name
+    config = load_config(f"{name}:{scale}", [*overrides, *paths_for(data, tmp_path)])
     checks.check(config)
     assert len(open_recipe(config, tmp_path).stages(config.rounds)) >= 7
 
@@ -69,6 +75,7 @@ def test_every_config_passes(name, scale, overrides, tmp_path):
             "rows='pairs' has no probabilities of pairs.*use pair_weight='gap'",
         ),
         ("flow_dpo", ["text.name=word"], "text.name='word': known are words"),
+        ("flow_dpo", ["evaluate.best_of=(8, 4)"], r"best_of=\(8, 4\): .* best is more than of"),
         ("flow_dpo", ["text.name=t5", "text.padding=none"], "padding='none': known are hidden"),
     ],
 )
@@ -94,11 +101,19 @@ def test_what_the_alignment_needs_is_scored_where_nothing_else_is_said(tmp_path)
 
 def test_a_comparison_brings_its_own_number_of_rounds():
     with pytest.raises(ValueError, match="there is no second round"):
-        checks.check(load("flow_nrg"), 2)
-    checks.check(load("flow_nrg"), 1)
+        checks.check(load("flow_nrg", "align.layers=1"), 2)
+    checks.check(load("flow_nrg", "align.layers=1"), 1)
 
 
 def test_real_clips_against_samples_need_no_judge_of_their_reward():
     config = load("realdpo", "reward.dimensions=('accept',)")
     assert "motion_quality" in config.align.reward
     checks.check(config)
+
+
+def test_weights_that_are_not_there_are_refused_before_any_stage(wan_folder, tmp_path):
+    shutil.copytree(wan_folder, tmp_path / "wan")
+    config = load_config("flow_dpo:wan2_1_1_3b", [f"model.init={tmp_path / 'wan'}"])
+    (tmp_path / "wan" / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"/vae has no diffusion_pytorch_model.safetensors"):
+        checks.check(config)

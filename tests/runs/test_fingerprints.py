@@ -5,7 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from vidpref.config.fields import lookup, touches_result
 from vidpref.config.schema import FIELDS, counts_in
@@ -120,6 +122,31 @@ def test_moved_files_redo_nothing_and_changed_ones_what_depends_on_them(latent_c
     after = folders(latents(moved))
     assert read(after) == read(before)  # these do not depend on the transformer
     assert set(after) & set(before) == read(before)
+
+
+def test_a_lora_is_known_by_its_content(latent_config, tmp_path):
+    """Another one, or none, redoes all that the network draws and learns; a moved one nothing."""
+    rng, layer = np.random.default_rng(0), "diffusion_model.blocks.0.self_attn.q"
+    for name in ("a", "b"):
+        factors = {"lora_A": rng.normal(size=(2, 24)), "lora_B": rng.normal(size=(24, 2))}
+        tensors = {f"{layer}.{n}.weight": x.astype(np.float32) for n, x in factors.items()}
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+    (tmp_path / "moved").mkdir()
+    shutil.copy(tmp_path / "a.safetensors", tmp_path / "moved" / "b.safetensors")
+    without, a, b, beside, moved = (
+        folders(latents(latent_config, *given))
+        for given in (
+            (),
+            (f"model.lora={tmp_path / 'a.safetensors'}",),
+            (f"model.lora={tmp_path / 'b.safetensors'}",),
+            (f"model.lora={tmp_path / 'a.safetensors'}", "align.lora.go_on=False"),
+            (f"model.lora={tmp_path / 'moved'}",),
+        )
+    )
+    assert moved == a
+    for other in (without, b):
+        assert set(other) & set(a) == read(a)
+    assert {name.split("-")[0] for name in set(beside) - set(a)} == {"align", "sample"}
 
 
 def read(names):

@@ -10,6 +10,7 @@ import pandas as pd
 import PIL.Image
 import pytest
 import torch
+from absl import logging
 from flax import linen as nn
 
 from vidpref.config.fields import build
@@ -270,3 +271,17 @@ def test_only_what_is_missing_is_done_again(tmp_path, mesh, monkeypatch):
     assert list(again) == list(first) == [path.name for path, _ in rows]
     for name, (record, _) in first.items():
         np.testing.assert_array_equal(again[name][0]["latent"], record["latent"])
+
+
+def test_rates_above_the_videos_own_are_warned_of_once(tmp_path, mesh, monkeypatch):
+    rows = [(tmp_path / f"{i}.mp4", f"clip {i}") for i in range(3)]
+    for path, _ in rows:
+        write(path)  # at 8 frames a second
+    said = []
+    monkeypatch.setattr(logging, "warning", lambda text, *args: said.append(text % args))
+    run(tmp_path / "encoded", clips_of(*rows), mesh, section(fps=12.0))
+    assert len(said) == 1
+    assert said[0].startswith("data.fps=12 is above the frame rate of 3 of 3 videos, such as ")
+    run(tmp_path / "slower", clips_of(*rows), mesh, section(fps=8.0))
+    run(tmp_path / "spread", clips_of(*rows), mesh, section(fps=0.0))  # over all of each video
+    assert len(said) == 1

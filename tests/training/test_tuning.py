@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict
 from vidpref.config.align import Align
 from vidpref.config.fields import build
 from vidpref.config.training import Lora
-from vidpref.models.lora import LoRA, apply_network, merge
+from vidpref.models.lora import Adapted, LoRA, apply_network, merge
 from vidpref.training.checkpoints import load_params
 from vidpref.training.loop import fit
 from vidpref.training.metrics import read_metrics
@@ -128,6 +128,28 @@ def test_the_reference_is_the_start_unless_another_is_given(kind, params, tmp_pa
     expected = np.mean((np.asarray(out) - np.asarray(held)) ** 2)
     (line,) = read_metrics(tmp_path / "other")
     assert line["distance"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_adapters_are_trained_on_from_where_they_are(params, tmp_path):
+    """The policy and its reference start with them; zeros in both factors stay."""
+    adapters = random_like(meta.unbox(jax.eval_shape(LORA.init, jax.random.key(0))), 3)
+    adapters["Dense_0"]["a"] = adapters["Dense_0"]["a"].at[:, 1].set(0)
+    adapters["Dense_0"]["b"] = adapters["Dense_0"]["b"].at[1].set(0)
+    start = Adapted(params, LORA.place(adapters, make_mesh({}, jax.devices()[:1])), LORA.spec)
+    same(LORA.start(start), adapters)
+    x = tiny.one_batch()["x"]
+    before = apply_network(tiny.TinyNet(), Adapted(params, adapters, LORA.spec), x)
+    frozen = LORA.frozen(start, start)
+    np.testing.assert_array_equal(apply_network(tiny.TinyNet(), LORA.reference(frozen), x), before)
+    state = run(tmp_path, LORA, start, start)
+    first, *_, last = (line["distance"] for line in read_metrics(tmp_path))
+    assert first == pytest.approx(0.0, abs=1e-9)
+    assert last > 1e-3
+    trained = jax.device_get(state.params)
+    assert not trained["Dense_0"]["a"][:, 1].any()
+    assert not trained["Dense_0"]["b"][1].any()
+    assert np.abs(trained["Dense_0"]["a"][:, 0] - adapters["Dense_0"]["a"][:, 0]).min() > 0
+    same(LORA.whole(state.params, start), merge(params, state.params, LORA.spec))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from vidpref.config.fields import ON, Not, field, section
+from vidpref.config.fields import ON, PATTERN, Not, field, section
 from vidpref.config.training import AlignTrain, Lora
 
 GUIDANCE = "nrg"  # the method that trains a reward for the sampler and no generator
@@ -133,7 +133,7 @@ class Align:
     reduction: str = field(
         "mean", REDUCTIONS, "Mean or sum over a clip; beta goes with it.", when=TRAINS
     )
-    time_range: tuple[float, ...] = field(
+    time_range: tuple[float, float] = field(
         (0.0, 1.0), "in [0, 1]", "Interval of the training times.", when=TRAINS
     )
     condition_dropout: float = field(
@@ -179,7 +179,7 @@ class Align:
     lora: Lora = section(Lora, when=TRAINS)
     parts: tuple[str, ...] = field(
         (),
-        "",
+        PATTERN,
         "Regular expressions of the parameters that are trained; none: all.",
         when={**TRAINS, "align.lora.rank": (0,)},
     )

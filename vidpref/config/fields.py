@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_dict
 
 TOUCHES = ("result", "speed", "watching", "place")
 ON = "on"  # in a condition: any value but 0, False and the empty ones
+PATTERN = "regular expression"  # as what a text, or every text of a tuple, may be
 
 _SPEC = "vidpref"
 
@@ -34,6 +35,7 @@ _EFFECTS = {
     "place": "says where something lies; what lies there changes results",
 }
 _BOUND = re.compile(r"(>=|>) (-?[\d.]+)")
+_MANY, _FEW = re.compile(r"tuple\[(.+), \.\.\.\]"), re.compile(r"tuple\[([^\[\]]+)\]")
 _INTERVAL = re.compile(r"in ([\[(])(-?[\d.]+), (-?[\d.]+)([\])])")
 
 # Path of a field (from the root; "." in front: of the field's own section) -> the values it may
@@ -48,7 +50,7 @@ class Field:
     Attributes:
         default: value where no config says otherwise; its type is that of the field.
         allowed: the words it may be; or a range of numbers, "> 0", ">= 1" or "in [0, 1)", which in
-            a tuple holds for every number; or "", anything of the type.
+            a tuple holds for every number; `PATTERN`; or "", anything of the type.
         meaning: one line.
         touches: what a change touches, one of `TOUCHES`.
         when: conditions under which the field counts; of none, always. Those that `walk` gives
@@ -84,9 +86,13 @@ class Field:
 
     def problem(self, value: Any) -> str:
         """Returns what is wrong with a value, "" if nothing is."""
+        if not _is_a(self.kind, value):
+            return f"must be {_KINDS.get(self.kind, self.kind)}"
         if isinstance(self.allowed, tuple):
             known = [word or "''" for word in self.allowed]
             return "" if value in self.allowed else f"known are {', '.join(known)}"
+        if self.allowed == PATTERN:
+            return next(filter(None, map(_pattern_problem, _flat(value))), "")
         numbers_in = [v for v in _flat(value) if isinstance(v, numbers.Real)]
         numbers_in = [v for v in numbers_in if not isinstance(v, bool)]
         if any(not math.isfinite(v) for v in numbers_in):
@@ -249,6 +255,8 @@ def _wanted_text(wanted: Any) -> str:
         return "set"
     if isinstance(wanted, Not):
         return f"not {wanted.value}"
+    if wanted == "":
+        return "not set"
     return " or ".join(map(str, wanted)) if isinstance(wanted, tuple) else str(wanted)
 
 
@@ -256,6 +264,46 @@ def _flat(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return [leaf for part in value for leaf in _flat(part)]
     return [value]
+
+
+# Kinds whose name would not tell a user what to write.
+_KINDS = {
+    "int": "a whole number",
+    "int | None": "a whole number or None",
+    "float": "a number",
+    "str": "a text",
+    "bool": "True or False",
+    "tuple[int, int, int]": "three whole numbers, such as (1, 2, 2)",
+    "tuple[float, float]": "two numbers, such as (0.0, 1.0)",
+    "tuple[int, ...]": "whole numbers in brackets, such as (1, 2)",
+    "tuple[bool, ...]": "True or False in brackets, such as (True, False)",
+    "tuple[str, ...]": "texts in brackets, such as ('a', 'b')",
+    "tuple[tuple[int, int], ...]": "pairs of whole numbers, such as ((480, 832), (832, 480))",
+}
+
+
+def _is_a(kind: str, value: Any) -> bool:
+    """Whether a value is of a kind, e.g. "int | None"; of kinds that are not known all are."""
+    if kind.endswith(" | None"):
+        return value is None or _is_a(kind.removesuffix(" | None"), value)
+    if every := _MANY.fullmatch(kind):
+        return isinstance(value, list | tuple) and all(_is_a(every[1], v) for v in value)
+    if few := _FEW.fullmatch(kind):
+        kinds = few[1].split(", ")
+        same_length = isinstance(value, list | tuple) and len(value) == len(kinds)
+        return same_length and all(map(_is_a, kinds, value))
+    if kind in ("int", "float"):
+        number = numbers.Integral if kind == "int" else numbers.Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    return isinstance(value, {"str": str, "bool": bool}.get(kind, object))
+
+
+def _pattern_problem(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        return f"{text!r} is no regular expression: {error}"
+    return ""
 
 
 def _within(value: float | int, allowed: str) -> bool:

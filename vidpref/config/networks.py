@@ -36,7 +36,7 @@ class Compute:
 class Pixels(Compute):
     """What the networks on pixels share."""
 
-    patch: tuple[int, ...] = field((1, 1, 1), ">= 1", "(t, h, w) positions that make a token.")
+    patch: tuple[int, int, int] = field((1, 1, 1), ">= 1", "(t, h, w) positions that make a token.")
     head_dim: int = field(64, ">= 1", "Width of an attention head.")
     cond_dim: int = field(1024, ">= 1", "Width of the time and text conditioning.")
     first_frame: bool = field(True, "", "Whether the network sees the first frame.")
@@ -79,7 +79,7 @@ class DiT(Transformer):
 class Wan(Compute):
     """Wan2.1's transformer, in diffusers' names."""
 
-    patch_size: tuple[int, ...] = field((1, 2, 2), ">= 1", "(t, h, w) of the latent in a token.")
+    patch_size: tuple[int, int, int] = field((1, 2, 2), ">= 1", "(t, h, w) that make a token.")
     num_attention_heads: int = field(40, ">= 1", "Attention heads.")
     attention_head_dim: int = field(128, ">= 1", "Width of a head.")
     in_channels: int = field(16, ">= 1", "Channels in: the latent's, and those of an image.")
@@ -130,6 +130,13 @@ class Model:
         "",
         "",
         "Folder of a diffusers pipeline whose weights are the pre-trained policy.",
+        touches="place",
+        when={".name": LATENT_NETWORKS},
+    )
+    lora: str = field(
+        "",
+        "",
+        "LoRA file or folder that the pre-trained policy has beside the weights of model.init.",
         touches="place",
         when={".name": LATENT_NETWORKS},
     )

@@ -1,13 +1,15 @@
 """Overrides of a config's fields, as a command line gives them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
 from vidpref.config.fields import condition_text, lookup
 from vidpref.config.nearest import nearest
-from vidpref.config.schema import FIELDS, check_values, counts_in
+from vidpref.config.schema import DTYPES, FIELDS, check_values, counts_in
+
+DTYPE_SPELLINGS = {"fp32": "float32", "bf16": "bfloat16"}  # as other programs write them
 
 
 class ConfigError(ValueError):
@@ -19,19 +21,23 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 
     Raises:
         ConfigError: an unknown field, a value of another type or out of its range, or a field that
-            does not count in this config and would be changed in vain.
+            does not count in this config and would be changed in vain; all of them, a line each.
     """
-    known = field_paths(config)
+    known, lines = field_paths(config), []
     for override in overrides:
         path, equals, _ = override.partition("=")
         if not equals:
-            raise ConfigError(f"--config.{override}: write --config.{path}=VALUE")
-        if path not in known:
-            raise ConfigError(f"the config has no field {path!r}; {_nearest_fields(path, config)}")
-    found = _parsed(config, overrides)
-    for path in dict.fromkeys(override.partition("=")[0] for override in overrides):
-        if not counts_in(path, found) and lookup(found, path) != lookup(config, path):
-            raise ConfigError(_in_vain(path, found))
+            lines.append(f"--config.{override}: write --config.{path}=VALUE")
+        elif path not in known:
+            lines.append(f"the config has no field {path!r}; {_nearest_fields(path, config)}")
+    _refuse(lines)
+    found = _parsed(config, [_as_we_spell_it(override) for override in overrides])
+    paths = dict.fromkeys(override.partition("=")[0] for override in overrides)
+    _refuse(
+        _in_vain(path, found)
+        for path in paths
+        if not counts_in(path, found) and lookup(found, path) != lookup(config, path)
+    )
     try:
         check_values(found)
     except ValueError as error:
@@ -65,16 +71,43 @@ def _parsed(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
             if lookup(copied, path) is None:
                 section, _, name = path.rpartition(".")
                 lookup(copied, section)[name] = config_dict.placeholder(int)
+    try:
+        return _by_flags(copied, overrides)
+    except flags.Error:
+        _refuse(filter(None, (_flag_problem(copied, override) for override in overrides)))
+        raise
+
+
+def _by_flags(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     argv = [f"--config.{override}" for override in overrides]
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_dict(
-        "config", copied, flag_values=values, sys_argv=["vidpref", *argv]
+        "config", config, flag_values=values, sys_argv=["vidpref", *argv]
     )
-    try:
-        values(["vidpref", *argv])
-    except flags.Error as error:
-        raise ConfigError(str(error)) from error
+    values(["vidpref", *argv])
     return holder.value
+
+
+def _flag_problem(config: ConfigDict, override: str) -> str:
+    try:
+        _by_flags(config.copy_and_resolve_references(), [override])
+    except flags.Error as error:
+        return str(error)
+    return ""
+
+
+def _as_we_spell_it(override: str) -> str:
+    """The override, with the short name of a type written out."""
+    path, _, value = override.partition("=")
+    if FIELDS.get(path) is None or FIELDS[path].allowed != DTYPES:
+        return override
+    return f"{path}={DTYPE_SPELLINGS.get(value, value)}"
+
+
+def _refuse(lines: Iterable[str]) -> None:
+    """Raises an error of all lines, if there are any."""
+    if text := "\n".join(lines):
+        raise ConfigError(text)
 
 
 def _nearest_fields(path: str, config: ConfigDict) -> str:

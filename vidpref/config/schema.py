@@ -90,7 +90,7 @@ class Data:
     )
     held_out: float = field(
         0.1,
-        "in [0, 1)",
+        "in [0, 0.5)",
         "Part of the prompts for testing, and as many for validation.",
         when={"data.name": ("video_folder", PREFERENCES)},
     )
@@ -106,7 +106,7 @@ class Data:
     high_width: int = field(
         320, ">= 1", "Columns after super-resolution.", when={"superres.enabled": ON}
     )
-    buckets: tuple = field(
+    buckets: tuple[tuple[int, int], ...] = field(
         (),
         ">= 1",
         "(height, width) of clips by aspect ratio; (): all have data.height and data.width.",
@@ -347,6 +347,12 @@ class Config:
     search: tuple[str, ...] = field(
         (), "", "Overrides that launch/compare.py tries, each a string.", touches="watching"
     )
+    wandb: str = field(
+        "",
+        "",
+        "Project of Weights & Biases that gets the metrics of every training; '': none.",
+        touches="watching",
+    )
     mesh: Mesh = section(Mesh)
     data: Data = section(Data)
     text: Text = section(Text)
@@ -376,13 +382,16 @@ def check_values(config: ConfigDict) -> None:
     """Refuses values out of their range in fields that count.
 
     Raises:
-        ValueError: names the field, the value, the range and the meaning.
+        ValueError: names every such field, its value, its range and its meaning, a line each.
     """
+    lines = []
     for path, spec in FIELDS.items():
         value = lookup(config, path)
         problem = spec.problem(value)
         if problem and counts_in(path, config):
-            raise ValueError(f"config.{path}={value!r}: {problem} ({spec.meaning})")
+            lines.append(f"config.{path}={value!r}: {problem} ({spec.meaning})")
+    if lines:
+        raise ValueError("\n".join(lines))
 
 
 def counts_in(path: str, config: ConfigDict) -> bool:

@@ -4,11 +4,12 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from vidpref.config.fields import ON, build, field, section
+from vidpref.config.fields import ON, PATTERN, build, field, section
 
 OPTIMIZERS = ("adam", "adamw", "muon")
 DECAYS = ("constant", "linear", "cosine")
 LORA_ZEROS = ("a", "b")
+_NEW_ADAPTERS = ({".rank": ON, "model.lora": ""}, {".rank": ON, ".go_on": False})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Optimizer:
     b2: float = field(0.999, "in [0, 1)", "Decay of the second moment.")
     adam_layers: str = field(
         "",
-        "",
+        PATTERN,
         'Regular expression of parameters that Adam updates, such as "^(stem|head)/".',
         when={".name": "muon"},
     )
@@ -82,16 +83,22 @@ class Lora:
     """Low-rank adapters, trained in the place of the network."""
 
     rank: int = field(0, ">= 0", "Rank of the adapters; 0: no adapters.")
-    alpha: float = field(128.0, "> 0", "Adapters count alpha / rank times.", when={".rank": ON})
+    go_on: bool = field(
+        True,
+        "",
+        "Train the adapters of model.lora, of their own ranks; False: new ones beside them.",
+        when={".rank": ON, "model.lora": ON},
+    )
+    alpha: float = field(128.0, "> 0", "Adapters count alpha / rank times.", when=_NEW_ADAPTERS)
     dropout: float = field(
         0.0, "in [0, 1)", "Dropout in front of the adapters.", when={".rank": ON}
     )
-    zero: str = field("b", LORA_ZEROS, "Factor that starts at zero.", when={".rank": ON})
+    zero: str = field("b", LORA_ZEROS, "Factor that starts at zero.", when=_NEW_ADAPTERS)
     targets: tuple[str, ...] = field(
         (r"(self|spatial|temporal|full|cross)/(qkv|query|key_value|out)/",),
-        "",
+        PATTERN,
         "Regular expressions of the layers that get adapters.",
-        when={".rank": ON},
+        when=_NEW_ADAPTERS,
     )
 
 

@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from vidpref.datasets.video import ClipError
+from vidpref.datasets.clip_errors import ClipError
 from vidpref.files import whole_file
 
 _SHOWN = 20  # rows of the printed table; the CSV file has all
@@ -56,7 +56,7 @@ class BadClips:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             whole_file(path) as temporary,
-            open(temporary, "w", newline="", encoding="utf-8") as file,
+            open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
         ):
             writer = csv.writer(file)
             writer.writerow(("path", "reason", "detail"))

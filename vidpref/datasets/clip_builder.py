@@ -16,7 +16,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from vidpref.datasets.bad_clips import BadClips
-from vidpref.datasets.video import ClipError, decode_clip, fit_clip
+from vidpref.datasets.clip_errors import ClipError
+from vidpref.datasets.repeated_frames import RepeatedFrames
+from vidpref.datasets.video import decode_clip, fit_clip
 
 # A hopeless data set stops early, but not before this many bad clips are named.
 _NAMED_BEFORE_STOP = 100
@@ -159,20 +161,28 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.save(bad)
         if not splits["pretrain"]:
             raise ValueError(f"{self.builder_config.path}: no video to pre-train on")
+        splits = {split: jobs for split, jobs in splits.items() if jobs}
+        repeated = RepeatedFrames(self.builder_config.fps)
+        *_, last = splits
         return {
-            split: self._generate_examples(split, jobs, bad)
+            split: self._generate_examples(split, jobs, bad, repeated, warn=split == last)
             for split, jobs in splits.items()
-            if jobs
         }
 
     def _generate_examples(
-        self, split: str, jobs: list[ClipJob], bad: BadClips
+        self,
+        split: str,
+        jobs: list[ClipJob],
+        bad: BadClips,
+        repeated: RepeatedFrames,
+        *,
+        warn: bool,
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         config = self.builder_config
         bad_here = BadClips()
         limit = max(config.max_bad_fraction * len(jobs), _NAMED_BEFORE_STOP)
         written: dict[str, None] = dict.fromkeys(self.info.metadata.get("prompts", ()))
-        clips = _in_parallel(lambda job: _decode(job, config), jobs, config.workers)
+        clips = _in_parallel(lambda job: _decode(job, config, repeated), jobs, config.workers)
         for key, (job, clip) in enumerate(clips):
             if isinstance(clip, ClipError):
                 bad.add(clip)
@@ -186,6 +196,8 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield key, fields | clip
         self.info.metadata["prompts"] = list(written)
         self.save(bad)
+        if warn:
+            repeated.warn()
         if len(bad_here):
             logging.warning(
                 "%s, split %s: %d of %d clips are bad and left out (%s):\n%s",
@@ -199,7 +211,9 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             bad.write(self.bad_clips)
 
 
-def _decode(job: ClipJob, config: VideoConfig) -> dict[str, np.ndarray] | ClipError:
+def _decode(
+    job: ClipJob, config: VideoConfig, repeated: RepeatedFrames
+) -> dict[str, np.ndarray] | ClipError:
     try:
         high = decode_clip(
             job.path,
@@ -208,6 +222,7 @@ def _decode(job: ClipJob, config: VideoConfig) -> dict[str, np.ndarray] | ClipEr
             width=config.high_width or config.width,
             fps=config.fps or None,
             short=config.short,
+            repeated=repeated,
         )
     except ClipError as error:
         return error

@@ -37,6 +37,13 @@ class PairReport:
     all_rejected: int
     equal_scores: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.pairs} pairs of the clips of {self.prompts} scenes; scenes without a pair: "
+            f"{self.too_few} of a single clip, {self.all_accepted} all accepted, "
+            f"{self.all_rejected} all rejected, {self.equal_scores} of equal scores"
+        )
+
 
 def best_worst(labels: pd.DataFrame, per_prompt: int = 1) -> tuple[pd.DataFrame, PairReport]:
     """Pairs the best clip of each prompt with its worst (best-of-N against worst-of-N).

@@ -1,6 +1,5 @@
 """Prompt sets: text, category and split of each, from CSV."""
 
-import csv
 import dataclasses
 import os
 from collections import defaultdict
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vidpref.config.nearest import nearest
+from vidpref.csv_text import read_csv
 
 CATEGORIES = {
     "OR": "object removal",
@@ -20,6 +20,7 @@ CATEGORIES = {
 }
 SPLITS = ("train", "validation", "test")
 _COLUMNS = ("category", "split", "number", "prompt")
+_DIGITS = 9  # of a number; a longer one is damage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,26 +47,18 @@ def load_prompts(path: str | os.PathLike) -> list[Prompt]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a column is missing; a category, split or number is unknown; a number occurs
-            twice in its category and split; a text is empty. Names file and line.
+        ValueError: all of `read_csv`; a category, split or number is unknown; a number occurs twice
+            in its category and split; a text is empty or has a line break. Names file and line.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such prompt set")
     prompts: dict[str, Prompt] = {}
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]
-        if missing:
-            raise ValueError(
-                f"{path}: no column {', '.join(missing)}; a prompt set has {', '.join(_COLUMNS)}"
-            )
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            prompt = _prompt(row, where)
-            if prompt.id in prompts:
-                raise ValueError(f"{where}: {prompt.id} occurs twice")
-            prompts[prompt.id] = prompt
+    for where, row in read_csv(path, _COLUMNS)[1]:
+        prompt = _prompt(row, where)
+        if prompt.id in prompts:
+            raise ValueError(f"{where}: {prompt.id} occurs twice")
+        prompts[prompt.id] = prompt
     if not prompts:
         raise ValueError(f"{path}: no prompt")
     return list(prompts.values())
@@ -100,14 +93,16 @@ def with_validation(prompts: Sequence[Prompt], fraction: float, seed: int) -> li
 
 
 def _prompt(row: dict[str, str], where: str) -> Prompt:
-    category, split = (row["category"] or "").strip(), (row["split"] or "").strip()
+    category, split = row["category"].strip(), row["split"].strip()
     for name, value, known in (("category", category, CATEGORIES), ("split", split, SPLITS)):
         if value not in known:
             hint = nearest(value, known, most=1)
             raise ValueError(f"{where}: unknown {name} {value!r} ({hint})")
-    number, text = (row["number"] or "").strip(), (row["prompt"] or "").strip()
-    if not number.isdigit():
+    number, text = row["number"].strip(), row["prompt"].strip()
+    if not number.isdecimal() or len(number) > _DIGITS:
         raise ValueError(f"{where}: number {number!r} is not a number")
     if not text:
         raise ValueError(f"{where}: the prompt is empty")
+    if "\n" in text:
+        raise ValueError(f"{where}: the prompt goes on in the next line ({text[:60]!r})")
     return Prompt(f"{category}-{split}-{int(number):02d}", text, category, split)

@@ -2,13 +2,14 @@
 
 import collections
 import dataclasses
-import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from vidpref.datasets.prompts import Prompt
+from vidpref.json_text import read_json
 
 # Where the publisher's archives put things, newest first; the first that exists counts.
 _LABELS = ("labels/{}.json", "something-something-v2-{}.json", "{}.json")
@@ -73,36 +74,73 @@ def find_layout(root: str | os.PathLike) -> Layout:
 def load_labels(path: str | os.PathLike) -> list[Label]:
     """Reads a labels file: a JSON list of objects with id, label and template.
 
+    Ids may be texts or whole numbers; spaces around texts do not count. Other fields, such as the
+    placeholders, are not read.
+
     Raises:
-        ValueError: no such list, or an entry lacks a field, has an empty label or an id seen
-            before; names file and entry.
+        ValueError: all of `read_json`; no such list; an entry is no object, lacks a field, has
+            another type there, an empty text, a label of several lines, or an id seen before. Names
+            file and entry, from 0.
     """
-    try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: no JSON ({error})") from None
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: not a list of labels but a {type(entries).__name__}")
     labels: dict[str, Label] = {}
-    for number, entry in enumerate(entries):
-        fields = entry if isinstance(entry, dict) else {}
-        missing = [name for name in ("id", "label", "template") if not fields.get(name)]
+    for where, entry in _entries(path):
+        missing = [name for name in ("id", "label", "template") if entry.get(name) is None]
         if missing:
-            raise ValueError(f"{path}, entry {number}: no {', '.join(missing)} in {entry!r}")
-        label = Label(
-            id=str(fields["id"]),
-            text=str(fields["label"]).strip(),
-            template=plain_template(str(fields["template"])),
-        )
+            raise ValueError(f"{where}: no {', '.join(missing)} in {_shown(entry)}")
+        template = plain_template(_text(entry, "template", where))
+        if not template:
+            raise ValueError(f"{where}: template={entry['template']!r} is empty")
+        label = Label(_id(entry, where), _text(entry, "label", where), template)
         if label.id in labels:
-            raise ValueError(f"{path}, entry {number}: id {label.id} occurs twice")
+            raise ValueError(f"{where}: id {label.id} occurs twice")
         labels[label.id] = label
     return list(labels.values())
 
 
 def load_ids(path: str | os.PathLike) -> set[str]:
-    """Reads the ids of a file that may lack labels, as that of the test split does."""
-    return {str(entry["id"]) for entry in json.loads(Path(path).read_text(encoding="utf-8"))}
+    """Reads the ids of a file that may lack labels, as that of the test split does.
+
+    Raises:
+        ValueError: as `load_labels`, of ids alone; one may occur twice.
+    """
+    return {_id(entry, where) for where, entry in _entries(path)}
+
+
+def _entries(path: str | os.PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
+    entries = read_json(path)
+    if not isinstance(entries, list):
+        raise ValueError(f"{path}: not a list of labels but a {type(entries).__name__}")
+    for number, entry in enumerate(entries):
+        where = f"{path}, entry {number}"
+        if not isinstance(entry, dict):
+            raise ValueError(f"{where}: not an object with id, label, template but {_shown(entry)}")
+        yield where, entry
+
+
+def _id(entry: dict[str, Any], where: str) -> str:
+    value = entry.get("id")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"{where}: id={_shown(value)} is neither a text nor a whole number")
+    name = str(value).strip()
+    if not name or "/" in name:
+        raise ValueError(f"{where}: id={value!r} is not the name of a video")
+    return name
+
+
+def _text(entry: dict[str, Any], name: str, where: str) -> str:
+    value = entry[name]
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: {name}={_shown(value)} is not a text")
+    text = value.strip()
+    if not text:
+        raise ValueError(f"{where}: {name}={value!r} is empty")
+    if "\n" in text:
+        raise ValueError(f"{where}: {name}={_shown(value)} has a line break; it is one line")
+    return text
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:200]
 
 
 def unknown_videos(layout: Layout, known: Iterable[str]) -> list[Path]:

@@ -78,6 +78,15 @@ class WordTable:
             mask[row, : len(words)] = True
         return text, mask
 
+    def check(self, prompts: Iterable[str]) -> None:
+        """Refuses prompts that `encode` would refuse; nothing is embedded.
+
+        Raises:
+            ValueError: a prompt has no word, or more than `length` of them.
+        """
+        for prompt in prompts:
+            self._words(prompt)
+
     def _words(self, prompt: str) -> list[str]:
         words = re.findall(r"\w+|[^\w\s]", prompt.lower())
         if not words:

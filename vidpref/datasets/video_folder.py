@@ -1,12 +1,11 @@
 """A plain folder of one's own videos: `videos/` and `captions.csv`."""
 
-import csv
 import dataclasses
 import hashlib
 import os
 from pathlib import Path
 
-from vidpref.config.nearest import nearest
+from vidpref.csv_text import read_csv
 from vidpref.datasets.prompts import SPLITS
 
 _SUFFIXES = frozenset({".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v"})
@@ -26,12 +25,14 @@ def load_captions(root: str | os.PathLike, held_out: float = 0.1) -> list[Captio
     """Reads `root/captions.csv` with the columns file, caption and, optionally, split, category.
 
     Without a split column, `held_out` of the texts become "test" and as many "validation", by a
-    hash of the text: equal captions stay together and adding videos moves none.
+    hash of the text: equal captions stay together and adding videos moves none. Line breaks in a
+    caption become spaces: it is one line for the text cache.
 
     Raises:
         FileNotFoundError: no `captions.csv` or no `videos/`.
-        ValueError: a column is missing, a field is empty, a split unknown, a file named twice or
-            outside `videos/`; names the line.
+        ValueError: all of `read_csv`; a field is empty, a caption holds the row of another file (a
+            quote that is closed too late), a split is unknown, a file named twice or outside
+            `videos/`. Names file and line.
     """
     root = Path(root)
     path = root / "captions.csv"
@@ -40,17 +41,12 @@ def load_captions(root: str | os.PathLike, held_out: float = 0.1) -> list[Captio
     if not (root / "videos").is_dir():
         raise FileNotFoundError(f"{root / 'videos'}: no such folder; put the videos there")
     captions: dict[str, Caption] = {}
-    with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a BOM
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        for name in ("file", "caption"):
-            if name not in columns:
-                raise ValueError(f"{path}: no column {name!r}; {nearest(name, columns)}")
-        for row in reader:
-            caption = _caption(row, f"{path}, line {reader.line_num}", "split" in columns, held_out)
-            if caption.file in captions:
-                raise ValueError(f"{path}, line {reader.line_num}: {caption.file} occurs twice")
-            captions[caption.file] = caption
+    _, rows = read_csv(path, ("file", "caption"), ("split", "category"))
+    for where, row in rows:
+        caption = _caption(row, where, held_out)
+        if caption.file in captions:
+            raise ValueError(f"{where}: {caption.file} occurs twice")
+        captions[caption.file] = caption
     if not captions:
         raise ValueError(f"{path}: no row")
     return list(captions.values())
@@ -63,18 +59,25 @@ def unknown_files(root: str | os.PathLike, captions: list[Caption]) -> list[Path
     return sorted(p for p in videos.rglob("*") if p.suffix.lower() in _SUFFIXES and p not in known)
 
 
-def _caption(row: dict[str, str], where: str, has_split: bool, held_out: float) -> Caption:
-    fields = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+def _caption(row: dict[str, str], where: str, held_out: float) -> Caption:
+    fields = {key: value.strip() for key, value in row.items()}
     for name in ("file", "caption"):
         if not fields[name]:
             raise ValueError(f"{where}: {name} is empty")
+        _, *more = fields[name].split("\n")
+        if more and (name == "file" or any(s in "".join(more).lower() for s in _SUFFIXES)):
+            raise ValueError(
+                f"{where}: {name} goes on in the next line ({fields[name][:60]!r}); is a quote "
+                "not closed there?"
+            )
+    caption = " ".join(line.strip() for line in fields["caption"].split("\n"))
     name = os.path.normpath(fields["file"])
-    if os.path.isabs(name) or name.startswith(".."):
+    if os.path.isabs(name) or Path(name).parts[:1] == ("..",):
         raise ValueError(f"{where}: {fields['file']!r} lies outside videos/")
-    split = fields["split"] if has_split else split_of(fields["caption"], held_out)
+    split = fields["split"] if "split" in fields else split_of(fields["caption"], held_out)
     if split not in SPLITS:
         raise ValueError(f"{where}: unknown split {split!r}; known: {', '.join(SPLITS)}")
-    return Caption(name, fields["caption"], fields.get("category") or "all", split)
+    return Caption(name, caption, fields.get("category") or "all", split)
 
 
 def split_of(text: str, held_out: float) -> str:

@@ -1,18 +1,65 @@
-"""Clips as media that a page can embed: looping WebM videos and PNG contact sheets."""
+"""Clips as media of a page: WebM videos inside it, video files beside it, PNG contact sheets."""
 
 import base64
 import io
+import os
+import urllib.parse
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 from av.video.reformatter import Colorspace
 
 from vidpref.datasets.pictures import encode_png, enlarge
+from vidpref.datasets.video_writing import encode_clip
 from vidpref.typing import Array, UInt8
 
 MIN_SIDE = 128
+EMBEDDED = 2**21  # pixels of all frames of a clip up to which a page holds it
 _GAP = 2  # pixels between the frames of a contact sheet, before enlargement
+
+
+class Videos:
+    """Gives clips to pages: small ones inside the page, others as video files in a folder.
+
+    Args:
+        folder: gets the files, `NAME.mp4`; None keeps every clip inside the page.
+        fps: frames a second.
+        embed: pixels of all frames of a clip up to which it is small.
+    """
+
+    def __init__(self, folder: Path | None = None, *, fps: int | float = 6, embed: int = EMBEDDED):
+        self._folder, self._fps, self._embed = folder, fps, embed
+        self._known: dict[int, str | Path] = {}
+
+    def address(self, clip: UInt8[Array, "t h w 3"], name: str, page: Path) -> str:
+        """Returns what a `<video>` of a page has as its `src`; the clip is encoded once.
+
+        Args:
+            clip: frames, RGB; must live as long as this does.
+            name: name of its file, with slashes for folders.
+            page: path of the page.
+        """
+        if id(clip) not in self._known:
+            self._known[id(clip)] = self._encoded(clip, name)
+        found = self._known[id(clip)]
+        if isinstance(found, str):
+            return found
+        return urllib.parse.quote(Path(os.path.relpath(found, page.parent)).as_posix())
+
+    @property
+    def files(self) -> list[Path]:
+        """The video files that were written so far."""
+        return [found for found in self._known.values() if isinstance(found, Path)]
+
+    def _encoded(self, clip: UInt8[Array, "t h w 3"], name: str) -> str | Path:
+        if self._folder is None or clip[..., 0].size <= self._embed:
+            return webm_data_uri(clip, fps=self._fps)
+        path = self._folder / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        encode_clip(path, clip, self._fps)
+        return path
 
 
 def webm_data_uri(

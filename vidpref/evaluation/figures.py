@@ -5,6 +5,7 @@ import dataclasses
 import io
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from vidpref.evaluation import words
 from vidpref.evaluation.rounds import by_method, split_round, title
 from vidpref.evaluation.tables import SPLITS, baseline_of, splits_of
 
@@ -25,6 +27,8 @@ _HATCHES = ("", "///", "...", "\\\\\\", "xx", "++", "oo")
 _MARKERS = "osD^vPX"
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
 _MOST_PANELS = 12
+_OF_STEPS = ("grad_norm", "learning_rate", "param_norm", "update_norm")  # drawn last
+_LETTERS = 36  # of a line of a small panel's title
 _SMOOTH_FROM = 40  # points from which a curve also gets a running mean
 _STYLE = {
     "font.family": "sans-serif",
@@ -68,7 +72,7 @@ def training_curves(stage: str, records: Sequence[Mapping[str, Any]]) -> Figure:
     """Returns one small panel for each metric of a training stage.
 
     Args:
-        stage: name of the stage.
+        stage: name of the stage, or of its folder.
         records: one mapping a logged step, with "step"; other keys are metrics, which need not be
             in every record. Values that are not finite are left out and counted in the caption.
 
@@ -78,14 +82,15 @@ def training_curves(stage: str, records: Sequence[Mapping[str, Any]]) -> Figure:
     series, dropped = _series(stage, records)
     shown = dict(list(series.items())[:_MOST_PANELS])
     panels = [_curve(stage, name, *points) for name, points in shown.items()]
-    notes = []
+    notes = [f"Folder: {stage}."]
     if any(len(steps) >= _SMOOTH_FROM for steps, _ in shown.values()):
         notes.append("Faint: as logged; strong: running mean.")
     if dropped:
         notes.append(f"Not drawn, because not finite: {dropped} values.")
     if len(series) > len(shown):
-        notes.append(f"Not drawn: {', '.join(list(series)[_MOST_PANELS:])}.")
-    return Figure(f"Training: {stage}", "\n".join(panels), " ".join(notes))
+        left = ", ".join(words.metric(name) for name in list(series)[_MOST_PANELS:])
+        notes.append(f"Not drawn: {left}.")
+    return Figure(words.capital(words.stage(stage)), "\n".join(panels), " ".join(notes))
 
 
 def category_bars(evaluation: Mapping[str, Any]) -> Figure:
@@ -113,13 +118,14 @@ def rounds_curve(evaluation: Mapping[str, Any]) -> Figure:
 
 
 def _curve(stage: str, name: str, steps: np.ndarray, values: np.ndarray) -> str:
-    with _panel(f"{name} of {stage}", width=3.4, height=2.3) as (axes, svg):
+    label = f"{words.capital(words.metric(name))}, {words.stage(stage)}"
+    with _panel(label, width=3.4, height=2.3, ids=f"{stage}-{name}") as (axes, svg):
         many = len(steps) >= _SMOOTH_FROM
         marker = "" if len(steps) > 1 else "o"
         axes.plot(steps, values, color=PALETTE[1], alpha=0.35 if many else 1, marker=marker)
         if many:
             axes.plot(steps, _running_mean(values), color=PALETTE[1], linewidth=1.8)
-        axes.set_title(name, loc="left")
+        axes.set_title(textwrap.fill(words.capital(words.metric(name)), _LETTERS), loc="left")
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4))
@@ -148,7 +154,7 @@ def _bars(evaluation: Mapping[str, Any], split: str) -> str:
                 xerr=_whiskers([e for _, e in found]), ecolor=_INK,
                 error_kw={"elinewidth": 1.1, "capsize": 2},
             )  # fmt: skip
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), [words.category(name) for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -183,23 +189,28 @@ def _rounds(evaluation: Mapping[str, Any], split: str) -> str:
 
 
 @contextlib.contextmanager
-def _panel(label: str, *, width: float, height: float) -> Iterator[tuple[Axes, list[str]]]:
-    """Gives axes to draw on and a list that holds the finished SVG afterwards."""
+def _panel(
+    label: str, *, width: float, height: float, ids: str = ""
+) -> Iterator[tuple[Axes, list[str]]]:
+    """Gives axes to draw on and a list that holds the finished SVG afterwards.
+
+    `ids` begins the ids of its elements, which must be unique on a page; by default the label does.
+    """
     svg: list[str] = []
     with mpl.rc_context(_STYLE | {"svg.hashsalt": label}):
         canvas = Canvas(figsize=(width, height), layout="constrained")
         yield canvas.add_subplot(), svg
-        svg.append(_inline_svg(canvas, label))
+        svg.append(_inline_svg(canvas, label, ids or label))
 
 
-def _inline_svg(canvas: Canvas, label: str) -> str:
+def _inline_svg(canvas: Canvas, label: str, ids: str) -> str:
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     canvas.savefig(file, format="svg", transparent=True, metadata=nothing)
     text = file.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     # Ids are only unique within one file; several figures share a page.
-    prefix = re.sub(r"\W+", "-", label)
+    prefix = re.sub(r"\W+", "-", ids)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')
     return text.replace("<svg ", str(Markup('<svg role="img" aria-label="{}" ').format(label)), 1)
@@ -221,7 +232,8 @@ def _series(
                 continue
             points.setdefault(name, []).append((float(record["step"]), float(value)))
     arrays = {name: np.array(sorted(p)).T for name, p in points.items()}
-    order = sorted(arrays, key=lambda name: ("loss" not in name, list(arrays).index(name)))
+    names = list(arrays)
+    order = sorted(names, key=lambda n: ("loss" not in n, n in _OF_STEPS, names.index(n)))
     return {name: (arrays[name][0], arrays[name][1]) for name in order}, dropped
 
 

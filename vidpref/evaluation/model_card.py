@@ -9,8 +9,9 @@ def model_card(**fields: Any) -> str:
     """Returns a card in Markdown, with the header that model hubs read.
 
     Args:
-        **fields: policy, form ("diffusers" or "peft"), pipeline (its class), base (name of the
-            pipeline it was made from), config, paper, method, hyper (hyper-parameters), lora (rank
+        **fields: policy, form ("diffusers", "peft" or "torch"), pipeline (its class) and base (name
+            of the pipeline it was made from), for "torch" base (name of the network) and command
+            (how it is called), config, paper, method, hyper (hyper-parameters), lora (rank
             and alpha, "" without), metrics (of the last step), scores (rows of policy, prompts,
             acceptance), version and yaml (the config).
     """

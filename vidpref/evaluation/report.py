@@ -1,14 +1,16 @@
 """The report of a run: one HTML file that needs nothing else."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from vidpref.evaluation.clips import webm_data_uri
+from vidpref.evaluation import words
+from vidpref.evaluation.changes import Changes, changes_table
+from vidpref.evaluation.clips import Videos
 from vidpref.evaluation.figures import category_bars, rounds_curve, training_curves
 from vidpref.evaluation.pages import fill
 from vidpref.evaluation.rounds import by_method, title
@@ -24,7 +26,10 @@ from vidpref.evaluation.tables import (
     rounds_table,
     splits_of,
 )
+from vidpref.files import write_text
 from vidpref.typing import UInt8
+
+_WIDE = 256  # columns of pixels from which a clip gets a card as wide as the page allows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +41,26 @@ class ClipRow:
         category: category of the prompt.
         split: split of the prompt.
         clips: policy -> frames.
-        accepted: policy -> verdict of the judge.
+        accepted: policy -> verdict of the judge; None without a judge.
+        reasons: policy -> the judge's words.
+        name: name of the prompt and the noise, for the names of files.
+        note: what else is said of the row.
+
+    Raises:
+        ValueError: clips and verdicts of different policies.
     """
 
     prompt: str
     category: str
     split: str
     clips: Mapping[str, UInt8[np.ndarray, "_t _h _w 3"]]
-    accepted: Mapping[str, bool]
+    accepted: Mapping[str, bool] | None
+    reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    name: str = ""
+    note: str = ""
 
     def __post_init__(self):
-        if self.clips.keys() != self.accepted.keys():
+        if self.accepted is not None and self.clips.keys() != self.accepted.keys():
             raise ValueError(
                 f"prompt {self.prompt!r}: clips of {sorted(self.clips)} "
                 f"but verdicts of {sorted(self.accepted)}"
@@ -55,12 +69,13 @@ class ClipRow:
 
 @dataclasses.dataclass(frozen=True)
 class JudgedClip:
-    """One clip with the judge's verdict and its reason."""
+    """One clip with the judge's verdict and its reason, and a name for its file."""
 
     prompt: str
     clip: UInt8[np.ndarray, "_t _h _w 3"]
     accepted: bool
     reason: str
+    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,24 +88,36 @@ class ReportData:
         config_yaml: the whole configuration.
         environment: name -> value: versions, devices, date.
         evaluation: result of `statistics.evaluation_json`. The tables and figures of policies,
-            categories and rounds are made from it.
+            categories and rounds are made from it. None without a judge.
         curves: stage -> metric records with "step"; one figure a stage is made from them.
         timings: (stage, seconds, whether an earlier result was reused).
         before_after: clips side by side.
+        choice: how these were chosen, a sentence.
+        changes: how many verdicts changed.
+        changed: clips side by side whose verdict changed.
         judged: examples of the judge's verdicts.
         tables: further tables.
+        accounts: tables of what each training learnt from.
+        settings: table of the settings that matter most.
+        made: when and with what the report was made, a line.
     """
 
     title: str
     command: str
     config_yaml: str
     environment: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
+    evaluation: Mapping[str, Any] | None
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
     timings: Sequence[tuple[str, int | float, bool]] = ()
     before_after: Sequence[ClipRow] = ()
+    choice: str = "The prompts are the first held-out ones of each category, whatever came out."
+    changes: Sequence[Changes] = ()
+    changed: Sequence[ClipRow] = ()
     judged: Sequence[JudgedClip] = ()
     tables: Sequence[Table] = ()
+    accounts: Sequence[Table] = ()
+    settings: Table | None = None
+    made: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,34 +134,66 @@ class Headline:
     count: int
 
 
-def write_report(path: Path, data: ReportData) -> None:
-    """Writes the report as one HTML file without any outside reference.
+def write_report(path: Path, data: ReportData, videos: Videos | None = None) -> None:
+    """Writes the report as one HTML file; only large clips lie beside it.
 
     Args:
         path: path of the file, whose folder must exist.
         data: what to show.
+        videos: what encodes the clips; by default all are kept inside the page.
     """
-    evaluation, splits = data.evaluation, splits_of(data.evaluation)
-    methods = by_method(evaluation["policies"], baseline_of(evaluation))
+    videos = Videos() if videos is None else videos
+    evaluation = data.evaluation
+    values = {"data": data, "splits": SPLITS, "tables": data.tables, "baseline": "pretrained"}
+    values |= {name: [] for name in ("headlines", "category_tables", "figures", "changes")}
+    if evaluation is not None:
+        values |= _of_evaluation(evaluation, data)
+    values["curves"] = [training_curves(stage, records) for stage, records in data.curves.items()]
+    values["total"] = sum(seconds for _, seconds, reused in data.timings if not reused)
+    write_text(path, fill("report.html", values, page_filters(path, videos)))
+
+
+def page_filters(path: Path, videos: Videos) -> dict[str, Callable]:
+    """Returns the filters of the templates that show clips.
+
+    Args:
+        path: path of the page.
+        videos: what encodes the clips.
+    """
+
+    def wide(rows: Sequence[ClipRow]) -> bool:
+        return any(clip.shape[2] >= _WIDE for row in rows for clip in row.clips.values())
+
+    return {
+        "title_of": title,
+        "category": words.category,
+        "stage": lambda name: words.capital(words.stage(name)),
+        "duration": duration,
+        "svg": Markup,
+        "video": lambda clip, name: videos.address(clip, name, path),
+        "wide": wide,
+    }
+
+
+def _of_evaluation(evaluation: Mapping[str, Any], data: ReportData) -> dict[str, Any]:
+    """What the page says of a judge's numbers."""
+    splits, baseline = splits_of(evaluation), baseline_of(evaluation)
+    methods = by_method(evaluation["policies"], baseline)
     has_rounds = any(len(names) > 1 for names in methods.values())
     figures = [category_bars(evaluation)] if splits else []
     figures += [rounds_curve(evaluation)] if has_rounds else []
     tables = [policy_table(evaluation)]
     tables += [rounds_table(evaluation, s) for s in splits] if has_rounds else []
-    values = {
-        "data": data,
+    last = {names[-1] for names in methods.values()}
+    return {
         "headlines": headlines(evaluation),
-        "baseline": title(baseline_of(evaluation)),
-        "splits": SPLITS,
-        "widest": max((len(row.clips) for row in data.before_after), default=1),
+        "baseline": title(baseline),
         "tables": [*tables, *data.tables],
         "category_tables": [category_table(evaluation, s) for s in splits],
         "figures": figures,
-        "curves": [training_curves(stage, records) for stage, records in data.curves.items()],
-        "total": sum(seconds for _, seconds, reused in data.timings if not reused),
+        "changes": [c for c in data.changes if c.policy in last and c.split == splits[0]],
+        "changes_table": changes_table(data.changes, baseline),
     }
-    filters = {"title_of": title, "duration": duration, "svg": Markup, "video": webm_data_uri}
-    path.write_text(fill("report.html", values, filters), encoding="utf-8")
 
 
 def headlines(evaluation: Mapping[str, Any]) -> list[Headline]:

@@ -9,7 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from vidpref.evaluation import words
 from vidpref.evaluation.rounds import by_method, split_round, title
+from vidpref.files import write_text
 
 SPLITS = {"train": "training", "validation": "validation", "test": "held-out"}
 _MISSING = "–"
@@ -60,11 +62,25 @@ class Table:
         """Returns heading, pipe table and caption."""
         lines = [
             [_plain(c) for c in self.columns],
-            ["---:" if n else "---" for n in self._numeric()],
+            ["---:" if n else "---" for n in self.numeric()],
         ]
         lines += [[_plain(_text(cell)) for cell in row] for row in self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return "\n\n".join(filter(None, (f"## {self.title}", table, self.caption))) + "\n"
+
+    def to_text(self) -> str:
+        """Returns heading, columns set under each other and caption, for a terminal."""
+        grid = [[_text(cell) for cell in row] for row in [self.columns, *self.rows]]
+        numeric = self.numeric()
+        widths = [max(len(line[i]) for line in grid) for i in self._indices()]
+        lines = [self.title]
+        for line in grid:
+            cells = [
+                text.rjust(widths[i]) if numeric[i] else text.ljust(widths[i])
+                for i, text in enumerate(line)
+            ]
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join([*lines, *filter(None, [self.caption])]) + "\n"
 
     def to_csv(self) -> str:
         """Returns CSV with unrounded numbers; an estimate becomes `x`, `x low` and `x high`."""
@@ -87,7 +103,7 @@ class Table:
 
     def to_html(self) -> Markup:
         """Returns a `<table>` with every text escaped, without title and caption."""
-        kinds = ["number" if n else "text" for n in self._numeric()]
+        kinds = ["number" if n else "text" for n in self.numeric()]
         head = Markup("").join(
             Markup('<th scope="col" class="{}">{}</th>').format(kind, name)
             for kind, name in zip(kinds, self.columns, strict=True)
@@ -97,24 +113,26 @@ class Table:
             head, body
         )
 
-    def _html_row(self, row: Sequence[Cell], kinds: Sequence[str]) -> Markup:
-        cells = [Markup('<th scope="row">{}</th>').format(_text(row[0]))]
-        for cell, kind in zip(row[1:], kinds[1:], strict=True):
-            text = Markup.escape(_text(cell))
-            if isinstance(cell, Estimate):
-                value, _, interval = text.partition(" ")
-                text = Markup('{} <span class="interval">{}</span>').format(value, interval)
-            cells.append(Markup('<td class="{}">{}</td>').format(kind, text))
-        return Markup("<tr>{}</tr>").format(Markup("").join(cells))
-
-    def _indices(self) -> range:
-        return range(len(self.columns))
-
-    def _numeric(self) -> list[bool]:
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers."""
         return [
             any(isinstance(row[i], int | float | Estimate) for row in self.rows)
             for i in self._indices()
         ]
+
+    def _html_row(self, row: Sequence[Cell], kinds: Sequence[str]) -> Markup:
+        cells = [Markup('<th scope="row">{}</th>').format(_text(row[0]))]
+        for cell, kind, name in zip(row[1:], kinds[1:], self.columns[1:], strict=True):
+            text = Markup.escape(_text(cell))
+            if isinstance(cell, Estimate):
+                value, _, interval = text.partition(" ")
+                text = Markup('{} <span class="interval">{}</span>').format(value, interval)
+            # narrow pages stack the cells, each behind its column's name
+            cells.append(Markup('<td class="{}" data-column="{}">{}</td>').format(kind, name, text))
+        return Markup("<tr>{}</tr>").format(Markup("").join(cells))
+
+    def _indices(self) -> range:
+        return range(len(self.columns))
 
 
 def policy_table(evaluation: Mapping[str, Any]) -> Table:
@@ -158,7 +176,7 @@ def comparison_table(evaluation: Mapping[str, Any]) -> Table:
     for name, results in evaluation["policies"].items():
         row = [title(name), *(rate(results.get(s)) for s in splits)]
         rows.append([*row, *(difference(evaluation, name, s) for s in splits)])
-    caption = f"Accepted clips in per cent with 95 % intervals over {_over(evaluation)}."
+    caption = f"Accepted clips in per cent with 95 % intervals over {over(evaluation)}."
     return Table("Methods", columns, rows, caption)
 
 
@@ -168,7 +186,8 @@ def category_table(evaluation: Mapping[str, Any], split: str = "test") -> Table:
     names = sorted({c for entry in results.values() for c in entry["categories"]})
     rows = [[title(n), *(rate(e["categories"].get(c)) for c in names)] for n, e in results.items()]
     heading = f"Categories, {SPLITS.get(split, split)} prompts"
-    return Table(heading, ["Policy", *names], rows, "Accepted clips in per cent, 95 % intervals.")
+    columns = ["Policy", *map(words.category, names)]
+    return Table(heading, columns, rows, "Accepted clips in per cent, 95 % intervals.")
 
 
 def rounds_table(evaluation: Mapping[str, Any], split: str = "test") -> Table:
@@ -222,19 +241,52 @@ def _dimension_table(evaluation: Mapping[str, Any], found: Mapping[str, Any], sp
         ["Policy", "Accepted", *(name.replace("_", " ").capitalize() for name in names)],
         rows,
         f"{title(baseline)}: mean scores of 100. Others: points above it, 95 % intervals over "
-        f"{_over(evaluation)}.",
+        f"{over(evaluation)}.",
     )
+
+
+def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
+    """Returns all numbers of an evaluation, one a row, for other programs to read.
+
+    Rows are those of each policy, split and score: acceptance ("accept") over all categories, in
+    each of them, and the judge's further dimensions. `value` is the mean and `against_<baseline>`
+    the paired difference.
+
+    Args:
+        evaluation: result of `statistics.evaluation_json`.
+    """
+    baseline = baseline_of(evaluation)
+    rows: list[list[Cell]] = []
+    for name, results in evaluation["policies"].items():
+        for split in (s for s in splits_of(evaluation) if s in results):
+            entry = results[split]
+            counts = [entry["n"], entry["prompts"]]
+            change = difference(evaluation, name, split)
+            rows.append([name, split, "accept", None, rate(entry), change, *counts])
+            for category, part in entry["categories"].items():
+                own = [part["n"], part["prompts"]]
+                rows.append([name, split, "accept", category, rate(part), None, *own])
+            dimensions = evaluation.get("dimensions", {"policies": {}, "paired": {}})
+            paired = dimensions["paired"].get(name, {}).get(split, {})
+            for score, mean in dimensions["policies"].get(name, {}).get(split, {}).items():
+                change = paired.get(score)
+                if change is not None:
+                    change = Estimate(change["diff"], *change["ci"], signed=True)
+                value = Estimate(mean["mean"], *mean["ci"])
+                rows.append([name, split, score, None, value, change, *counts])
+    columns = ["policy", "split", "score", "category", "value", f"against_{baseline}"]
+    return Table("Evaluation", [*columns, "clips", "prompts"], rows)
 
 
 def write_markdown(path: Path, tables: Sequence[Table], *, heading: str = "") -> None:
     """Writes tables below each other as one Markdown file."""
     parts = [f"# {heading}\n"] if heading else []
-    path.write_text("\n".join([*parts, *(t.to_markdown() for t in tables)]), encoding="utf-8")
+    write_text(path, "\n".join([*parts, *(t.to_markdown() for t in tables)]))
 
 
 def write_csv(path: Path, table: Table) -> None:
     """Writes one table as CSV."""
-    path.write_text(table.to_csv(), encoding="utf-8")
+    write_text(path, table.to_csv())
 
 
 def baseline_of(evaluation: Mapping[str, Any]) -> str:
@@ -260,7 +312,8 @@ def difference(evaluation: Mapping[str, Any], policy: str, split: str) -> Estima
     return Estimate(entry["diff"], *entry["ci"], signed=True) if entry else None
 
 
-def _over(evaluation: Mapping[str, Any]) -> str:
+def over(evaluation: Mapping[str, Any]) -> str:
+    """What the intervals of an evaluation are taken over: prompts, or seeds and prompts."""
     entries = [e for splits in evaluation["paired"].values() for e in splits.values()]
     return next((e["over"] for e in entries if "over" in e), "prompts")
 

@@ -10,8 +10,7 @@ from ml_collections import ConfigDict
 from vidpref.config.by_name import ConfigError, apply_overrides, named_config
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.interop.loading import component_config
-from vidpref.interop.pipelines import AUTOENCODER, IMAGE_ENCODER, PipelineFolder
-from vidpref.models.clip.vision import ClipVision
+from vidpref.interop.pipelines import AUTOENCODER, PipelineFolder
 
 # Fields of a network that are choices of this run and not of the pipeline.
 _OURS = ("attention", "remat", "unroll", "dtype", "parent", "name")
@@ -70,8 +69,7 @@ def adopt(config: ConfigDict, path: str) -> None:
     )
     config.model.image_encoder = ConfigDict()
     if folder.attends_to_image:
-        encoder = ClipVision.from_config(component_config(folder.path / IMAGE_ENCODER))
-        config.model.image_encoder.update(_fields(encoder))
+        config.model.image_encoder.update(_fields(folder.image_encoder()))
     process, sampler = folder.scheduler()
     section = "flow" if isinstance(process, RectifiedFlow) else "ddpm"
     values = dataclasses.asdict(process)

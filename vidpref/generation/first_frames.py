@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.generation.autoencoder import Decoder
+from vidpref.interop.json_fields import read_fields
 from vidpref.interop.pipelines import IMAGE_PROCESSOR, PipelineFolder
 from vidpref.models.clip.vision import ClipVision
 from vidpref.pixels import to_unit
@@ -93,6 +94,7 @@ def _read_processor(folder: PipelineFolder) -> Any:
     from transformers import CLIPImageProcessorPil  # takes seconds, and only Wan's images need it
 
     path = folder.path / IMAGE_PROCESSOR
+    read_fields(path / "preprocessor_config.json")  # says what is wrong in our words
     try:
         return CLIPImageProcessorPil.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError) as error:

@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import ftfy
 import jax
@@ -20,8 +19,10 @@ from vidpref.config.schema import Text
 from vidpref.datasets.text import TextEncoder, WordTable
 from vidpref.interop.loading import component_config, load_onto
 from vidpref.interop.pipelines import digest
+from vidpref.interop.safetensors_files import weights_fault
 from vidpref.interop.t5 import NOT_OF_THE_ENCODER, t5_table
-from vidpref.models.t5 import from_config
+from vidpref.interop.tokenizers import TOKENIZER_FILES, read_tokenizer, tokenizer_fault
+from vidpref.models.t5 import T5Encoder, from_config
 from vidpref.training.sharding import (
     BATCH_AXES,
     abstract_params,
@@ -30,7 +31,6 @@ from vidpref.training.sharding import (
 )
 from vidpref.typing import Array, Bool, Float, Int, PyTree
 
-_TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer_config.json")
 _ROWS = 16  # prompts at once
 
 
@@ -54,11 +54,17 @@ def check_text(config: ConfigDict) -> None:
     """Refuses a config that names no encoder, without reading weights.
 
     Raises:
-        ValueError: a value out of its range, or no folder.
+        ValueError: a value out of its range, or a folder that does not hold such an encoder: its
+            weights, or a file of its tokenizer, are missing, cut short or stand-ins.
     """
     check_section(Text, config, "config.text")
-    if config.name != "words":
-        _folders(config)
+    if config.name == "words":
+        return
+    folder, tokenizer = _folders(config)
+    _build_module(config, folder)
+    faults = [weights_fault(folder), tokenizer_fault(tokenizer)]
+    if any(faults):
+        raise ValueError("; ".join(fault for fault in faults if fault))
 
 
 def weights_digest(config: ConfigDict) -> str:
@@ -93,19 +99,8 @@ class T5TextEncoder:
         self._seen, self._clean, self._mesh = config.padding == "seen", config.clean, mesh
         self._dtype = jnp.dtype(config.dtype)
         self._folder, tokenizer = _folders(config)
-        fields = component_config(self._folder)
-        if fields.get("model_type") != config.name:
-            raise ValueError(
-                f"config.text.name={config.name!r}, but {self._folder}/config.json says "
-                f"model_type={fields.get('model_type')!r}"
-            )
-        self._module = from_config(fields, dtype=config.dtype)
-        if self._module.d_model != self.dim:
-            raise ValueError(
-                f"config.text.dim={self.dim}, but the encoder in {self._folder} has "
-                f"d_model={self._module.d_model}"
-            )
-        self._tokenizer = _read_tokenizer(tokenizer)
+        self._module = _build_module(config, self._folder)
+        self._tokenizer = read_tokenizer(tokenizer)
         self._params: PyTree = None
         how = f"{config.padding}-{'clean' if self._clean else 'raw'}-{config.dtype}"
         self.fingerprint = (
@@ -183,6 +178,25 @@ class T5TextEncoder:
         return load_onto(target, self._folder, table, ignore=NOT_OF_THE_ENCODER)
 
 
+def _build_module(config: ConfigDict, folder: Path) -> T5Encoder:
+    fields = component_config(folder)
+    if fields.get("model_type") != config.name:
+        raise ValueError(
+            f"config.text.name={config.name!r}, but {folder}/config.json says "
+            f"model_type={fields.get('model_type')!r}"
+        )
+    try:
+        module = from_config(fields, dtype=config.dtype)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    if module.d_model != config.dim:
+        raise ValueError(
+            f"config.text.dim={config.dim}, but the encoder in {folder} has "
+            f"d_model={module.d_model}"
+        )
+    return module
+
+
 def _cleaned(prompt: str) -> str:
     """Wan's cleaning of prompts: straight quotes, no mojibake, no HTML escapes, single spaces."""
     return re.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(prompt)))).strip()
@@ -200,26 +214,14 @@ def _folders(config: ConfigDict) -> tuple[Path, Path]:
     if (path / "model_index.json").exists():
         path = path / "text_encoder"
     for tokenizer in (path, path.parent / "tokenizer"):
-        if any((tokenizer / name).exists() for name in _TOKENIZER_FILES):
+        if any((tokenizer / name).exists() for name in TOKENIZER_FILES):
             return path, tokenizer
     raise ValueError(
         f"config.text.path: neither {path} nor {path.parent / 'tokenizer'} holds a tokenizer "
-        f"({', '.join(_TOKENIZER_FILES)})"
+        f"({', '.join(TOKENIZER_FILES)})"
     )
-
-
-def _read_tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer  # takes seconds, and only T5 needs it
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
-        raise ValueError(f"{folder} holds no tokenizer that can be read: {error}") from error
-    if tokenizer.padding_side != "right":
-        raise ValueError(f"{folder}: the tokenizer pads on the left, T5's on the right")
-    return tokenizer
 
 
 def _digest(folder: Path, tokenizer: Path) -> str:
     """Changes with the weights or the tokenizer."""
-    return digest(folder, ["config.json", *(tokenizer / name for name in _TOKENIZER_FILES)])
+    return digest(folder, ["config.json", *(tokenizer / name for name in TOKENIZER_FILES)])

@@ -98,6 +98,7 @@ FAMILY = Family(
         "CogVideoXPipeline": "ipo_kto:cogvideox_2b",
         "CogVideoXImageToVideoPipeline": "realdpo:cogvideox_5b_i2v",
     },
+    classes={"transformer": "CogVideoXTransformer3DModel", "vae": "AutoencoderKLCogVideoX"},
     autoencoder=CogVideoXVAE,
     transformer_table=transformer_table,
     autoencoder_table=vae_table,

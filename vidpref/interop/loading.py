@@ -1,7 +1,6 @@
 """Checkpoints of diffusers and transformers straight onto the devices of a mesh."""
 
 import functools
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from vidpref.interop.safetensors_files import TensorFolder
+from vidpref.interop.json_fields import read_fields
+from vidpref.interop.safetensors_files import FLOATS, TensorFolder
 from vidpref.interop.table import Source, Table, plan
 from vidpref.typing import PyTree
 
@@ -31,10 +31,18 @@ def load_onto(
         ignore: prefixes of the names of tensors that belong to something else.
 
     Raises:
-        ValueError: see `TensorFolder` and `table.to_params`.
+        ValueError: see `TensorFolder` and `table.to_params`; weights that are no floats.
     """
     tensors = TensorFolder(folder)
     meant = {n: shape for n, shape in tensors.shapes.items() if not n.startswith(ignore)}
+    odd = [
+        f"{name} ({tensors.dtypes[name]})" for name in meant if tensors.dtypes[name] not in FLOATS
+    ]
+    if odd:
+        raise ValueError(
+            f"{folder}: weights are no floats: {', '.join(odd[:3])}{', ...' if odd[3:] else ''}; "
+            "save the model unquantised"
+        )
     leaves = traverse_util.flatten_dict(target)
     try:
         sources = plan(meant, table, expected=target)
@@ -54,15 +62,12 @@ def component_config(folder: str | os.PathLike) -> dict[str, Any]:
     """Returns the `config.json` of a component folder.
 
     Raises:
-        ValueError: there is none, or it is not JSON.
+        ValueError: there is none, or it is not JSON; see `read_fields`.
     """
     path = Path(folder) / "config.json"
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder}: no config.json; is it a component's folder?") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not path.exists():
+        raise ValueError(f"{folder}: no config.json; is it a component's folder?")
+    return read_fields(path)
 
 
 def _reader(

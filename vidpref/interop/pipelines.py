@@ -1,7 +1,6 @@
 """Pipeline folders of diffusers: the networks in them, their settings, and their weights."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,18 +8,22 @@ from typing import Any
 
 import flax.linen as nn
 
-from vidpref.diffusion.ddpm import DDPM
-from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.diffusion.process import Process
 from vidpref.interop import clip, cogvideox, wan
+from vidpref.interop.json_fields import read_fields
 from vidpref.interop.loading import component_config, load_onto
-from vidpref.interop.safetensors_files import TensorFolder
+from vidpref.interop.safetensors_files import TensorFolder, weights_fault
+from vidpref.interop.schedulers import read_scheduler
 from vidpref.models.clip.vision import ClipVision
 from vidpref.typing import PyTree
 
 INDEX = "model_index.json"
 TRANSFORMER, AUTOENCODER, TEXT_ENCODER = "transformer", "vae", "text_encoder"
 IMAGE_ENCODER, IMAGE_PROCESSOR = "image_encoder", "image_processor"
+SCHEDULER = "scheduler"
+TEXT_ENCODERS = ("t5", "umt5")
+_READ = frozenset({TRANSFORMER, AUTOENCODER, TEXT_ENCODER, SCHEDULER, "tokenizer"})
+_READ |= {IMAGE_ENCODER, IMAGE_PROCESSOR}
 _SAMPLED_BYTES = 2**20  # of each end of a weights file, for the fingerprint
 
 FAMILIES = {family.name: family for family in (wan.FAMILY, cogvideox.FAMILY)}
@@ -42,35 +45,43 @@ class PipelineFolder:
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path).expanduser()
         index = self.path / INDEX
-        try:
-            fields = json.loads(index.read_text())
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise ValueError(
-                f"{self.path} has no {INDEX}: give the folder of a diffusers pipeline"
-            ) from error
-        except ValueError as error:
-            raise ValueError(f"{index} is not JSON: {error}") from error
+        if not index.is_file():
+            raise ValueError(f"{self.path} has no {INDEX}: give the folder of a diffusers pipeline")
+        fields = read_fields(index)
         self.pipeline = fields.get("_class_name", "")
         known = {name: family for family in FAMILIES.values() for name in family.pipelines}
-        if self.pipeline not in known:
+        if not isinstance(self.pipeline, str) or self.pipeline not in known:
             raise ValueError(
                 f"{index}: vidpref cannot run a {self.pipeline!r}; known are {', '.join(known)}"
             )
         self.family = known[self.pipeline]
-        if fields.get("boundary_ratio") is not None or fields.get("expand_timesteps"):
-            raise ValueError(f"{index} is of Wan2.2, which has other networks than Wan2.1")
-        for name in (TRANSFORMER, AUTOENCODER, TEXT_ENCODER, "scheduler"):
-            self._require(name)
-        transformer = component_config(self.path / TRANSFORMER)
-        self.attends_to_image = transformer.get("image_dim") is not None
+        self._check_index(fields)
+        missing = self._missing(TRANSFORMER, AUTOENCODER, TEXT_ENCODER, SCHEDULER)
+        self.attends_to_image = False
+        if TRANSFORMER not in missing:
+            transformer = component_config(self.path / TRANSFORMER)
+            self.attends_to_image = transformer.get("image_dim") is not None
+            if transformer.get("pos_embed_seq_len") is not None:
+                raise ValueError(
+                    f"{self.path} is a model of first and last frame to video, which vidpref does "
+                    "not run; take one of text to video or image to video"
+                )
         if self.attends_to_image:
-            self._require(IMAGE_ENCODER)
-            self._require(IMAGE_PROCESSOR)
-        if transformer.get("pos_embed_seq_len") is not None:
-            raise ValueError(
-                f"{self.path} is a model of first and last frame to video, which vidpref does not "
-                "run; take one of text to video or image to video"
-            )
+            missing += self._missing(IMAGE_ENCODER, IMAGE_PROCESSOR)
+        if missing:
+            names = f"folder {missing[0]}" if len(missing) == 1 else f"folders {', '.join(missing)}"
+            raise ValueError(f"{self.path} has no {names}: is the download complete?")
+
+    def check_weights(self) -> None:
+        """Refuses weights that are missing, cut short or stand-ins, without reading them.
+
+        Raises:
+            ValueError: names the files of every component.
+        """
+        names = [TRANSFORMER, AUTOENCODER, *([IMAGE_ENCODER] if self.attends_to_image else [])]
+        faults = [weights_fault(self.path / name) for name in names]
+        if any(faults):
+            raise ValueError("; ".join(fault for fault in faults if fault))
 
     def transformer(self, **options: Any) -> nn.Module:
         """Returns the generator; `options` are fields that diffusers does not have."""
@@ -79,6 +90,10 @@ class PipelineFolder:
     def autoencoder(self, **options: Any) -> nn.Module:
         """Returns the autoencoder; `options` as for `transformer`."""
         return self._module(self.family.autoencoder, AUTOENCODER, options)
+
+    def image_encoder(self, **options: Any) -> ClipVision:
+        """Returns the encoder of first frames, where `attends_to_image`; `options`: `dtype`."""
+        return self._module(ClipVision, IMAGE_ENCODER, options)
 
     def load_transformer(self, module: nn.Module, target: PyTree) -> PyTree:
         """Returns the generator's parameters as `load_onto` places them."""
@@ -97,19 +112,24 @@ class PipelineFolder:
 
     def text_encoder(self) -> tuple[str, int]:
         """Returns the kind of the text encoder ("t5", "umt5") and the width of its states."""
-        fields = component_config(self.path / TEXT_ENCODER)
-        try:
-            return fields["model_type"], fields["d_model"]
-        except KeyError as error:
-            raise ValueError(f"{self.path / TEXT_ENCODER}/config.json has no {error}") from error
+        folder = self.path / TEXT_ENCODER
+        fields = component_config(folder)
+        for name, kind in (("model_type", str), ("d_model", int)):
+            if name not in fields:
+                raise ValueError(f"{folder}/config.json has no {name!r}")
+            if not isinstance(fields[name], kind):
+                raise ValueError(f"{folder}/config.json: {name}={fields[name]!r} cannot be")
+        if fields["model_type"] not in TEXT_ENCODERS:
+            raise ValueError(
+                f"{folder}/config.json: model_type={fields['model_type']!r}: known are "
+                + ", ".join(TEXT_ENCODERS)
+            )
+        return fields["model_type"], fields["d_model"]
 
     def scheduler(self) -> tuple[Process, str]:
         """Returns the noise process and the name of the sampler; see `read_scheduler`."""
-        path = self.path / "scheduler" / "scheduler_config.json"
-        try:
-            config = json.loads(path.read_text())
-        except (FileNotFoundError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
+        path = self.path / SCHEDULER / "scheduler_config.json"
+        config = read_fields(path)
         try:
             return read_scheduler(config)
         except ValueError as error:
@@ -119,9 +139,27 @@ class PipelineFolder:
         """Changes with a component's config or weights; of large files both ends are read."""
         return digest(self.path / component, ["config.json"])
 
-    def _require(self, name: str) -> None:
-        if not (self.path / name).is_dir():
-            raise ValueError(f"{self.path} has no folder {name}: is the download complete?")
+    def _missing(self, *names: str) -> list[str]:
+        return [name for name in names if not (self.path / name).is_dir()]
+
+    def _check_index(self, fields: Mapping[str, Any]) -> None:
+        """Refuses parts of a pipeline that would compute something else; see `read_config`."""
+        index = self.path / INDEX
+        two = fields.get("transformer_2") not in (None, [None, None])
+        if fields.get("boundary_ratio") is not None or fields.get("expand_timesteps") or two:
+            raise ValueError(f"{index} is of Wan2.2, which has other networks than Wan2.1")
+        for name, value in fields.items():
+            kind = value[1] if isinstance(value, list) and len(value) == 2 else value
+            wanted = self.family.classes.get(name, kind)
+            if wanted not in (kind, None) and kind is not None:
+                raise ValueError(
+                    f"{index}: {name} is a {kind!r}; vidpref reads the {name} of a {wanted}"
+                )
+            if not (name in _READ or name.startswith("_") or not kind):
+                raise ValueError(
+                    f"{index}: the {self.pipeline} has {name}={value!r}, which vidpref does not "
+                    "read; take it out if the clips do not depend on it"
+                )
 
     def _module(self, kind: type[nn.Module], component: str, options: dict) -> nn.Module:
         folder = self.path / component
@@ -147,89 +185,3 @@ def digest(folder: Path, files: list[str | Path]) -> str:
             file.seek(max(0, size - _SAMPLED_BYTES))
             found.update(file.read(_SAMPLED_BYTES))
     return found.hexdigest()[:12]
-
-
-def read_scheduler(config: Mapping[str, Any]) -> tuple[Process, str]:
-    """Returns the process and the sampler that compute what a scheduler of diffusers does.
-
-    Args:
-        config: config of a `UniPCMultistepScheduler` or `FlowMatchEulerDiscreteScheduler` (flow),
-            or a `CogVideoXDDIMScheduler` or `CogVideoXDPMScheduler`.
-
-    Raises:
-        ValueError: another scheduler, or a field that asks for another computation.
-    """
-    name = config.get("_class_name")
-    if name not in _SCHEDULERS:
-        raise ValueError(f"the scheduler {name!r}: known are {', '.join(_SCHEDULERS)}")
-    fixed, read, sampler = _SCHEDULERS[name]
-    # a field that the file lacks has the default of diffusers, which is given second
-    for field, (wanted, default) in fixed.items():
-        value = config.get(field, default)
-        if value != wanted:
-            raise ValueError(f"{name} with {field}={value!r}: only {wanted!r} is implemented")
-    return read(config), sampler
-
-
-def _unipc(config: Mapping[str, Any]) -> RectifiedFlow:
-    return RectifiedFlow(shift=float(config.get("flow_shift", 1.0)), spacing="unipc")
-
-
-def _euler(config: Mapping[str, Any]) -> RectifiedFlow:
-    return RectifiedFlow(shift=float(config.get("shift", 1.0)))
-
-
-def _cogvideox(config: Mapping[str, Any]) -> DDPM:
-    return DDPM(
-        "scaled_linear",
-        prediction="v",
-        spacing=config.get("timestep_spacing", "leading"),
-        snr_shift=float(config.get("snr_shift_scale", 3.0)),
-        zero_terminal_snr=bool(config.get("rescale_betas_zero_snr", False)),
-    )
-
-
-_THOUSAND = {"num_train_timesteps": (1000, 1000)}
-_UNIPC = {
-    **_THOUSAND,
-    "prediction_type": ("flow_prediction", "epsilon"),
-    "use_flow_sigmas": (True, False),
-    "solver_order": (2, 2),
-    "solver_type": ("bh2", "bh2"),
-    "predict_x0": (True, True),
-    "lower_order_final": (True, True),
-    "disable_corrector": ([], []),
-    "final_sigmas_type": ("zero", "zero"),
-    "thresholding": (False, False),
-    "use_dynamic_shifting": (False, False),
-    "shift_terminal": (None, None),
-    "use_karras_sigmas": (False, False),
-    "use_exponential_sigmas": (False, False),
-    "use_beta_sigmas": (False, False),
-}
-_EULER = {
-    **_THOUSAND,
-    "use_dynamic_shifting": (False, False),
-    "invert_sigmas": (False, False),
-    "shift_terminal": (None, None),
-    "use_karras_sigmas": (False, False),
-    "use_exponential_sigmas": (False, False),
-    "use_beta_sigmas": (False, False),
-    "stochastic_sampling": (False, False),
-}
-_COGVIDEOX = {
-    **_THOUSAND,
-    "prediction_type": ("v_prediction", "epsilon"),
-    "beta_schedule": ("scaled_linear", "scaled_linear"),
-    "beta_start": (0.00085, 0.00085),
-    "beta_end": (0.012, 0.012),
-    "trained_betas": (None, None),
-    "set_alpha_to_one": (True, True),
-    "steps_offset": (0, 0),
-}
-_SCHEDULERS = {
-    "UniPCMultistepScheduler": (_UNIPC, _unipc, "unipc"),
-    "FlowMatchEulerDiscreteScheduler": (_EULER, _euler, "euler"),
-    "CogVideoXDDIMScheduler": (_COGVIDEOX, _cogvideox, "cogvideox_ddim"),
-    "CogVideoXDPMScheduler": (_COGVIDEOX, _cogvideox, "cogvideox_dpm"),
-}

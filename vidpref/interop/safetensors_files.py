@@ -10,10 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
+from vidpref.downloads import refuse_stand_in
 from vidpref.files import whole_file
+from vidpref.interop.json_fields import read_fields
 
 STEMS = ("diffusion_pytorch_model", "model")  # of diffusers, of transformers
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_LENGTH = 8  # bytes that say how long the header is
+_LARGEST_HEADER = 10**8  # of the safetensors library
 _TYPES = {
     "F64": np.dtype("float64"),
     "F32": np.dtype("float32"),
@@ -26,6 +30,7 @@ _TYPES = {
     "U8": np.dtype("uint8"),
     "BOOL": np.dtype("bool"),
 }
+FLOATS = frozenset(_TYPES[code] for code in ("F64", "F32", "F16", "BF16"))
 
 
 class TensorFolder(Mapping[str, np.ndarray]):
@@ -52,7 +57,7 @@ class TensorFolder(Mapping[str, np.ndarray]):
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, np.dtype] = {}
         for path in _weight_files(folder):
-            with _opened(path) as file:
+            with open_safetensors(path) as file:
                 for name in file.keys():  # noqa: SIM118 - no mapping
                     if name in self._files:
                         raise ValueError(f"{name} is in {self._files[name]} and again in {path}")
@@ -83,8 +88,36 @@ class TensorFolder(Mapping[str, np.ndarray]):
             index: one slice of step 1 for each dimension.
         """
         # opened anew for every read: pages of an open file stay in this process's memory
-        with _opened(self._files[name]) as file:
+        with open_safetensors(self._files[name]) as file:
             return file.get_slice(name)[index] if index else file.get_tensor(name)
+
+
+def open_safetensors(path: str | os.PathLike) -> safetensors.safe_open:
+    """Returns an open safetensors file, whose tensors are numpy arrays.
+
+    Raises:
+        ValueError: see `refuse_stand_in`; a file that is cut short or damaged. Names the file.
+    """
+    path = Path(path)
+    refuse_stand_in(path)
+    try:
+        return safetensors.safe_open(path, framework="np")
+    except (safetensors.SafetensorError, OSError) as error:
+        if missing := _cut_short(path):
+            raise ValueError(f"{path} is cut short: {missing}; finish the download") from error
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def weights_fault(folder: str | os.PathLike) -> str:
+    """Returns why a component folder has no whole weights, in words; "" if it has.
+
+    Only the headers of the files are read.
+    """
+    try:
+        TensorFolder(folder)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def write_tensors(
@@ -166,17 +199,23 @@ def _why_none(folder: Path) -> str:
 
 def _indexed(index: Path) -> list[Path]:
     """The shards of an index, which must name their tensors and no others."""
-    try:
-        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{index} is no index of safetensors files: {error!r}") from error
-    paths = [index.parent / name for name in sorted(set(weight_map.values()))]
+    weight_map = read_fields(index).get("weight_map")
+    files = weight_map.values() if isinstance(weight_map, dict) else [None]
+    odd = [name for name in files if not isinstance(name, str) or Path(name).name != name]
+    if odd or not files:
+        raise ValueError(
+            f"{index} is no index of safetensors files: its weight_map must give every tensor the "
+            f"name of a file beside it{f', not {odd[0]!r}' if odd else ''}"
+        )
+    paths = [index.parent / name for name in sorted(set(files))]
     absent = [path.name for path in paths if not path.exists()]
     if absent:
-        raise ValueError(f"{index}: these of its files are missing: {', '.join(absent)}")
+        raise ValueError(
+            f"{index}: {len(absent)} of its {len(paths)} files are missing: {', '.join(absent)}"
+        )
     there = {}
     for path in paths:
-        with _opened(path) as file:
+        with open_safetensors(path) as file:
             there |= dict.fromkeys(file.keys(), path.name)
     wrong = sorted(name for name, _ in there.items() ^ weight_map.items())
     if wrong:
@@ -184,11 +223,23 @@ def _indexed(index: Path) -> list[Path]:
     return paths
 
 
-def _opened(path: Path) -> safetensors.safe_open:
+def _cut_short(path: Path) -> str:
+    """How much of a file is missing, by its header; "" if nothing is, or the header is damaged."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(_LENGTH), "little")
+        there = path.stat().st_size
+        if size > _LARGEST_HEADER:
+            return ""
+        text = file.read(size)
+    if len(text) < size:
+        return f"it ends in its header, after {there} bytes"
     try:
-        return safetensors.safe_open(path, framework="np")
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+        header = json.loads(text)
+        ends = [header[name]["data_offsets"][1] for name in header if name != "__metadata__"]
+        promised = _LENGTH + size + max(ends, default=0)
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return ""
+    return f"it has {there} bytes of {promised}" if there < promised else ""
 
 
 def _shards(tensors: Mapping[str, Any], max_bytes: int) -> list[list[str]]:

@@ -132,14 +132,46 @@ def _sample(torch: str, ours: str, *, time: bool) -> list[Rule]:
     return rules + list(_conv(f"{torch}.time_conv", f"{ours}/time") if time else ())
 
 
+def _original() -> dict[str, str]:
+    """Layers of the Wan repository (`wan/modules/model.py`) in diffusers."""
+    names = {
+        "time_embedding.0": "condition_embedder.time_embedder.linear_1",
+        "time_embedding.2": "condition_embedder.time_embedder.linear_2",
+        "time_projection.1": "condition_embedder.time_proj",
+        "text_embedding.0": "condition_embedder.text_embedder.linear_1",
+        "text_embedding.2": "condition_embedder.text_embedder.linear_2",
+        "img_emb.proj.0": "condition_embedder.image_embedder.norm1",
+        "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
+        "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
+        "img_emb.proj.4": "condition_embedder.image_embedder.norm2",
+        "head.head": "proj_out",
+        "blocks.{i}.ffn.0": "blocks.{i}.ffn.net.0.proj",
+        "blocks.{i}.ffn.2": "blocks.{i}.ffn.net.2",
+        "blocks.{i}.norm3": "blocks.{i}.norm2",
+    }
+    layers = {"q": "to_q", "k": "to_k", "v": "to_v", "o": "to_out.0"}
+    layers |= {"norm_q": "norm_q", "norm_k": "norm_k"}
+    of_image = {"k_img": "add_k_proj", "v_img": "add_v_proj", "norm_k_img": "norm_added_k"}
+    for theirs, ours, parts in (
+        ("self_attn", "attn1", layers),
+        ("cross_attn", "attn2", layers | of_image),
+    ):
+        names |= {
+            f"blocks.{{i}}.{theirs}.{a}": f"blocks.{{i}}.{ours}.{b}" for a, b in parts.items()
+        }
+    return names
+
+
 FAMILY = Family(
     name="wan",
     pipelines={
         "WanPipeline": "flow_dpo:wan2_1_1_3b",
         "WanImageToVideoPipeline": "flow_dpo:wan2_1_i2v_14b",
     },
+    classes={"transformer": "WanTransformer3DModel", "vae": "AutoencoderKLWan"},
     autoencoder=WanVAE,
     transformer_table=transformer_table,
     autoencoder_table=vae_table,
     text={"length": 512, "padding": "hidden", "clean": True},
+    original=_original(),
 )

@@ -1,9 +1,9 @@
 """Low-rank adapters beside frozen dense layers (LoRA, Hu et al. 2021), by method interception.
 
 The networks know nothing of them. Adapters are a variable collection of their own: a dense layer
-whose scope holds "a" and "b" there gets their product added to its output, and the scan over
-blocks slices them as it slices the parameters. Base parameters keep their paths, and a call
-without adapters is the base itself.
+whose scope holds "a" and "b" there gets their product added to its output, and "bias" where there
+is one; the scan over blocks slices them as it slices the parameters. Base parameters keep their
+paths, and a call without adapters is the base itself.
 """
 
 import dataclasses
@@ -27,15 +27,18 @@ COLLECTION = "lora"
 
 @dataclasses.dataclass(frozen=True)
 class LoRA:
-    """Which layers are adapted and how: y + alpha / rank * dropout(x) a b.
+    """Which layers are adapted and how: y + alpha / rank * (dropout(x) a b + bias).
 
     Attributes:
-        rank: columns of a, rows of b.
+        rank: columns of a, rows of b. Adapters of several ranks have zeros up to the largest: no
+            output and no gradient is of those.
         alpha: strength; the product is scaled by alpha / rank.
         targets: regular expressions searched in the kernels' paths, such as
             "(self|cross)/(qkv|query|key_value|out)/".
         dropout: probability that an input feature of the adapter (not of the layer) is zeroed.
         zero: the factor that starts at zero, "a" or "b".
+        biased: targets whose adapters have a bias too, as some files have; it is not trained.
+        padded: whether ranks are those of the widest adapter, and a layer may be narrower.
 
     Raises:
         ValueError: a value that cannot work.
@@ -46,6 +49,8 @@ class LoRA:
     targets: tuple[str, ...]
     dropout: float = 0.0
     zero: str = "b"
+    biased: tuple[str, ...] = ()
+    padded: bool = False
 
     def __post_init__(self):
         rules = {
@@ -67,6 +72,8 @@ class LoRA:
     def init(self, key: Key[Array, ""], base: PyTree) -> PyTree:
         """Returns boxed adapters: {.., "a": [.., in, rank], "b": [.., rank, out]} a layer.
 
+        Those that `biased` matches have a "bias" [.., out] of zeros besides.
+
         The factor that does not start at zero is uniform in +-1/sqrt(fan in), as in PEFT. The
         product is zero, so training starts at the base.
 
@@ -85,7 +92,7 @@ class LoRA:
             names, shape = _names(kernel), nn.unbox(kernel).shape
             first, last = _dimensions(names)
             fan_in, fan_out = math.prod(shape[first:last]), math.prod(shape[last:])
-            if self.rank > min(fan_in, fan_out):
+            if self.rank > min(fan_in, fan_out) and not self.padded:
                 raise ValueError(
                     f"lora.rank={self.rank} is more than {'/'.join(path)} "
                     f"[{fan_in}, {fan_out}] can use"
@@ -98,6 +105,11 @@ class LoRA:
             axes = (*names[:last], None), (*names[:first], None, *names[last:])
             for factor, value, axis_names in zip("ab", values, axes, strict=True):
                 flat[*path[:-1], factor] = nn.LogicallyPartitioned(value, axis_names)
+            if any(re.search(target, "/".join(path)) for target in self.biased):
+                bias = jnp.zeros((*shape[:first], *shape[last:]))
+                flat[*path[:-1], "bias"] = nn.LogicallyPartitioned(
+                    bias, (*names[:first], *names[last:])
+                )
         return unflatten_dict(flat)
 
     def _kernels(self, base: PyTree) -> dict[tuple[str, ...], Any]:
@@ -201,17 +213,54 @@ def merge(base: PyTree, adapters: PyTree, spec: LoRA) -> PyTree:
         ValueError: adapters that do not fit the base.
     """
     flat = flatten_dict(base)
-    for path, kernel, a, b, first in _pairs(base, adapters, spec):
-        a = a.astype(jnp.float32).reshape(*a.shape[:first], -1, spec.rank)
-        b = b.astype(jnp.float32).reshape(*b.shape[:first], spec.rank, -1)
-        product = jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST).reshape(kernel.shape)
-        flat[path] = (kernel.astype(jnp.float32) + spec.scale * product).astype(kernel.dtype)
+    for pair in _pairs(base, adapters, spec):
+        changes = _changes(spec, pair.kernel.shape, pair.a, pair.b, pair.bias)
+        for path, change in zip(pair.changed, changes, strict=True):
+            flat[path] = _sum(flat[path], change)
     return unflatten_dict(flat)
 
 
 def merge_into(base: PyTree, adapters: PyTree, spec: LoRA) -> PyTree:
-    """Returns the base with the adapters merged into it; takes the memory of `base`."""
-    return jax.jit(merge, static_argnames="spec", donate_argnums=0)(base, adapters, spec=spec)
+    """Returns the base with the adapters merged into it; takes the memory of `base`.
+
+    A change and its sum are programs of their own: each rounds, as PyTorch does, where one program
+    would multiply and add with one rounding.
+
+    Args:
+        base: parameters, unboxed, on devices.
+        adapters: adapters of this base, unboxed, on devices or on the host.
+        spec: targets, rank and scale of the adapters.
+
+    Raises:
+        ValueError: adapters that do not fit the base.
+    """
+    flat = flatten_dict(base)
+    add = jax.jit(_sum, donate_argnums=0)
+    for pair in _pairs(base, adapters, spec):
+        change = jax.jit(
+            functools.partial(_changes, spec, pair.kernel.shape),
+            out_shardings=tuple(flat[path].sharding for path in pair.changed),
+        )
+        changes = change(pair.a, pair.b, pair.bias)
+        for path, leaf in zip(pair.changed, changes, strict=True):
+            flat[path] = add(flat[path], leaf)
+    return unflatten_dict(flat)
+
+
+def _changes(
+    spec: LoRA, shape: tuple[int, ...], a: Array, b: Array, bias: Array | None
+) -> tuple[Array, ...]:
+    """What is added to a kernel of this shape, and to the bias where there is one, in float32."""
+    first = a.ndim + b.ndim - 2 - len(shape)
+    a = a.astype(jnp.float32).reshape(*a.shape[:first], -1, spec.rank)
+    b = b.astype(jnp.float32).reshape(*b.shape[:first], spec.rank, -1)
+    product = jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+    kernel = spec.scale * product.reshape(shape)
+    return (kernel,) if bias is None else (kernel, spec.scale * bias.astype(jnp.float32))
+
+
+def _sum(parameter: Array, change: Array) -> Array:
+    return (parameter.astype(jnp.float32) + change).astype(parameter.dtype)
 
 
 def _intercept(spec: LoRA, next_fun: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
@@ -232,13 +281,27 @@ def _intercept(spec: LoRA, next_fun: Callable, args: tuple, kwargs: dict, contex
     x, a, b = nn.dtypes.promote_dtype(x, a, b, dtype=layer.dtype)
     # two-dimensional products, for the reason given in `flat_dot_general`
     low = x.reshape(-1, a.size // spec.rank) @ a.reshape(-1, spec.rank)
-    return out + (spec.scale * (low @ b.reshape(spec.rank, -1))).reshape(out.shape)
+    out += (spec.scale * (low @ b.reshape(spec.rank, -1))).reshape(out.shape)
+    if layer.has_variable(COLLECTION, "bias"):
+        # held: blocks of a stack that have none would learn one
+        bias = jax.lax.stop_gradient(layer.get_variable(COLLECTION, "bias"))
+        bias = (spec.scale * bias).astype(out.dtype)
+        out += bias.reshape((1,) * (out.ndim - bias.ndim) + bias.shape)
+    return out
 
 
-def _pairs(
-    base: PyTree, adapters: PyTree, spec: LoRA
-) -> Iterator[tuple[tuple[str, ...], Array, Array, Array, int]]:
-    """Yields the path of each adapted kernel, kernel, a, b and the number of stacked axes."""
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    """The adapter of a layer, and where the parameters are that it changes: kernel and bias."""
+
+    kernel: Array
+    a: Array
+    b: Array
+    bias: Array | None
+    changed: list[tuple[str, ...]]
+
+
+def _pairs(base: PyTree, adapters: PyTree, spec: LoRA) -> Iterator[_Pair]:
     kernels, flat = flatten_dict(base), flatten_dict(adapters)
     for layer in sorted({path[:-1] for path in flat}):
         path = (*layer, "kernel")
@@ -258,7 +321,14 @@ def _pairs(
                 f"lora: {'/'.join(path)} {kernel.shape} does not fit a {a.shape}, b {b.shape} "
                 f"of rank {spec.rank}"
             )
-        yield path, kernel, a, b, first
+        bias, own = flat.get((*layer, "bias")), kernels.get((*layer, "bias"))
+        if bias is not None and (own is None or own.shape != bias.shape):
+            raise ValueError(
+                f"lora: {'/'.join(layer)} has "
+                + ("no bias" if own is None else f"a bias {own.shape}")
+                + f", its adapter one of {bias.shape}"
+            )
+        yield _Pair(kernel, a, b, bias, [path] if bias is None else [path, (*layer, "bias")])
 
 
 def _names(leaf: Any) -> tuple[str | None, ...]:

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import time
+import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,8 +54,7 @@ class ChatModel:
     ):
         import openai  # half a second, which only a remote judge shall cost
 
-        if not base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url={base_url!r} must start with http:// or https://")
+        _check_url(base_url)
         for name, value in (("retries", retries), ("max_tokens", max_tokens), ("pause", pause)):
             if value < 0:
                 raise ValueError(f"{name}={value} must not be negative")
@@ -131,6 +131,18 @@ class ChatModel:
     def _cut_off(self) -> str:
         limit = f"max_tokens={self._max_tokens}" if self._max_tokens else "the server's limit"
         return f" (the answer was cut off at {limit})"
+
+
+def _check_url(base_url: str) -> None:
+    if not base_url.startswith(("http://", "https://")):
+        raise ValueError(f"base_url={base_url!r} must start with http:// or https://")
+    try:
+        parts = urllib.parse.urlsplit(base_url)
+        port = parts.port  # looked at, and refused, only here
+    except ValueError as error:
+        raise ValueError(f"base_url={base_url!r} is no address: {error}") from error
+    if not parts.hostname or port == 0 or re.search(r"\s", base_url):
+        raise ValueError(f"base_url={base_url!r} is no address such as http://judge:8000/v1")
 
 
 def encode_image(image: UInt8[Array, "h w 3"]) -> str:

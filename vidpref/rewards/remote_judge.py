@@ -66,12 +66,12 @@ class RemoteJudge:
         min_size: int = 224,
         max_tokens: int = 1024,
     ):
-        for name, value in (("base_url", base_url), ("model", model)):
-            if not value:
-                raise ValueError(
-                    f"the remote judge needs config.reward.remote_judge.{name}, "
-                    "e.g. base_url=http://127.0.0.1:8000/v1 of a vLLM server"
-                )
+        given = {"base_url": base_url, "model": model}
+        if missing := [f"config.reward.remote_judge.{name}" for name in given if not given[name]]:
+            raise ValueError(
+                f"the remote judge needs {' and '.join(missing)}, "
+                "e.g. base_url=http://127.0.0.1:8000/v1 of a vLLM server"
+            )
         if frames < 1 or concurrency < 1:
             raise ValueError(f"frames={frames} and concurrency={concurrency} must be positive")
         self.dimensions = tuple(dimensions)

@@ -7,41 +7,68 @@ import contextlib
 import ctypes
 import glob
 import importlib.util
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from absl import app, logging
+from absl import app, flags, logging
 
 from vidpref.config.overrides import split_overrides
+from vidpref.runs.interrupts import ending_in_a_line
 
-# What a user can cause and mend: shown without a traceback.
-_USER_ERRORS = (ValueError, OSError)
 _TPU_DEVICES = ("/dev/accel*", "/dev/vfio/[0-9]*")
 _GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
 _GPU_PLUGINS = {"cuda": ("jax_cuda13_plugin", "jax_cuda12_plugin"), "rocm": ("jax_rocm7_plugin",)}
 
 
-def launch(main: Callable[[Sequence[str]], None], *, optional_value: Sequence[str] = ()) -> None:
+def launch(
+    main: Callable[[Sequence[str]], None],
+    *,
+    optional_value: Sequence[str] = (),
+    may_be_empty: Sequence[str] = (),
+) -> None:
     """Runs `main(overrides)` under absl, with `--config.x=y` arguments taken out as overrides.
 
     Args:
         main: the program.
         optional_value: names of string flags that may stand without a value, which is "all" then.
+        may_be_empty: names of flags whose empty text means something.
     """
     overrides, argv = split_overrides(sys.argv)
     bare = {f"--{name}" for name in optional_value}
     argv = [f"{a}=all" if a in bare else a for a in argv]
 
     def run(rest: Sequence[str]) -> None:
-        if len(rest) > 1:
-            raise app.UsageError(f"not understood: {' '.join(rest[1:])}")
         logging.set_verbosity(logging.WARNING)
-        with answering_in_words():
+        with answering_in_words(), ending_in_a_line():
+            check_flags(rest[1:], may_be_empty)
             main(overrides)
 
     app.run(run, argv=argv)
+
+
+def check_flags(stray: Sequence[str], may_be_empty: Sequence[str] = ()) -> None:
+    """Refuses arguments that mean nothing in any program.
+
+    Args:
+        stray: arguments that are no flags.
+        may_be_empty: names of flags whose empty text means something.
+
+    Raises:
+        UsageError: stray arguments, a flag that is given and empty, or a number that is none.
+    """
+    wrong = [f"not understood: {' '.join(stray)}"] if stray else []
+    for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
+        value = flag.value
+        empty = value == [] or (isinstance(value, str) and not value.strip())
+        if flag.present and empty and flag.name not in may_be_empty:
+            wrong.append(f"--{flag.name} is empty: give a value, or leave it out.")
+        if isinstance(value, float) and not math.isfinite(value):
+            wrong.append(f"--{flag.name}={value:g}: give a finite number.")
+    if wrong:
+        raise app.UsageError("\n".join(wrong))
 
 
 @contextlib.contextmanager
@@ -49,14 +76,34 @@ def answering_in_words() -> Iterator[None]:
     """Turns an error that the user can mend into a sentence and exit status 1."""
     try:
         yield
-    except _USER_ERRORS as error:
-        if os.environ.get("VIDPREF_TRACEBACK"):
+    except app.UsageError as error:
+        print(f"\n{error}\n(--help shows every flag.)", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("VIDPREF_TRACEBACK") or not _of_the_user(error):
             raise
-        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        print(f"\n{_sentence(error)}", file=sys.stderr)
         for note in getattr(error, "__notes__", ()):
             print(note, file=sys.stderr)
         print("(VIDPREF_TRACEBACK=1 shows where.)", file=sys.stderr)
         sys.exit(1)
+
+
+def _of_the_user(error: Exception) -> bool:
+    """Whether a user can cause and mend it; all else is a defect of ours and needs its traceback.
+
+    ValueError and what the operating system says are; so is what vidpref itself calls an error,
+    such as a training that diverged or a judge that does not answer.
+    """
+    return isinstance(error, ValueError | OSError) or type(error).__module__.startswith("vidpref.")
+
+
+def _sentence(error: Exception) -> str:
+    name = type(error).__name__
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        paths = [str(path) for path in (error.filename, error.filename2) if path is not None]
+        return f"{name}: {' -> '.join(paths)}: {error.strerror.lower()}"
+    return f"{name}: {error}"
 
 
 def start_devices(workdir: Path) -> None:
@@ -65,6 +112,8 @@ def start_devices(workdir: Path) -> None:
     A host is taken to be one of many when its environment names several TPU workers or a
     coordinator (`JAX_COORDINATOR_ADDRESS`, with `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`).
     """
+    # before the devices are opened: by default jax leaves a quarter of a GPU unused
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.93")
     import jax
 
     platforms = _platforms_without_tpu()

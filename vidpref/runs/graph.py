@@ -23,6 +23,7 @@ from jax.experimental import multihost_utils
 from vidpref.config.fields import plain
 from vidpref.digests import changed_files
 from vidpref.files import write_text
+from vidpref.runs.memory import naming_the_stage
 
 DONE, BEGUN, NEW = "done", "begun", "new"
 _NEVER = "never done here"
@@ -130,7 +131,8 @@ def run_stage(stage: Stage, workdir: Path, say: Callable[[str], None]) -> Finish
     if first_process:
         write_text(path / _SETTINGS_FILE, json.dumps(settings(stage), indent=2, default=str))
     try:
-        stage.body(path)
+        with naming_the_stage(stage.name):
+            stage.body(path)
     finally:
         seconds = earlier + time.monotonic() - start
         if first_process:

@@ -12,15 +12,16 @@ from vidpref.config.align import GUIDANCE
 from vidpref.config.align import METHODS as METHOD_NAMES
 from vidpref.config.schema import PREFERENCES, counts_in
 from vidpref.generation import guided
+from vidpref.generation.adapters import goes_on, policy_lora, trained_adapters
 from vidpref.generation.generator import Generator
-from vidpref.models.lora import merge_into
+from vidpref.models.lora import Adapted, merge_into
 from vidpref.runs.graph import Stage
-from vidpref.runs.policies import Policy, load_whole, policy_name
+from vidpref.runs.policies import PRETRAINED, Policy, load_whole, policy_name
 from vidpref.runs.recipe import NETWORK, Method, Recipe
 from vidpref.stages import align, latent_reward
 from vidpref.stages.rows import sampled as rows
 from vidpref.stages.rows.inputs import RowInputs
-from vidpref.training.tuning import Adapters, lora_spec
+from vidpref.training.tuning import Adapters
 from vidpref.typing import PyTree
 
 
@@ -30,7 +31,7 @@ class Align:
     def check(self, config: ConfigDict, generator: Generator, rounds: int) -> None:
         if rows.row_builder(config.align).file and config.data.name != PREFERENCES:
             raise ValueError(f"config.align.rows={config.align.rows!r} needs a file of preferences")
-        align.check(config.align, generator)
+        align.check(config, generator)
 
     def judged_dimensions(self, config: ConfigDict) -> tuple[str, ...]:
         return rows.judged_dimensions(config.align)
@@ -64,7 +65,7 @@ class Align:
                 align.alignment(config, recipe.generator, recipe.mesh, name=name),
                 _row_inputs(recipe, inputs),
                 seed=config.seed + round_,
-                params=policy.load_generator(),
+                params=_start(recipe, policy),
                 reference=None if reference is None else reference.load_generator(),
                 validate=functools.partial(recipe.validation_score, policy),
             )
@@ -162,10 +163,25 @@ def _row_inputs(recipe: Recipe, inputs: Mapping[str, Stage]) -> RowInputs:
     )
 
 
-def _load_tuned(recipe: Recipe, base: Policy, stage: Stage) -> PyTree:
+def _load_tuned(recipe: Recipe, policy: Policy, stage: Stage) -> PyTree:
     """Returns what an align stage wrote, with adapters merged into the policy they stand on."""
-    folder, spec = recipe.folder(stage), lora_spec(recipe.config.align)
+    folder, spec = recipe.folder(stage), trained_adapters(recipe.config, recipe.generator)
     if spec is None:
         return load_whole(recipe.generator.init, folder, recipe.mesh)
     adapters = Adapters(recipe.generator.init, spec).load(folder, recipe.mesh)
-    return merge_into(base.load_generator(), adapters, spec)
+    base = recipe.load_base() if goes_on(recipe.config) else policy.load_generator()
+    return merge_into(base, adapters, spec)
+
+
+def _start(recipe: Recipe, policy: Policy) -> PyTree:
+    """Returns the network that an alignment starts from; with adapters that are trained on."""
+    if not goes_on(recipe.config):
+        return policy.load_generator()
+    spec = trained_adapters(recipe.config, recipe.generator)
+    tuning = Adapters(recipe.generator.init, spec)
+    if policy.name == PRETRAINED:
+        adapters, _ = policy_lora(recipe.config, recipe.generator)
+        adapters = tuning.place(adapters, recipe.mesh)
+    else:
+        adapters = tuning.load(recipe.folder(policy.stages["policy"]), recipe.mesh)
+    return Adapted(recipe.load_base(), adapters, spec)

@@ -13,10 +13,14 @@ from ml_collections import ConfigDict
 from vidpref.config.fields import lookup
 from vidpref.config.schema import NO_JUDGE, counts_in
 from vidpref.datasets.scenes import Scene
+from vidpref.digests import digest_files
 from vidpref.files import write_text
+from vidpref.generation.adapters import policy_lora
 from vidpref.generation.cascade import Cascade, CascadeNetwork, Sampler, chunked
 from vidpref.generation.generator import Generator, build_base, build_superres
+from vidpref.interop.lora.files import lora_file
 from vidpref.interop.pipelines import TRANSFORMER
+from vidpref.models.lora import merge_into
 from vidpref.rewards.registry import reward_spec, scoring, templates_digest
 from vidpref.runs.graph import Stage, in_order
 from vidpref.runs.inputs import Inputs, target
@@ -157,7 +161,10 @@ class Recipe:
             source = {"pipeline": str(pipeline.path.resolve())}
             write_text(folder / "import.json", json.dumps(source))
 
-        return Stage("import", body, {"transformer": pipeline.fingerprint(TRANSFORMER)})
+        known = {"transformer": pipeline.fingerprint(TRANSFORMER)}
+        if counts_in("model.lora", self.config) and self.config.model.lora:
+            known["lora"] = digest_files([("lora", lora_file(Path(self.config.model.lora)))])
+        return Stage("import", body, known)
 
     def _pretrain_stage(self, section: str) -> Stage:
         config = self.config
@@ -247,7 +254,7 @@ class Recipe:
         reward = self.judged
 
         def body(folder: Path) -> None:
-            artifacts = {n: self.folder(stage) for n, stage in self._judge_stages.items()}
+            artifacts = self.judge_folders
             label.label_clips(folder, self.folder(samples), reward, name=name, artifacts=artifacts)
 
         known = self.inputs.causes.of("reward") | {"reward.dimensions": list(reward.dimensions)}
@@ -259,6 +266,11 @@ class Recipe:
         """The stages whose folders the judge is built from."""
         names = reward_spec(self.config.reward).artifacts
         return {name: ARTIFACTS[name](self) for name in names}
+
+    @property
+    def judge_folders(self) -> dict[str, Path]:
+        """The folder of each artifact that the judge is built from, by its name."""
+        return {name: self.folder(stage) for name, stage in self._judge_stages.items()}
 
     @functools.cached_property
     def judged(self) -> ConfigDict:
@@ -308,7 +320,7 @@ class Recipe:
         section, draws = self.config.align.validation, self._validation_draws
         scenes = self.inputs.data.scenes("validation", section.prompts)
         chunks = chunked(scenes, section.per_prompt, self.config.sampler.batch_size)
-        artifacts = {name: self.folder(stage) for name, stage in self._judge_stages.items()}
+        artifacts = self.judge_folders
         with self.cascade(policy).with_params(params).loaded() as loaded:
             drawn = (self.sampler(policy)(loaded, chunk, draws.seed) for chunk in chunks)
             return label.mean_score(drawn, self.config.reward, artifacts)
@@ -316,6 +328,11 @@ class Recipe:
     def _load_first(self, stage: Stage) -> PyTree:
         if not self.config.model.init:
             return load_whole(self.generator.init, self.folder(stage), self.mesh)
+        lora = policy_lora(self.config, self.generator)
+        return self.load_base() if lora is None else merge_into(self.load_base(), *lora)
+
+    def load_base(self) -> PyTree:
+        """Returns the weights of `model.init` as they are, without `model.lora`."""
         wanted = target(self.generator.init, self.mesh)
         return self.inputs.pipeline.load_transformer(self.generator.module, wanted)
 

@@ -1,248 +1,259 @@
-"""The last stage: evaluation.json, config.yaml and the HTML report of a run."""
+"""The last stage: the files that say what a run or a comparison found, and its HTML report.
 
+They are written into a folder of that run, and the work directory gets a copy: see `run_folder`.
+"""
+
+import dataclasses
 import json
-import platform
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import pandas as pd
 from ml_collections import ConfigDict
 
-import vidpref
 from vidpref.config.by_name import config_yaml
 from vidpref.config.schema import NO_JUDGE
 from vidpref.datasets.video_writing import PLAYED_FPS
-from vidpref.evaluation.gallery import Sample, write_gallery
-from vidpref.evaluation.report import ClipRow, JudgedClip, ReportData, write_report
-from vidpref.evaluation.rounds import title
+from vidpref.evaluation.changes import verdict_changes
+from vidpref.evaluation.clips import EMBEDDED, Videos
+from vidpref.evaluation.differences import (
+    between_methods,
+    difference_matrices,
+    differences_table,
+)
+from vidpref.evaluation.report import ReportData, write_report
 from vidpref.evaluation.statistics import evaluation_json
 from vidpref.evaluation.tables import (
     Table,
     comparison_table,
     dimension_tables,
+    evaluation_table,
     rounds_table,
     splits_of,
     write_csv,
-    write_markdown,
 )
-from vidpref.files import write_text
-from vidpref.runs.compare import Candidate, Comparison
+from vidpref.files import write_table, write_text
+from vidpref.runs.compare import Comparison
+from vidpref.runs.comparison_tables import best_of, search_table, training_table, write_tables
 from vidpref.runs.graph import Finished
 from vidpref.runs.policies import PRETRAINED, policy_name
+from vidpref.runs.report_contents import (
+    accounts,
+    changed_clips,
+    configs_of,
+    environment,
+    judged_examples,
+    settings_table,
+    side_by_side,
+    training_curves,
+)
 from vidpref.runs.rounds import Evaluated, Run
-from vidpref.stages.label import evaluation_frame, read_labels
-from vidpref.stages.sample import read_clips, seen_clip
-from vidpref.training.metrics import read_metrics
+from vidpref.runs.run_folder import REPORT, RunRecord, publish, run_folder, write_record
+from vidpref.stages.label import evaluation_frame
 
-_ROWS_PER_CATEGORY = 2  # before/after clips shown of each category
-_JUDGED = 5  # accepted and rejected examples shown of each kind
+
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    """What every report shows, of a run or of a comparison, with a judge or without.
+
+    Attributes:
+        workdir: the work directory.
+        name: what `run_folder` names its folder by.
+        title: title of the page.
+        command: what the user typed.
+        config: a config whose evaluation and frame rate count.
+        yamls: file name -> text of each config.
+        runs: finished runs.
+        stages: stages that the page gives the time of.
+        evaluated: clips and labels of each policy.
+    """
+
+    workdir: Path
+    name: str
+    title: str
+    command: str
+    config: ConfigDict
+    yamls: Mapping[str, str]
+    runs: Sequence[Run]
+    stages: Sequence[Finished]
+    evaluated: Mapping[str, Evaluated]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its own."""
+        return run_folder(self.workdir, self.name, (f.path.name for f in self.stages))
 
 
 def write_run_report(run: Run, *, command: str) -> Path:
-    """Writes `evaluation.json`, `config.yaml` and `report.html` into the work directory.
+    """Writes `evaluation.json`, `evaluation.csv`, `config.yaml` and `report.html`.
 
-    Without a judge there is no `evaluation.json`, and the report shows clips alone.
+    They go into a folder of this run, and a copy into the work directory. Without a judge there is
+    no evaluation: the report shows clips and training, and `training.csv` has the numbers.
 
     Args:
         run: a finished run.
         command: what the user typed.
 
     Returns:
-        The path of the report.
+        The path of the report in the work directory.
     """
     config = run.recipe.config
-    if config.reward.name == NO_JUDGE:
-        return _write_gallery(run, command)
-    frame = evaluation_frame({name: e.labels for name, e in run.evaluated.items()})
-    return _write(
-        run.recipe.workdir,
-        frame,
-        run.evaluated,
-        run.stages,
-        {"config.yaml": config_yaml(config)},
-        config,
-        title=f"{config.name}:{config.scale}",
-        command=command,
-    )
-
-
-def _write_gallery(run: Run, command: str) -> Path:
-    config, workdir = run.recipe.config, run.recipe.workdir
-    path = workdir / "report.html"
     if jax.process_index() != 0:
-        return path
-    write_text(workdir / "config.yaml", config_yaml(config))
-    clips = {name: read_clips(e.samples) for name, e in run.evaluated.items()}
-    samples = [
-        Sample(
-            name=row.clip_id.replace("/", "-"),
-            prompt=row.prompt,
-            split=row.split,
-            clips={name: seen_clip(found.clip(row.clip_id)) for name, found in clips.items()},
-        )
-        for row in clips[PRETRAINED].index.itertuples()
-    ]
-    title = f"{config.name}:{config.scale}"
-    write_gallery(
-        path,
-        samples,
-        title=title,
-        command=command,
-        fps=config.data.fps or PLAYED_FPS,
-        curves=training_curves(run.stages),
+        return run.recipe.workdir / REPORT
+    name = f"{config.name}:{config.scale}"
+    shown = _Shown(
+        run.recipe.workdir,
+        name,
+        name,
+        command,
+        config,
+        {"config.yaml": config_yaml(config)},
+        [run],
+        run.stages,
+        run.evaluated,
     )
-    return path
+    shown.folder.mkdir(parents=True, exist_ok=True)
+    if config.reward.name == NO_JUDGE:
+        return _write_unjudged(shown)
+    frame = evaluation_frame({name: e.labels for name, e in run.evaluated.items()})
+    evaluation = _write_evaluation(shown, frame)
+    return _write(shown, evaluation, dimension_tables(evaluation), frame)
 
 
 def write_comparison_report(
     found: Comparison, configs: Sequence[ConfigDict], workdir: Path, *, command: str
 ) -> Path:
-    """Writes `comparison.md`, its tables as CSV, `evaluation.json` and `report.html`.
+    """Writes `comparison.md` and `.tex`, their tables as CSV, `evaluation.json` and `report.html`.
+
+    They go into a folder of this comparison, and a copy into the work directory. Without a judge
+    the tables are those of training, and the page shows clips side by side.
 
     Args:
         found: result of `compare`.
         configs: the compared configs, before hyper-parameters were chosen.
-        workdir: where to write.
+        workdir: the work directory.
         command: what the user typed.
 
     Returns:
-        The path of the report.
+        The path of the report in the work directory.
     """
+    if jax.process_index() != 0:
+        return workdir / REPORT
     stages = {f.path: f for run in found.runs for f in run.stages}
     names = ", ".join(policy_name(c, 1) for c in configs)
-    return _write(
+    shown = _Shown(
         workdir,
-        found.frame,
-        found.evaluated,
-        list(stages.values()),
-        {f"{policy_name(c, 1)}.yaml": config_yaml(c) for c in configs},
+        "comparison",
+        f"{names} at {configs[0].scale} scale",
+        command,
         configs[0],
-        title=f"{names} at {configs[0].scale} scale",
-        command=command,
-        candidates=found.candidates,
+        {f"{policy_name(c, 1)}.yaml": config_yaml(c) for c in configs},
+        found.runs,
+        list(stages.values()),
+        found.evaluated,
     )
+    shown.folder.mkdir(parents=True, exist_ok=True)
+    if found.frame is None:
+        write_tables(shown.folder, [training_table(found.runs)], heading=shown.title)
+        return _write_unjudged(shown)
+    evaluation = _write_evaluation(shown, found.frame)
+    evaluation["between_methods"] = between_methods(found.frame, PRETRAINED)
+    write_text(shown.folder / "evaluation.json", json.dumps(evaluation, indent=2))
+    methods, search = comparison_table(evaluation), search_table(found.candidates)
+    matrices = difference_matrices(evaluation)
+    rounds = [rounds_table(evaluation, split) for split in splits_of(evaluation)]
+    training, graded = training_table(found.runs), dimension_tables(evaluation)
+    tables = [methods, *matrices, search, *rounds, *graded, training]
+    write_tables(shown.folder, tables, heading=shown.title)
+    write_csv(shown.folder / "differences.csv", differences_table(evaluation))
+    tables = [methods, *matrices, search, *graded, training]
+    return _write(shown, evaluation, tables, found.frame)
+
+
+def comparison_summary(found: Comparison, workdir: Path) -> str:
+    """Returns the main tables of a comparison for a terminal, once its report is written.
+
+    These are acceptance and the methods against each other on held-out prompts; without a judge,
+    the end of training.
+    """
+    if found.frame is None:
+        return training_table(found.runs).to_text()
+    evaluation = json.loads((workdir / "evaluation.json").read_text(encoding="utf-8"))
+    first = {splits_of(evaluation)[0]}
+    tables = [comparison_table(evaluation), *difference_matrices(evaluation, first)]
+    return "\n".join(table.to_text() for table in tables)
+
+
+def _write_evaluation(shown: _Shown, frame: pd.DataFrame) -> dict[str, Any]:
+    """Writes the numbers of a judge's labels, and returns them."""
+    section = shown.config.evaluate
+    evaluation = evaluation_json(frame, PRETRAINED, best_of=best_of(section))
+    write_text(shown.folder / "evaluation.json", json.dumps(evaluation, indent=2))
+    write_table(shown.folder / "evaluation.parquet", frame)  # one row a clip, for other statistics
+    write_csv(shown.folder / "evaluation.csv", evaluation_table(evaluation))
+    return evaluation
+
+
+def _write_unjudged(shown: _Shown) -> Path:
+    training = training_table(shown.runs)
+    write_csv(shown.folder / "training.csv", training)
+    return _write(shown, None, [training], None)
 
 
 def _write(
-    workdir: Path,
-    frame: pd.DataFrame,
-    evaluated: Mapping[str, Evaluated],
-    stages: Sequence[Finished],
-    yamls: Mapping[str, str],
-    config: ConfigDict,
-    *,
-    title: str,
-    command: str,
-    candidates: Sequence[Candidate] = (),
+    shown: _Shown,
+    evaluation: Mapping[str, Any] | None,
+    tables: Sequence[Table],
+    frame: pd.DataFrame | None,
 ) -> Path:
-    path = workdir / "report.html"
-    if jax.process_index() != 0:
-        return path
-    evaluation = evaluation_json(frame, PRETRAINED, best_of=tuple(config.evaluate.best_of))
-    write_text(workdir / "evaluation.json", json.dumps(evaluation, indent=2))
-    frame.to_parquet(workdir / "evaluation.parquet")  # one row a clip, for other statistics
-    for name, text in yamls.items():
-        write_text(workdir / name, text)
-    if candidates:
-        tables = [comparison_table(evaluation), search_table(candidates)]
-        tables += [rounds_table(evaluation, split) for split in splits_of(evaluation)]
-        tables += dimension_tables(evaluation)
-        write_markdown(workdir / "comparison.md", tables, heading=title)
-        for table in tables:
-            file = re.sub(r"\W+", "_", table.title.lower()).strip("_")
-            write_csv(workdir / f"{file}.csv", table)
-    write_report(
-        path,
-        ReportData(
-            title=title,
-            command=command,
-            config_yaml="\n".join(f"# {name}\n{text}" for name, text in yamls.items()),
-            environment=environment(),
-            evaluation=evaluation,
-            curves=training_curves(stages),
-            timings=[(f.stage.name, f.seconds, f.reused) for f in stages],
-            before_after=before_after(evaluated),
-            judged=judged_examples(evaluated[PRETRAINED]),
-            tables=[
-                *([comparison_table(evaluation), search_table(candidates)] if candidates else []),
-                *dimension_tables(evaluation),
-            ],
-        ),
+    """Writes the pages and the rest of the folder, and the work directory's copy of all."""
+    for name, text in shown.yamls.items():
+        write_text(shown.folder / name, text)
+    rows, choice = side_by_side(shown.evaluated)
+    made = environment()
+    judged = frame is not None
+    data = ReportData(
+        title=shown.title,
+        command=shown.command,
+        config_yaml="\n".join(f"# {name}\n{text}" for name, text in shown.yamls.items()),
+        environment=made,
+        evaluation=evaluation,
+        curves=training_curves(shown.stages),
+        timings=[(f.stage.name, f.seconds, f.reused) for f in shown.stages],
+        before_after=rows,
+        choice=choice,
+        changes=verdict_changes(frame, PRETRAINED) if judged else (),
+        changed=changed_clips(shown.evaluated) if judged else (),
+        judged=judged_examples(shown.evaluated[PRETRAINED]) if judged else (),
+        tables=tables,
+        accounts=accounts(shown.stages),
+        settings=settings_table(configs_of(shown.runs)),
+        made=_made(made),
     )
-    return path
+    videos = Videos(
+        shown.folder / "samples",
+        fps=shown.config.data.fps or PLAYED_FPS,
+        embed=EMBEDDED if judged else 0,  # without scores the videos are what the run is about
+    )
+    for folder in (shown.folder, shown.workdir):
+        write_report(folder / REPORT, data, videos)
+    write_record(shown.folder, _record(shown))
+    publish(shown.folder, shown.workdir)
+    return shown.workdir / REPORT
 
 
-def search_table(candidates: Sequence[Candidate]) -> Table:
-    """Returns every hyper-parameter candidate with its acceptance on validation prompts."""
-    rows = [
-        [
-            title(c.policy),
-            ", ".join(o.removeprefix("align.") for o in c.overrides) or "as in the config",
-            None if c.validation is None else round(100 * c.validation, 1),
-            "chosen" if c.chosen else "",
-        ]
-        for c in candidates
-    ]
-    return Table(
-        "Hyper-parameters",
-        ["Method", "Candidate", "Validation prompts, %", ""],
-        rows,
-        "Chosen with the first training seed on prompts that neither train nor test.",
+def _record(shown: _Shown) -> RunRecord:
+    evaluated = shown.evaluated.items()
+    return RunRecord(
+        shown.name,
+        tuple(f.path.name for f in shown.stages),
+        {policy: e.samples.name for policy, e in evaluated},
+        {policy: e.labels.name for policy, e in evaluated if e.labels is not None},
     )
 
 
-def environment() -> dict[str, str]:
-    """Returns versions and devices, for the reader who wants to repeat a run."""
-    devices = jax.devices()
-    return {
-        "vidpref": vidpref.__version__,
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "devices": f"{len(devices)} x {devices[0].device_kind}",
-        "processes": str(jax.process_count()),
-    }
-
-
-def training_curves(stages: Sequence[Finished]) -> dict[str, list[dict]]:
-    """Returns the metrics of every trained stage, by the name of its folder."""
-    metrics = {f.path.name: read_metrics(f.path) for f in stages}
-    return {stage: records for stage, records in metrics.items() if records}
-
-
-def before_after(evaluated: Mapping[str, Evaluated]) -> list[ClipRow]:
-    """Returns clips of all policies from the same noise, the first held-out scenes a category.
-
-    The scenes are taken in their order, whatever came out: a choice by result would flatter.
-    """
-    labels = {name: read_labels(e.labels).set_index("clip_id") for name, e in evaluated.items()}
-    clips = {name: read_clips(e.samples) for name, e in evaluated.items()}
-    first = next(iter(labels.values()))
-    held_out = first[(first.split == "test") & (first["sample"] == 0)]
-    shown = held_out.groupby("category", sort=True).head(_ROWS_PER_CATEGORY)
-    return [
-        ClipRow(
-            prompt=row.prompt,
-            category=row.category,
-            split=row.split,
-            clips={name: seen_clip(found.clip(row.Index)) for name, found in clips.items()},
-            accepted={name: bool(table.score[row.Index] > 0.5) for name, table in labels.items()},
-        )
-        for row in shown.sort_values("category", kind="stable").itertuples()
-    ]
-
-
-def judged_examples(evaluated: Evaluated) -> list[JudgedClip]:
-    """Returns held-out clips that the judge accepted and that it rejected, with its reasons."""
-    labels, clips = read_labels(evaluated.labels), read_clips(evaluated.samples)
-    held_out = labels[labels.split == "test"]
-    examples = []
-    for accepted in (True, False):
-        chosen = held_out[(held_out.score > 0.5) == accepted]
-        chosen = chosen.groupby("category", sort=True).head(1).head(_JUDGED)
-        examples += [
-            JudgedClip(row.prompt, seen_clip(clips.clip(row.clip_id)), accepted, row.rationale)
-            for row in chosen.itertuples()
-        ]
-    return examples
+def _made(made: Mapping[str, str]) -> str:
+    commit = f" ({made['commit']})" if "commit" in made else ""
+    return f"{made['date']}, vidpref {made['vidpref']}{commit}, {made['devices']}"

@@ -1,19 +1,23 @@
 """A run: every stage of a config, from data to labelled evaluation clips."""
 
 import dataclasses
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
 from vidpref.config.by_name import read_config
+from vidpref.config.fields import plain
 from vidpref.runs import workdir as workdirs
 from vidpref.runs.checks import check, check_training
 from vidpref.runs.graph import Finished, Stage, finished, in_order, run_stage
 from vidpref.runs.methods import METHODS, open_recipe
 from vidpref.runs.policies import Policy
 from vidpref.runs.recipe import Recipe
+from vidpref.runs.run_folder import home
+from vidpref.training.wandb_runs import Project, logged_to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,7 @@ def run(config: ConfigDict, workdir: Path) -> Run:
     check(config)
     say(_header(config))
     recipe = open_recipe(config, workdir)
+    say(_sizes(recipe))
     check_training(config, recipe.mesh)
     done = run_recipe(recipe, config.rounds)
     workdirs.note_run(workdir, f"{config.name}:{config.scale}", [f.stage for f in done.stages])
@@ -64,39 +69,58 @@ def dry_run(config: ConfigDict, workdir: Path) -> str:
     return workdirs.dry_run(open_recipe(config, workdir).stages(config.rounds), workdir)
 
 
-def run_recipe(recipe: Recipe, rounds: int, heading: str = "{n}/{total}") -> Run:
+def run_recipe(
+    recipe: Recipe, rounds: int, run_one: Callable[[Stage], Finished] | None = None
+) -> Run:
     """Runs every stage of a recipe that is not done.
 
     Args:
         recipe: the graph.
         rounds: rounds of sampling, labelling and aligning.
-        heading: what stands in front of a stage's line.
+        run_one: see `run_to`.
 
     Raises:
         ValueError: the data has less than the config asks for.
     """
     stages = recipe.stages(rounds)
+    return Run(recipe, run_to(recipe, stages, run_one), _evaluated(recipe, rounds))
+
+
+def run_to(
+    recipe: Recipe, targets: Sequence[Stage], run_one: Callable[[Stage], Finished] | None = None
+) -> list[Finished]:
+    """Runs the targets and all that they stand on, as far as they are not done.
+
+    Args:
+        recipe: the graph that they belong to.
+        targets: stages.
+        run_one: runs a stage unless it is done; by default with a line that says its number.
+
+    Raises:
+        ValueError: the data has less than the config asks for.
+    """
+    stages, config = in_order(targets), recipe.config
     data, done = set(recipe.inputs.stages.values()), []
+    project = Project(config.wandb, f"{config.name}:{config.scale}", plain(config))
     for number, stage in enumerate(stages, 1):
-        title = f"[{heading.format(n=number, total=len(stages))}] {stage.name}"
-        done.append(_run(stage, recipe, title))
+        with logged_to(project):
+            if run_one is None:
+                done.append(_run(stage, recipe, f"[{number}/{len(stages)}] {stage.name}"))
+            else:
+                done.append(run_one(stage))
         if stage in data:
             data.remove(stage)
             if not data:
                 recipe.check_data()
-    return Run(recipe, done, _evaluated(recipe, rounds))
-
-
-def run_to(recipe: Recipe, targets: Sequence[Stage], heading: str) -> list[Finished]:
-    """Runs the targets and all that they stand on, as far as they are not done."""
-    return [_run(stage, recipe, f"[{heading}] {stage.name}") for stage in in_order(targets)]
+    return done
 
 
 def open_finished(workdir: Path, mesh: dict[str, int]) -> tuple[Recipe, dict[str, Policy]]:
     """Returns the recipe of a finished run and its policies; nothing is computed.
 
     Args:
-        workdir: the folder of a run of `launch/tpu_run.py`.
+        workdir: the work directory of `launch/tpu_run.py`, for its newest run, or the folder of any
+            run in it, `WORKDIR/runs/NAME`.
         mesh: sizes of the axes of this program's devices, which need not be those of the run.
 
     Raises:
@@ -105,16 +129,16 @@ def open_finished(workdir: Path, mesh: dict[str, int]) -> tuple[Recipe, dict[str
     config = read_config(workdir)
     with config.unlocked():
         config.mesh = ConfigDict(mesh)
-    recipe = open_recipe(config, workdir)
+    recipe = open_recipe(config, home(workdir))
     for stage in recipe.stages(config.rounds):
-        finished(stage, workdir)
+        finished(stage, recipe.workdir)
     return recipe, recipe.policies(config.rounds)
 
 
 def say(line: str) -> None:
-    """Prints a line of progress, in a pod once."""
+    """Prints a line of progress to stderr, as progress bars are; in a pod once."""
     if jax.process_index() == 0:
-        print(line, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
 
 def _run(stage: Stage, recipe: Recipe, title: str) -> Finished:
@@ -128,6 +152,23 @@ def _evaluated(recipe: Recipe, rounds: int) -> dict[str, Evaluated]:
         labels = None if clips.labels is None else recipe.folder(clips.labels)
         found[name] = Evaluated(recipe.folder(clips.samples), labels)
     return found
+
+
+def _sizes(recipe: Recipe) -> str:
+    """What every stage's clips measure."""
+    data, generator = recipe.config.data, recipe.generator
+
+    def size(*numbers: int) -> str:
+        return "x".join(map(str, numbers))
+
+    drawn = f"{data.frames} frames of {size(data.height, data.width)}"
+    if not generator.latent:
+        high = size(data.high_height, data.high_width)
+        return f"clips: {drawn}" + (
+            f", {high} by super-resolution" if recipe.config.superres.enabled else ""
+        )
+    encoded = ", ".join(size(*bucket) for bucket in data.buckets) or "that size"
+    return f"clips: drawn at {drawn}, encoded at {encoded}; latents {size(*generator.clip_shape)}"
 
 
 def _header(config: ConfigDict) -> str:

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import jax
 
@@ -28,12 +29,12 @@ def locked(workdir: Path) -> Iterator[None]:
 
     Raises:
         WorkdirInUse: another process holds it; the message names that process.
+        ValueError: no folder in which one can write.
     """
     if jax.process_index() != 0:
         yield
         return
-    workdir.mkdir(parents=True, exist_ok=True)
-    with open(workdir / "lock", "a+", encoding="utf-8") as file:
+    with _open_lock(workdir) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -46,6 +47,16 @@ def locked(workdir: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()
         yield
+
+
+def _open_lock(workdir: Path) -> IO[str]:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        return open(workdir / "lock", "a+", encoding="utf-8")
+    except OSError as error:
+        if workdir.exists() and not workdir.is_dir():
+            raise ValueError(f"--workdir={workdir} is a file: name a folder") from error
+        raise ValueError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
 
 
 def dry_run(stages: Sequence[Stage], workdir: Path) -> str:

@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vidpref.generation.adapters import trained_adapters
 from vidpref.generation.generator import Generator
 from vidpref.objectives.alignment import OBJECTIVES, check_hyper
 from vidpref.stages.rows.inputs import RowInputs
@@ -32,18 +33,19 @@ def check(config: ConfigDict, generator: Generator) -> None:
     """Refuses an `align` section that cannot work, before anything is computed.
 
     Args:
-        config: the `align` section.
+        config: the whole config.
         generator: the base generator.
 
     Raises:
         ValueError: a bad value; the message names the field.
     """
-    hyper_parameters(config)
-    check_rows(config)
-    _in_time_range(generator, config)
-    tuning = make_tuning(generator.init, config)
+    section = config.align
+    hyper_parameters(section)
+    check_rows(section)
+    _in_time_range(generator, section)
+    tuning = make_tuning(generator.init, section, trained_adapters(config, generator))
     jax.eval_shape(tuning.init, jax.random.key(0))  # its targets or parts must match
-    if config.reference == "pretrained" and config.train.reference_decay:
+    if section.reference == "pretrained" and section.train.reference_decay:
         raise ValueError(
             "config.align.reference='pretrained': with config.align.train.reference_decay the "
             "reference follows the policy from where that starts; use 'previous'"
@@ -68,7 +70,7 @@ def alignment(
     return generator_training(
         _in_time_range(generator, section),
         section,
-        make_tuning(generator.init, section),
+        make_tuning(generator.init, section, trained_adapters(config, generator)),
         mesh,
         objective=section.method,
         hyper=hyper_parameters(section),
@@ -99,7 +101,7 @@ def align(
         training: result of `alignment`.
         row_inputs: clips to learn from.
         seed: seed of batches and noise.
-        params: where the policy starts.
+        params: where the policy starts: a network, or `Adapted` to train its adapters on.
         reference: the reference policy, by default `params`.
         validate: sampled acceptance of a policy, for the choice of the checkpoint.
     """

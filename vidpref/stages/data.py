@@ -1,6 +1,9 @@
 """The data stage: a TFDS builder of the checkout's `data/`, built once, read without TensorFlow."""
 
+import contextlib
+import io
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
@@ -16,7 +19,32 @@ def build_data(config: ConfigDict, folder: Path) -> None:
         ValueError: unknown data set, or what its builder refuses.
     """
     tfds.disable_progress_bar()
-    _builder(config, folder).download_and_prepare(file_format="array_record")
+    # TFDS prints that it downloads something of unknown size: nothing is, ever
+    with contextlib.redirect_stdout(io.StringIO()):
+        _builder(config, folder).download_and_prepare(file_format="array_record")
+
+
+def check_data(config: ConfigDict) -> None:
+    """Refuses what `build_data` would refuse, as far as lists and folders tell; nothing is built.
+
+    Raises:
+        ValueError: unknown data set, sizes that it does not have, or lists that cannot be read.
+        FileNotFoundError: a list or a folder is missing.
+    """
+    known_prompts(config)
+
+
+def known_prompts(config: ConfigDict) -> list[str]:
+    """Returns the prompts of a data set that its lists name, without building it.
+
+    Raises:
+        ValueError, FileNotFoundError: see `check_data`.
+    """
+    try:
+        _, options = _options(config)
+        return options.known_prompts() if hasattr(options, "known_prompts") else []
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"config.data.path={config.data.path!r}: {error}") from error
 
 
 def open_data(config: ConfigDict, folder: Path) -> Data:
@@ -45,6 +73,12 @@ def open_data(config: ConfigDict, folder: Path) -> Data:
 
 
 def _builder(config: ConfigDict, folder: Path):
+    builder, options = _options(config)
+    return builder(config=options, data_dir=folder, file_format="array_record")
+
+
+def _options(config: ConfigDict) -> tuple[Any, Any]:
+    """The builder's class and the options that the config has for it."""
     name = config.data.name
     known = sorted(path.parent.name for path in (PROJECT_ROOT / "data").glob("*/*_builder.py"))
     if name not in known:
@@ -56,5 +90,4 @@ def _builder(config: ConfigDict, folder: Path):
         cascade=config.superres.enabled,
         prompt_sets=PROJECT_ROOT / "data" / "prompts",
     )
-    builder = getattr(module, class_name)
-    return builder(config=options, data_dir=folder, file_format="array_record")
+    return getattr(module, class_name), options

@@ -1,6 +1,7 @@
 """Preference files as the data of a run: read once, kept as Parquet, opened with their latents."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import jax
@@ -10,14 +11,47 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vidpref.datasets.preferences import Preferences, read_preferences
+from vidpref.datasets.prompts import SPLITS
 from vidpref.datasets.records import RecordFile
 from vidpref.datasets.scenes import Data, Scene
 from vidpref.datasets.video_folder import load_captions, split_of
 from vidpref.digests import digest_files
 
 REAL = "real"  # source of clips that no generator made
-_LISTS = (".json", ".txt", ".csv")  # what a folder's clips and labels are listed in
+_BESIDE = "metadata.json"  # of a list of VideoDPO's pairs: its clips and their scores
+# What a folder's clips and labels are listed in.
+_LISTS = (".json", ".jsonl", ".ndjson", ".txt", ".csv", ".tsv")
 _FRAMES = [field.name for field in dataclasses.fields(Preferences)]
+
+
+@dataclasses.dataclass(frozen=True)
+class PairCounts:
+    """What a file of preferences holds: pairs = train + validation + test + unreadable.
+
+    Attributes:
+        verdicts: rows of comparisons, several of a pair where it has dimensions or judges.
+        pairs: pairs of clips that are compared.
+        train: of train prompts, both clips read: what can be learnt from.
+        validation, test: held out by the hash of their prompt.
+        unreadable: with a clip that could not be decoded.
+        clips, unreadable_clips: all clips, and those that could not be decoded.
+    """
+
+    verdicts: int
+    pairs: int
+    train: int
+    validation: int
+    test: int
+    unreadable: int
+    clips: int
+    unreadable_clips: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pairs} pairs of {self.clips} clips: {self.train} of train prompts; held out "
+            f"{self.validation} of validation and {self.test} of test prompts; "
+            f"{self.unreadable} with an unreadable clip"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +63,14 @@ class Encoded:
         records: latents of all clips.
         place: clip id -> number of its record.
         shapes: a number for the size of each record's clip, equal for equal sizes.
+        counts: what the file holds of which `preferences` are a part.
     """
 
     preferences: Preferences
     records: RecordFile
     place: pd.Series
     shapes: np.ndarray
+    counts: PairCounts | None = None
 
     def real_clips(self) -> list[str]:
         """Returns the ids of the clips that no generator made."""
@@ -55,7 +91,7 @@ def check_preferences(data: ConfigDict, *, with_real: bool) -> None:
     """
     if not data.pairs:
         raise ValueError(
-            "config.data.pairs is empty: give a VideoAlign CSV, a JSON-lines file, or a VideoDPO "
+            "config.data.pairs is empty: give a VideoAlign CSV, a list in JSON, or a VideoDPO "
             "or RealDPO folder (README, 'Your own preferences')"
         )
     for field in ("pairs", "real"):
@@ -75,6 +111,8 @@ def check_preferences(data: ConfigDict, *, with_real: bool) -> None:
 def read(folder: Path, data: ConfigDict) -> None:
     """Reads `data.pairs`, and the real clips of `data.real`, into `folder/*.parquet`.
 
+    How many pairs there are, and of which split, is logged.
+
     Raises:
         ValueError: see `read_preferences` and `load_captions`.
     """
@@ -83,6 +121,8 @@ def read(folder: Path, data: ConfigDict) -> None:
     found = _read(data)
     for name in _FRAMES:
         getattr(found, name).to_parquet(folder / f"{name}.parquet")
+    splits = _splits(found.clips, data)
+    logging.info("preferences: %s", count_pairs(found, splits, found.clips["id"]))
 
 
 def files_digest(data: ConfigDict, remembered: Path | None = None) -> str:
@@ -98,8 +138,10 @@ def files_digest(data: ConfigDict, remembered: Path | None = None) -> str:
         path = Path(data[field]).expanduser()
         if data[field] and path.is_file():
             files.append((field, path))
+            if (beside := path.with_name(_BESIDE)).is_file():
+                files.append((f"{field}/{_BESIDE}", beside))
         elif data[field]:
-            lists = [file for file in path.iterdir() if file.suffix in _LISTS]
+            lists = [file for file in path.iterdir() if file.suffix.lower() in _LISTS]
             files += [(f"{field}/{file.name}", file) for file in lists]
     return digest_files(files, remembered)
 
@@ -126,7 +168,7 @@ def open_encoded(data: ConfigDict, folder: Path, latents: Path) -> tuple[Data, E
     shapes = encoded.groupby(["height", "width"]).ngroup().to_numpy()
     records = RecordFile(sorted(latents.glob("latents-*.array_record")))
     clips = frames["clips"][frames["clips"]["id"].isin(place.index)]
-    splits = {text: split_of(text, data.held_out) for text in clips["prompt"].unique()}
+    splits = _splits(clips, data)
     scenes = tuple(
         Scene(
             id=f"prompt-{number}",
@@ -148,7 +190,38 @@ def open_encoded(data: ConfigDict, folder: Path, latents: Path) -> tuple[Data, E
         comparisons[both & comparisons["clip_a"].isin(train["id"])].reset_index(drop=True),
         scores[scores["clip"].isin(train["id"])].reset_index(drop=True),
     )
-    return Data(records, scenes, tuple(splits)), Encoded(kept, records, place, shapes)
+    counts = count_pairs(Preferences(**frames), _splits(frames["clips"], data), place.index)
+    return Data(records, scenes, tuple(splits)), Encoded(kept, records, place, shapes, counts)
+
+
+def count_pairs(
+    preferences: Preferences, splits: Mapping[str, str], readable: Iterable[str]
+) -> PairCounts:
+    """Returns how many pairs of clips there are to learn from, and what becomes of the others.
+
+    Args:
+        preferences: all of a file.
+        splits: split of each prompt.
+        readable: ids of the clips that could be read.
+    """
+    said, clips, readable = preferences.comparisons, preferences.clips, set(readable)
+    unordered = np.sort(said[["clip_a", "clip_b"]].to_numpy(dtype=str), axis=1)
+    pairs = pd.DataFrame(unordered, columns=["first", "second"]).assign(prompt=said["prompt"])
+    pairs = pairs.drop_duplicates()
+    read = pairs["first"].isin(readable) & pairs["second"].isin(readable)
+    found = pairs.loc[read, "prompt"].map(dict(splits)).value_counts()
+    return PairCounts(
+        verdicts=len(said),
+        pairs=len(pairs),
+        unreadable=int((~read).sum()),
+        clips=len(clips),
+        unreadable_clips=int((~clips["id"].isin(readable)).sum()),
+        **{split: int(found.get(split, 0)) for split in SPLITS},
+    )
+
+
+def _splits(clips: pd.DataFrame, data: ConfigDict) -> dict[str, str]:
+    return {text: split_of(text, data.held_out) for text in clips["prompt"].unique()}
 
 
 def _read(data: ConfigDict) -> Preferences:

@@ -1,4 +1,4 @@
-"""Numbers of a run: JSON lines and TensorBoard for later, a progress bar for now."""
+"""Numbers of a run: JSON lines, TensorBoard and W&B for later, a progress bar for now."""
 
 import json
 import sys
@@ -11,6 +11,7 @@ from types import TracebackType
 import tqdm
 
 from vidpref.files import write_text
+from vidpref.training.wandb_runs import start_run
 
 METRICS_FILE = "metrics.jsonl"
 _LINE_EVERY = 10.0  # seconds between two lines where the output is no terminal
@@ -19,8 +20,10 @@ _LINE_EVERY = 10.0  # seconds between two lines where the output is no terminal
 class MetricsWriter:
     """Writes one JSON line a step to `folder/metrics.jsonl`, and the same to TensorBoard.
 
+    Inside `wandb_runs.logged_to` it goes to Weights & Biases as well.
+
     A run that goes on from a checkpoint does some steps again; their old lines are removed, so
-    that every step has one line.
+    that every step has one line. (W&B keeps the old ones, which are the same.)
 
     Args:
         folder: folder of the run.
@@ -29,7 +32,7 @@ class MetricsWriter:
     """
 
     def __init__(self, folder: Path, *, resume_step: int = 0, enabled: bool = True):
-        self._file = self._tensorboard = None
+        self._file = self._tensorboard = self._wandb = None
         if not enabled:
             return
         from tensorboardX import SummaryWriter  # slow to import, and only the first process writes
@@ -40,6 +43,7 @@ class MetricsWriter:
         self._tensorboard = SummaryWriter(
             str(folder / "tensorboard"), purge_step=resume_step + 1, flush_secs=30
         )
+        self._wandb = start_run(folder)
 
     def write(self, step: int, values: Mapping[str, float | int]) -> None:
         """Writes the values of a step; the line is on disk when this returns."""
@@ -49,18 +53,22 @@ class MetricsWriter:
         self._file.flush()
         for name, value in values.items():
             self._tensorboard.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(dict(values), step=step, commit=True)
 
-    def close(self) -> None:
-        """Closes both files."""
+    def close(self, *, failed: bool = False) -> None:
+        """Closes all files; W&B is told whether the run `failed`."""
         if self._file is not None:
             self._file.close()
             self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=int(failed))
 
     def __enter__(self) -> "MetricsWriter":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)
 
 
 def read_metrics(folder: Path) -> list[dict[str, float | int]]:

@@ -80,19 +80,22 @@ class Tuning(Protocol):
         ...
 
 
-def make_tuning(network: Callable[[Array], PyTree], config: ConfigDict) -> Tuning:
+def make_tuning(
+    network: Callable[[Array], PyTree], config: ConfigDict, adapters: LoRA | None = None
+) -> Tuning:
     """Returns what a section of a config tunes.
 
     Args:
         network: key -> parameters of the whole network, boxed.
         config: a section with `lora` (see `lora_spec`) and `parts`: regular expressions
             searched in the paths of parameters, such as "^head/"; () for all.
+        adapters: those that are trained in the place of what `lora` asks for.
 
     Raises:
         ValueError: a setting that cannot work, or adapters and parts at once. Targets and parts
             that match nothing are found by `init`.
     """
-    spec, parts = lora_spec(config), tuple(config.parts)
+    spec, parts = adapters or lora_spec(config), tuple(config.parts)
     if spec is not None and parts:
         raise ValueError(
             f"config.align.parts={parts} with config.align.lora.rank={spec.rank}: either chosen "
@@ -154,7 +157,11 @@ class Everything:
 
 @dataclasses.dataclass(frozen=True)
 class Adapters:
-    """Adapters are trained; the reference is the base without them, or with those that follow."""
+    """Adapters are trained; the reference is the base without them, or with those that follow.
+
+    The network to start from may be `Adapted`: then its adapters are trained on, and the reference
+    is the base with them as they were.
+    """
 
     network: Callable[[Array], PyTree]
     spec: LoRA
@@ -167,10 +174,14 @@ class Adapters:
         return self.spec.init(key, self._boxed)
 
     def start(self, params: PyTree) -> PyTree | None:
-        return None
+        return params.adapters if isinstance(params, Adapted) else None
 
     def frozen(self, params: PyTree, reference: PyTree | None = None) -> dict[str, PyTree]:
-        return _beside(params, reference)
+        if not isinstance(params, Adapted):
+            return _beside(params, reference)
+        if reference is params:
+            return {_BASE: params.base, "reference": params.adapters}
+        return _beside(params.base, reference)
 
     def policy(self, trainable: PyTree, frozen: PyTree, rng: Array | None) -> PyTree:
         base = jax.lax.stop_gradient(frozen[_BASE])
@@ -182,13 +193,19 @@ class Adapters:
         return Adapted(frozen[_BASE], frozen.get("reference"), self.spec)
 
     def whole(self, trainable: PyTree, params: PyTree) -> PyTree:
-        return jax.jit(merge, static_argnames="spec")(params, trainable, spec=self.spec)
+        base = params.base if isinstance(params, Adapted) else params
+        return jax.jit(merge, static_argnames="spec")(base, trainable, spec=self.spec)
 
     def save(self, folder: Path, trainable: PyTree, params: PyTree) -> None:
         save_params(folder / ADAPTERS, trainable)
 
     def load(self, folder: Path, mesh: Mesh) -> PyTree:
         return load_params(folder / ADAPTERS, abstract_params(_shapes(self.init), mesh))
+
+    def place(self, adapters: PyTree, mesh: Mesh) -> PyTree:
+        """Returns adapters of the host on a mesh."""
+        wanted = abstract_params(_shapes(self.init), mesh)
+        return jax.tree.map(lambda x, to: jax.device_put(x, to.sharding), adapters, wanted)
 
 
 @dataclasses.dataclass(frozen=True)

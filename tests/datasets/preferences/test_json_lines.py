@@ -1,3 +1,6 @@
+import json
+
+import pandas as pd
 import pytest
 from preference_files import rows_of, touch, write_json_lines
 
@@ -69,7 +72,10 @@ def test_two_judges_may_disagree(root):
         ({"clipa": "a.mp4"}, r"line 2: unknown field 'clipa' \(did you mean clip_a\?\)"),
         ({"scores_a": {"motion": "3"}}, r"scores_a.motion='3' is not a finite number"),
         ({"scores_a": {"motion": True}}, r"scores_a.motion=True is not"),
-        ({"scores_b": {"motion": float("nan")}}, r"scores_b.motion=nan is not"),
+        ({"scores_a": {"motion": 10**400}}, r"scores_a.motion=1000+ is not"),
+        ({"scores_a": {"": 1}}, r"line 2: a dimension has no name"),
+        ({"verdict": {" ": "A"}}, r"line 2: a dimension has no name"),
+        ({"scores_b": {"motion": float("nan")}}, r"line 2: NaN is not a finite number"),
         ({"scores_a": {"overall": 2}}, r"line 2: a.mp4 has the score 2 in overall, but 1 before"),
         ({"verdict": "B"}, r"line 2: b.mp4 is the verdict .* but a.mp4 in .*line 1"),
         ({"clip_b": "c.mp4"}, r"1 of 3 clips do not exist.*c.mp4 \(.*line 2\)"),
@@ -88,8 +94,57 @@ def test_bad_json(root):
     with pytest.raises(ValueError, match=r"pairs.jsonl, line 2: not JSON: .* \(column 12\)"):
         read_preferences(path)
     path.write_text(good + "[1]\n")
-    with pytest.raises(ValueError, match=r"line 2: not an object but '\[1\]'"):
+    with pytest.raises(ValueError, match=r"line 2: not an object but \[1\]"):
         read_preferences(path)
+
+
+@pytest.mark.parametrize(
+    ("again", "key"),
+    [
+        ('"verdict": "B"', "verdict"),
+        ('"clip_a": "b.mp4"', "clip_a"),
+        ('"scores_a": {"x": 1, "x": 2}', "x"),
+    ],
+)
+def test_a_key_that_stands_twice(root, again, key):
+    path = write_json_lines(root, record(), record(prompt=None))
+    path.write_text(path.read_text().rstrip().removesuffix("}") + f', "prompt": "p", {again}}}\n')
+    with pytest.raises(ValueError, match=f"pairs.jsonl, line 2: the key '{key}' stands twice"):
+        read_preferences(path)
+
+
+@pytest.mark.parametrize("name", ["pairs.ndjson", "pairs.NDJSON", "pairs.json"])
+def test_other_names_of_the_same_records(root, name):
+    records = [record(verdict={"motion": "B"}, judge="me"), record(verdict="tie")]
+    lines = write_json_lines(root, *records)
+    path = root / name
+    path.write_text(
+        json.dumps(records, indent=1) if name.endswith(".json") else lines.read_text() + "\n"
+    )
+    for layout in ("auto", "json_lines"):
+        read, same = read_preferences(path, layout), read_preferences(lines)
+        for frame in ("clips", "comparisons", "scores"):
+            pd.testing.assert_frame_equal(getattr(read, frame), getattr(same, frame))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"pairs": []}', r"pairs.json: not a list of objects but a dict"),
+        ("[7]", r"pairs.json, entry 0: not an object but 7"),
+        ('[{"prompt": "p", "clip_a": "a.mp4"}]', r"pairs.json, entry 0: no scores_a"),
+        (
+            '[\n{"prompt": "p",\n"prompt": "q"}]',
+            r"pairs.json, line 3: the key 'prompt' stands twice",
+        ),
+        ('{"a": 1}\n{"a": 2}', r"pairs.json, line 2: not JSON: Extra data"),
+        ("[]", r"pairs.json: no comparison and no score"),
+    ],
+)
+def test_bad_lists(root, text, message):
+    (root / "pairs.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_preferences(root / "pairs.json")
 
 
 def test_unknown_layouts(root):

@@ -56,7 +56,20 @@ def test_pairs_by_hand():
         ("prompt g", "g0", "g1", 0.5),
     ]
     assert report == PreferenceReport(
-        compared=8, chosen=4, ties=1, conflicting=1, invalid=1, unlabelled=1, repeated=2
+        compared=8, chosen=4, ties=1, conflicting=1, invalid=1, unlabelled=1, repeated=2, mixed=1
+    )
+
+
+def test_three_dimensions_of_one_weight_vote():
+    """B, B, A is a preference for B, by a third; A, B, tie is none."""
+    said = ["a0 a1 VQ B", "a0 a1 MQ B", "a0 a1 TA A", "b0 b1 VQ A", "b0 b1 MQ B", "b0 b1 TA tie"]
+    pairs, report = preferred_pairs(preferences(said), dict.fromkeys(("VQ", "MQ", "TA"), 1 / 3))
+    assert rows_of(pairs, "winner", "loser") == [("a1", "a0")]
+    assert pairs["margin"].item() == pytest.approx(1 / 3)
+    assert (report.chosen, report.mixed, report.ties) == (1, 1, 1)
+    assert str(report) == (
+        "2 pairs of train prompts compared: 1 have a winner (1 of them against a dimension), 1 are "
+        "ties, 0 have judges who disagree, 0 are invalid, 0 have no verdict that counts"
     )
 
 

@@ -50,6 +50,56 @@ def test_benchmark_columns_and_others(root):
     assert rows_of(read.comparisons, "dimension", "verdict") == [("overall", "A")]
 
 
+WINNERS = ["path_A", "path_B", "prompt", "winner"]
+
+
+def test_a_column_that_names_the_winner(root):
+    rows = [
+        ["v/a.mp4", other, "a ball", winner]
+        for other, winner in zip(
+            ("v/b.mp4", "v/c.mp4", "v/d.mp4", "v/e.mp4", "v/f.mp4"),
+            ("A", "B", "tie", "same", "invalid"),
+            strict=True,
+        )
+    ]
+    touch(root, "v/d.mp4", "v/e.mp4", "v/f.mp4")
+    read = read_preferences(write_csv(root, *rows, header=WINNERS))
+    assert rows_of(read.comparisons, "dimension", "verdict") == [
+        ("overall", verdict) for verdict in ("A", "B", "tie", "tie", "invalid")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        (WINNERS, ["v/a.mp4", "v/b.mp4", "p", "a"], "line 2: unknown label winner='a'; known: A,"),
+        (WINNERS, ["v/a.mp4", "v/b.mp4", "p", ""], "line 2: unknown label winner=''"),
+        (WINNERS, ["v/a.mp4", "v/b.mp4", "p", "v/a.mp4"], "line 2: unknown label winner='v/a.mp4'"),
+        (
+            [*WINNERS, "Overall"],
+            ["v/a.mp4", "v/b.mp4", "p", "A", "A"],
+            "Overall and winner are bot",
+        ),
+        (
+            [*WINNERS[:3], "Winner"],
+            ["v/a.mp4", "v/b.mp4", "p", "A"],
+            "no column VQ or .* or winner",
+        ),
+        ([*WINNERS[:3], "VQ", "Winners"], [], r"column 'Winners' \(did you mean winner\?\)"),
+    ],
+)
+def test_winners_that_are_none(root, header, row, message):
+    with pytest.raises(ValueError, match=message):
+        read_preferences(write_csv(root, row, header=header))
+
+
+def test_paths_are_relative_to_the_file_and_not_to_where_the_program_runs(root, monkeypatch):
+    path = write_csv(root, ["v/a.mp4", "v/b.mp4", "p", "A"], header=WINNERS)
+    monkeypatch.chdir(root.parent)
+    clips = read_preferences(path.relative_to(root.parent)).clips
+    assert list(clips["path"]) == [str(root / "v/a.mp4"), str(root / "v/b.mp4")]
+
+
 def test_paths_outside_the_folder_and_line_breaks(root):
     (root / "labels").mkdir()
     path = write_csv(
@@ -71,13 +121,14 @@ def test_repeated_rows_stay_and_may_be_swapped(root):
     [
         ([row(), row(labels="A,b,A")], r"pairs.csv, line 3: unknown label MQ='b'; known: A, B"),
         ([row(labels="A,,A")], r"unknown label MQ=''"),
-        ([row(prompt=" \n ")], r"pairs.csv, line 3: the prompt is empty"),
+        ([row(prompt=" \n ")], r"pairs.csv, line 2: the prompt is empty"),
         ([row(a="")], r"line 2: the path of a clip is empty"),
         ([row(b="v/a.mp4", rest=",,,")], r"v/a.mp4 is compared with itself"),
         ([row(rest="fast,48,16,33")], r"line 2: fps_A='fast' is not a positive number"),
         ([row(rest="24,0,16,33")], r"num_frames_A='0' is not a positive number"),
-        ([row()[:-1]], r"line 2: not as many fields as the header has \(10\)"),
-        ([[*row(), "more"]], r"line 2: not as many fields"),
+        ([row()[:-1]], r"line 2: 9 fields, but the header has 10; an empty field"),
+        ([[*row(), "more"]], r"line 2: 11 fields, but the header has 10; a text with a comma"),
+        ([row(rest="inf,48,16,33")], r"line 2: fps_A='inf' is not a positive number"),
         ([row(), row(prompt="a cone")], r"line 3: clip v/a.mp4 has prompt 'a cone', but 'a ball'"),
         ([row(), row(rest="25,48,16.5,33")], r"line 3: clip v/a.mp4 has fps 25.0, but 24.0"),
         (
@@ -114,7 +165,7 @@ def test_bad_columns(root, header, message):
 
 def test_other_encoding(root):
     (root / "pairs.csv").write_bytes("path_A,caf\xe9".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"pairs.csv: not UTF-8"):
+    with pytest.raises(ValueError, match=r"pairs.csv, line 1: not UTF-8"):
         read_preferences(root / "pairs.csv")
 
 

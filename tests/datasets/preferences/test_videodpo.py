@@ -60,6 +60,13 @@ def test_another_file_of_pairs(root):
     assert list(read.comparisons["pair_score"]) == [0.5]
 
 
+def test_a_list_of_pairs_is_told_from_a_list_of_ones_own(root):
+    write_videodpo(root, [clip(WIN), clip(LOSE)], [])
+    other = root / "pair_25P.json"
+    other.write_text(json.dumps([pair(score=0.5)], indent=2))
+    assert list(read_preferences(other).comparisons["pair_score"]) == [0.5]
+
+
 CLIPS = [clip(WIN), clip(LOSE)]
 
 
@@ -73,6 +80,8 @@ CLIPS = [clip(WIN), clip(LOSE)]
         ({"a": 1}, [], "metadata.json: not a list of objects"),
         (CLIPS, [pair(), pair(0, 2)], "pair.json, entry 1: video2=2 is no position among 2 clips"),
         (CLIPS, [pair(-1, 0)], "entry 0: video1=-1 is no position"),
+        (CLIPS, [pair(True, 0)], "entry 0: video1 must be a int, it is True"),
+        (CLIPS, [pair(diff_score=10**400)], "entry 0: diff_score=1000+ is not a finite number"),
         (CLIPS, [{"video1": 0}], "entry 0: video2 must be a int, it is 'missing'"),
         (CLIPS, [pair(prompt="a cone")], "pair.json, entry 0: clip .* has prompt 'a cone'"),
         (CLIPS, [pair(prompt=[])], "entry 0: frame_caption must be a str"),
@@ -91,6 +100,9 @@ def test_broken_and_missing_files(root):
     write_videodpo(root, CLIPS, [pair()])
     (root / "pair.json").write_text('[\n{"video1": 0,}\n]')
     with pytest.raises(ValueError, match=r"pair.json, line 2: not JSON"):
+        read_preferences(root)
+    (root / "pair.json").write_text('[{"video1": 0, "video2": 1,\n"video1": 1}]')
+    with pytest.raises(ValueError, match=r"pair.json, line 2: the key 'video1' stands twice"):
         read_preferences(root)
     (root / "metadata.json").unlink()
     with pytest.raises(ValueError, match=r"metadata.json: no such file"):

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,10 +13,13 @@ import pytest
 from vidpref.config.align import Align
 from vidpref.config.fields import build as section
 from vidpref.config.schema import Data
+from vidpref.datasets.pipeline import training_batches
 from vidpref.datasets.records import write_records
 from vidpref.datasets.text import TextCache, WordTable
 from vidpref.datasets.video_folder import split_of
 from vidpref.generation.adopt import load_config
+from vidpref.objectives.alignment import Errors, Labels
+from vidpref.objectives.alignment.dpo import dpo
 from vidpref.runs import checks
 from vidpref.stages import preferences
 from vidpref.stages.rows.inputs import RowInputs
@@ -64,9 +69,9 @@ def write_real(folder, rows):
     (folder / "real" / "captions.csv").write_text("\n".join(lines))
 
 
-def row_inputs(folder, *, real=False, without=(), null_prompt=None):
+def row_inputs(folder, *, real=False, without=(), null_prompt=None, pairs="pairs.jsonl"):
     """The file's clips as encoded ones, but for those of `without`; wide if their number is odd."""
-    data = section(Data(pairs=str(folder / "pairs.jsonl"), held_out=HELD_OUT))
+    data = section(Data(pairs=str(folder / pairs), held_out=HELD_OUT))
     if real:
         data.real = str(folder / "real")
     (folder / "data").mkdir()
@@ -125,6 +130,169 @@ def test_pairs_have_the_winner_first_and_held_out_prompts_do_not_train(lines):
     assert sorted(found) == [([0, 1], [1.0, 0.0]), ([0, 2], [1.0, 0.0]), ([7, 8], [1.0, 0.0])]
     report = json.loads((lines / "pairs.json").read_text())
     assert (report["compared"], report["chosen"], report["ties"]) == (4, 3, 1)
+
+
+def test_how_many_pairs_train_is_said_in_a_line(lines, caplog):
+    with caplog.at_level("INFO"):
+        given = row_inputs(lines, without=("1.mp4",))
+        build(given, config("preferred"))
+    assert (
+        "preferences: 6 pairs of 11 clips: 4 of train prompts; held out 1 of validation and 1 of "
+        "test prompts; 0 with an unreadable clip"
+    ) in caplog.text
+    report = json.loads((lines / "pairs.json").read_text())
+    assert report["says"] in caplog.text
+    assert report["says"] == (
+        "the file has 6 pairs of 11 clips: 3 of train prompts; held out 1 of validation and 1 of "
+        "test prompts; 1 with an unreadable clip; 3 pairs of train prompts compared: 2 have a "
+        "winner (0 of them against a dimension), 1 are ties, 0 have judges who disagree, 0 are "
+        "invalid, 0 have no verdict that counts; 2 rows train"
+    )
+    assert "weights are visual_quality 0.5, motion_quality 0.5" in caplog.text
+    assert "a pair prefers the clip with the larger weighted sum of verdicts" in report["rule"]
+    file = report["file"]
+    parts = [file[name] for name in ("train", "validation", "test", "unreadable")]
+    assert (file["pairs"], file["verdicts"], parts) == (6, 12, [3, 1, 1, 1])
+    assert file["train"] == report["compared"]
+    assert (file["clips"], file["unreadable_clips"]) == (11, 1)
+    assert (report["rows"], report["weights"]["motion_quality"]) == (2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "batch", "warning"),
+    [
+        (49, 8, "only 49 rows train: fewer than 50 do not tell a preference from chance"),
+        (50, 64, "only 50 rows train: a batch has 64 (align.train.batch_size)"),
+        (2, 8, "only 2 rows train: fewer than 50 do not .*; a batch has 8"),
+        (50, 50, ""),
+    ],
+)
+def test_a_warning_where_too_few_train(tmp_path, caplog, pairs, batch, warning):
+    write_lines(
+        tmp_path,
+        [
+            (prompt, 2 * i, 2 * i + 1, {"overall": "A"})
+            for i, prompt in enumerate(prompts("train", pairs))
+        ],
+    )
+    settings = config("preferred")
+    settings.train.batch_size = batch
+    build(row_inputs(tmp_path), settings)
+    said = json.loads((tmp_path / "pairs.json").read_text())["warning"]
+    assert re.fullmatch(warning.replace("(", r"\(").replace(")", r"\)") + ".*", said)
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == ([f"align: {said}"] if warning else [])
+    assert bool(said) == bool(warning)
+
+
+def write_pairs(folder, pairs, scores=None):
+    """A VideoDPO folder of (prompt, winner, loser, numbers); `scores` by clip."""
+    clips = {n: prompt for prompt, winner, loser, _ in pairs for n in (winner, loser)}
+    places = {n: place for place, n in enumerate(clips)}
+    for n in clips:
+        (folder / f"{n}.mp4").touch()
+    metadata = [
+        {
+            "basic": {"clip_path": f"{n}.mp4"} | ({"score": scores[n]} if scores else {}),
+            "misc": {"frame_caption": [prompt]},
+        }
+        for n, prompt in clips.items()
+    ]
+    listed = [
+        {"video1": places[a], "video2": places[b], "frame_caption": prompt, **numbers}
+        for prompt, a, b, numbers in pairs
+    ]
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    (folder / "pair.json").write_text(json.dumps(listed))
+    return folder
+
+
+def gaps_of(folder, settings, **given):
+    rows, found = build(row_inputs(folder, pairs="", **given), settings)
+    gaps = {tuple(numbers): reward[0] - reward[1] for numbers, reward in found}
+    return rows, gaps, json.loads((folder / "pairs.json").read_text())["gaps"]
+
+
+NUMBERS = [
+    (RED, 1, 0, {"score": 0.125, "diff_score": 0.5}),
+    (RED, 2, 0, {"score": 0.75, "diff_score": 0.25}),
+    (BLUE, 3, 4, {"score": 0.5, "diff_score": -0.25}),
+    (TEST, 5, 6, {}),
+]
+
+
+def test_scores_of_a_videodpo_folder_reach_training(tmp_path):
+    write_pairs(tmp_path, NUMBERS)
+    settings = config("preferred", pair_weight="probability")
+    rows, gaps, counts = gaps_of(tmp_path, settings)
+    assert gaps == {(1, 0): 0.5, (2, 0): 0.25, (3, 4): 0.0}
+    assert counts == {"stated": 3, "contradicting": 1}
+    (batch,) = itertools.islice(training_batches(rows, batch_size=3, seed=0), 1)
+    assert (batch["pair_score"].dtype, batch["pair_score"].shape) == (np.float32, (3,))
+    scores = {
+        tuple(clips[:, 0, 0, 0, 0].astype(int)): score
+        for clips, score in zip(batch["clips"], batch["pair_score"], strict=True)
+    }
+    assert scores == {(1, 0): 0.125, (2, 0): 0.75, (3, 4): 0.5}
+
+
+def test_pairs_far_apart_weigh_more(tmp_path):
+    """The rows' labels in the objective: VideoDPO's (0.72 / p)^a, and (gap / reference)^a."""
+    write_pairs(tmp_path, NUMBERS)
+    given = row_inputs(tmp_path, pairs="")
+    for weight, by_hand in (
+        ("probability", [0.72 / 0.125, 0.72 / 0.75, 0.72 / 0.5]),
+        ("gap", [0.5 / 0.72, 0.25 / 0.72, 0.0]),
+    ):
+        fields = {"pair_weight": weight, "pair_weight_reference": 0.72, "pair_weight_power": 0.5}
+        rows, found = build(given, config("preferred", **fields))
+        order = [[[1, 0], [2, 0], [3, 4]].index(numbers) for numbers, _ in found]
+        for i, place in enumerate(order):
+            row = rows[i]
+            score = row.get("pair_score")
+            labels = Labels(
+                reward=row["reward"][None], pair_score=None if score is None else score[None]
+            )
+            zero = jnp.zeros((1, 2))
+            errors = Errors(policy=zero, reference=zero, tau=zero[:, 0])
+            loss, _ = dpo(errors, labels, beta=1.0, **fields)
+            np.testing.assert_allclose(loss, np.log(2) * by_hand[place] ** 0.5, rtol=1e-5)
+            assert (score is None) == (weight == "gap")
+
+
+def test_gaps_are_stated_by_all_pairs_or_by_none(tmp_path):
+    partly = [(p, a, b, {} if a == 2 else numbers) for p, a, b, numbers in NUMBERS]
+    write_pairs(tmp_path, partly)
+    given = row_inputs(tmp_path, pairs="")
+    _, found = build(given, config("preferred"))  # nothing is weighed by them
+    assert sorted(numbers for numbers, _ in found) == [[1, 0], [2, 0], [3, 4]]
+    for weight, message in (
+        ("gap", r"'gap': 1 of 3 pairs state no gap .* the first is 2.mp4 with 0.mp4"),
+        ("probability", r"'probability': 1 of 3 pairs have no probability above 0 .* 2.mp4 with 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(given, config("preferred", pair_weight=weight))
+
+
+def test_scores_of_the_clips_say_the_gap_where_no_comparison_does(tmp_path, caplog):
+    scores = {0: 0.25, 1: 0.875, 2: 0.5, 3: 0.25, 4: 0.5, 5: 1.0, 6: 2.0}
+    bare = [(p, a, b, {"score": 0.5}) for p, a, b, _ in NUMBERS]
+    write_pairs(tmp_path, bare, scores)
+    with caplog.at_level("WARNING"):
+        _, gaps, counts = gaps_of(tmp_path, config("preferred", pair_weight="gap"))
+    assert gaps == {(1, 0): 0.625, (2, 0): 0.25, (3, 4): 0.0}
+    assert counts == {"stated": 3, "contradicting": 1}
+    assert "align: 1 of 3 gaps of scores contradict the verdict" in caplog.text
+
+
+def test_several_losers_have_gaps_of_their_own(tmp_path):
+    scores = {0: 0.25, 1: 0.875, 2: 0.5, 3: 0.25, 4: 0.5}
+    pairs = [(RED, 1, 0, {}), (RED, 1, 2, {"diff_score": 0.75}), (BLUE, 3, 4, {})]
+    write_pairs(tmp_path, pairs, scores)
+    given = row_inputs(tmp_path, pairs="")
+    _, found = build(given, config("preferred_and_losers", losers=2, pair_weight="gap"))
+    assert found == [([1, 0, 2], [0.0, -0.625, -0.75])]
+    assert json.loads((tmp_path / "pairs.json").read_text())["gaps"]["stated"] == 2
 
 
 def test_without_weights_all_dimensions_count_alike(lines):
@@ -260,7 +428,7 @@ def test_what_is_missing_is_said_before_anything_is_computed(lines, cogvideox_fo
         (["align.real_weight=0.1", "data.real=nowhere"], "data.real='nowhere': no such file"),
         ([f"data.real={lines}"], "data.real is given, but config.align.real_weight mixes none"),
         (["data.buckets=((32,48),(32,40))"], r"the network takes no clips of 32x40: .*\(3, 4, 5\)"),
-        (["data.buckets=((32,44),)"], "9 frames of 32x44 have no latent: .*multiples of 8"),
+        (["data.buckets=((32,48),(32,44))"], "9 frames of 32x44 have no latent: .*multiples of 8"),
         (["data.frames=11"], "11 frames of 32x48 have no latent: .*takes 1, 8 n or 8 n . 1"),
         (["align.rows=all"], "learns from clips that a judge scored"),
     ):

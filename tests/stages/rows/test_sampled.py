@@ -135,7 +135,7 @@ def test_the_order_of_the_labels_means_nothing(sampled, tmp_path, settings):
 
 def test_without_a_pair_the_user_is_told(sampled, tmp_path):
     write_labels(tmp_path / "labels", CLIPS, score=np.ones(10))
-    with pytest.raises(ValueError, match=r"no prompt gave a preference pair.*all_accepted=3"):
+    with pytest.raises(ValueError, match=r"no prompt gave a preference pair.* 3 all accepted"):
         build(sampled, config(rows="pairs"))
 
 

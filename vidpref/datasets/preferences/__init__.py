@@ -14,10 +14,17 @@ __all__ = ["LAYOUTS", "OVERALL", "VERDICTS", "Preferences", "read_preferences"]
 # name -> (reader, what `path` is)
 LAYOUTS = {
     "videoalign": (read_videoalign, "a .csv file"),
-    "json_lines": (read_json_lines, "a .jsonl file"),
+    "json_lines": (read_json_lines, "a .jsonl or .ndjson file, or a .json list"),
     "videodpo": (read_videodpo, "a folder with pair.json and metadata.json"),
     "realdpo": (read_realdpo, "a folder with video.txt, prompt.txt and negative_samples"),
 }
+_BY_SUFFIX = {
+    ".csv": "videoalign",
+    ".json": "json_lines",  # unless it lists pairs as VideoDPO does
+    ".jsonl": "json_lines",
+    ".ndjson": "json_lines",
+}
+_HEAD = 2**14  # bytes of a .json file: more than its first entry has
 
 
 def read_preferences(path: str | os.PathLike, layout: str = "auto") -> Preferences:
@@ -41,12 +48,18 @@ def read_preferences(path: str | os.PathLike, layout: str = "auto") -> Preferenc
 
 
 def _told(path: Path) -> str:
-    by_suffix = {".csv": "videoalign", ".jsonl": "json_lines"}
-    if path.is_file() and path.suffix.lower() in by_suffix:
-        return by_suffix[path.suffix.lower()]
+    if path.is_file() and path.suffix.lower() == ".json" and b'"video1"' in _head(path):
+        return "videodpo"
+    if path.is_file() and path.suffix.lower() in _BY_SUFFIX:
+        return _BY_SUFFIX[path.suffix.lower()]
     if (path / "pair.json").is_file():
         return "videodpo"
     if (path / "video.txt").is_file():
         return "realdpo"
     known = "; ".join(f"{name}: {what}" for name, (_, what) in LAYOUTS.items())
     raise ValueError(f"{path}: cannot tell its layout. Known are {known}")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD)

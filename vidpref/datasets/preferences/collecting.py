@@ -1,5 +1,6 @@
-"""What the readers of all layouts share: reading text, and checking what enters `Preferences`."""
+"""What the readers of all layouts share: checking what enters `Preferences`."""
 
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -12,29 +13,19 @@ from vidpref.datasets.preferences.frames import CLIPS, COMPARISONS, SCORES, VERD
 _NAMED = 3  # missing clips in a message
 
 
-def read_text(path: Path) -> str:
-    """Returns the text of a UTF-8 file, without the mark that spreadsheets put before it.
-
-    Raises:
-        ValueError: no such file, or another encoding.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from error
-
-
 def number(value: Any, where: str, name: str) -> float:
     """Returns a number of a JSON file.
 
     Raises:
         ValueError: it is none, or not finite.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{where}: {name}={value!r} is not a finite number")
-    return float(value)
+    found = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            found = float(value)
+    if not math.isfinite(found):
+        raise ValueError(f"{where}: {name}={repr(value)[:80]} is not a finite number")
+    return found
 
 
 class Collector:
@@ -103,9 +94,10 @@ class Collector:
         """Adds a verdict about two clips, given by their ids.
 
         Raises:
-            ValueError: an unknown verdict, one clip twice, clips of two prompts, or another verdict
-                than the same judge gave this pair before.
+            ValueError: an unknown verdict, a dimension without a name, one clip twice, clips of two
+                prompts, or another verdict than the same judge gave this pair before.
         """
+        _check_dimension(dimension, where)
         if verdict not in VERDICTS:
             raise ValueError(
                 f"{where}: unknown verdict {verdict!r} in {dimension}; known: {', '.join(VERDICTS)}"
@@ -154,8 +146,10 @@ class Collector:
         """Adds the score of a clip, once however often it is stated.
 
         Raises:
-            ValueError: another score than the same judge gave this clip before.
+            ValueError: a dimension without a name, or another score than the same judge gave this
+                clip before.
         """
+        _check_dimension(dimension, where)
         row = {
             "clip": clip,
             "dimension": dimension,
@@ -193,3 +187,8 @@ class Collector:
             ),
             scores=pd.DataFrame(list(self._scores.values()), columns=list(SCORES)).astype(SCORES),
         )
+
+
+def _check_dimension(name: str, where: str) -> None:
+    if not name.strip():
+        raise ValueError(f"{where}: a dimension has no name")

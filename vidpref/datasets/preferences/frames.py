@@ -45,7 +45,8 @@ class Preferences:
             where not stated), fps and frames (NaN where not stated).
         comparisons: clip_a, clip_b (ids), prompt (theirs), dimension, verdict (of `VERDICTS`),
             judge and rationale ("" where not stated), and VideoDPO's numbers of a pair: pair_score,
-            by which its loss is weighted, and score_gap (NaN where not stated).
+            a probability by which its loss may be weighted, and score_gap, the score of clip_a less
+            that of clip_b (NaN where not stated).
         scores: clip (id), dimension, score, judge, rationale.
     """
 

@@ -1,4 +1,4 @@
-"""Our plain layout: a file of JSON lines, one comparison of two clips a line.
+"""Our plain layout: a file of JSON lines (.jsonl, .ndjson), one comparison of two clips a line.
 
     {"prompt": "a ball rolls", "clip_a": "videos/0.mp4", "clip_b": "videos/1.mp4",
      "verdict": {"visual_quality": "A", "motion_quality": "tie"},
@@ -15,16 +15,19 @@ scores_a, scores_b
 judge, rationale
             optional texts; they go with the line's verdicts and scores
 
-A line may also hold one scored clip: prompt, clip_a and scores_a without clip_b and verdict.
+A line may also hold one scored clip: prompt, clip_a and scores_a without clip_b and verdict. A file
+that ends in .json is one list of such objects instead.
 """
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from vidpref.config.nearest import nearest
-from vidpref.datasets.preferences.collecting import Collector, number, read_text
+from vidpref.datasets.preferences.collecting import Collector, number
 from vidpref.datasets.preferences.frames import OVERALL, Preferences
+from vidpref.json_text import parse_json, read_json
+from vidpref.text_files import read_text
 
 _FIELDS = {
     "prompt": str,
@@ -42,15 +45,31 @@ def read_json_lines(path: Path) -> Preferences:
     """Reads a file; empty lines are skipped.
 
     Raises:
-        ValueError: no such file, a line that is no JSON object, an unknown or missing field or one
-            of another type, a score that is no number, and all of `Collector`. Names file and line.
+        ValueError: all of `parse_json`, a line or an entry of the list that is no object, an
+            unknown or missing field or one of another type, a score that is no number, and all of
+            `Collector`. Names file and line, or file and entry (from 0) of a .json list.
     """
     collector = Collector(path.parent)
+    for where, record in _list(path) if path.suffix.lower() == ".json" else _lines(path):
+        _add(collector, _checked(record, where), where)
+    return collector.preferences(path)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
     for line, text in enumerate(read_text(path).split("\n"), start=1):
         if text.strip():
-            where = f"{path}, line {line}"
-            _add(collector, _object(text, where), where)
-    return collector.preferences(path)
+            yield f"{path}, line {line}", parse_json(text, path, line)
+
+
+def _list(path: Path) -> Iterator[tuple[str, Any]]:
+    records = read_json(path)
+    if not isinstance(records, list):
+        raise ValueError(
+            f"{path}: not a list of objects but a {type(records).__name__}; a file with one object "
+            "a line is called .jsonl"
+        )
+    for entry, record in enumerate(records):
+        yield f"{path}, entry {entry}", record
 
 
 def _add(collector: Collector, record: dict[str, Any], where: str) -> None:
@@ -71,19 +90,15 @@ def _add(collector: Collector, record: dict[str, Any], where: str) -> None:
         collector.compare(where, ids["a"], ids["b"], dimension, str(verdict), **said)
 
 
-def _object(text: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON: {error.msg} (column {error.colno})") from error
+def _checked(record: Any, where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise ValueError(f"{where}: not an object but {text.strip()[:40]!r}")
+        raise ValueError(f"{where}: not an object but {repr(record)[:40]}")
     for name, value in record.items():
         if name not in _FIELDS:
             hint = nearest(name, _FIELDS, most=1)
             raise ValueError(f"{where}: unknown field {name!r} ({hint})")
         if not isinstance(value, _FIELDS[name]):
-            raise ValueError(f"{where}: {name}={value!r} has the wrong type")
+            raise ValueError(f"{where}: {name}={repr(value)[:80]} has the wrong type")
     single = "clip_b" not in record and "verdict" not in record and "scores_b" not in record
     needed = ("scores_a",) if single else ("clip_b", "verdict")
     missing = [name for name in ("prompt", "clip_a", *needed) if not record.get(name)]

@@ -7,11 +7,13 @@ Lines of video.txt are paths from the folder. Format: Vchitect/RealDPO, demo_dat
 finetune/datasets/i2v_dataset.py.
 """
 
+import os
 import re
 from pathlib import Path
 
-from vidpref.datasets.preferences.collecting import Collector, read_text
+from vidpref.datasets.preferences.collecting import Collector
 from vidpref.datasets.preferences.frames import Preferences
+from vidpref.text_files import read_text
 
 DIMENSION = "real"
 SOURCE = "real"
@@ -56,7 +58,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _negatives(folder: Path, where: str) -> list[Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike is_dir, also where the name is too long for a file
         raise ValueError(f"{where}: no folder {folder} with its negatives 0.mp4, 1.mp4, ...")
     clips = [clip for clip in folder.glob("*.mp4") if re.fullmatch(r"\d+", clip.stem)]
     if not clips:

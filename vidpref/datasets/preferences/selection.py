@@ -1,9 +1,10 @@
 """What to train on, from `Preferences`: pairs, good and bad clips, winners with several losers.
 
 Verdicts count +1 for A, -1 for B and 0 for a tie; their sum over the dimensions, each times its
-weight, is the margin of a pair. Where several judges spoke about a dimension, their mean counts;
-where one said A and another B, the pair gives nothing. Results depend neither on the order of rows
-nor on which clip of a pair is A.
+weight, is the margin of a pair: it prefers the clip with the larger sum. With three dimensions of
+one weight, B, B, A prefers B by a third of what B, B, B does, and A, B, tie is a tie. Where several
+judges spoke about a dimension, their mean counts; where one said A and another B, the pair gives
+nothing. Results depend neither on the order of rows nor on which clip of a pair is A.
 """
 
 import dataclasses
@@ -32,6 +33,7 @@ class PreferenceReport:
         invalid: every verdict in the weighted dimensions is "invalid".
         unlabelled: no verdict in the weighted dimensions.
         repeated: verdicts that stand more than once (counted once each), in any dimension.
+        mixed: of `chosen`, those whose loser won a weighted dimension.
     """
 
     compared: int
@@ -41,6 +43,15 @@ class PreferenceReport:
     invalid: int
     unlabelled: int
     repeated: int
+    mixed: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.compared} pairs of train prompts compared: {self.chosen} have a winner "
+            f"({self.mixed} of them against a dimension), {self.ties} are ties, "
+            f"{self.conflicting} have judges who disagree, {self.invalid} are invalid, "
+            f"{self.unlabelled} have no verdict that counts"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +76,13 @@ class ClipReport:
     invalid: int
     unlabelled: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.clips} clips of train prompts: {self.positive} are good, {self.negative} bad; "
+            f"neither: {self.even} even, {self.conflicting} with judges who disagree, "
+            f"{self.invalid} invalid, {self.unlabelled} without a verdict or score that counts"
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class LoserReport:
@@ -83,6 +101,12 @@ class LoserReport:
     rows: int
     too_few: tuple[str, ...]
     unused: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pairs}; {self.rows} of {self.winners} winners have losers enough, "
+            f"{self.unused} losers are more than wanted"
+        )
 
 
 def preferred_pairs(
@@ -113,6 +137,7 @@ def preferred_pairs(
     return pairs, PreferenceReport(
         compared=len(margins),
         repeated=repeated,
+        mixed=int(chosen["mixed"].sum()),
         **{reason: int(counts.get(reason, 0)) for reason in reasons},
     )
 
@@ -210,7 +235,7 @@ def motion_of(preferences: Preferences) -> pd.DataFrame:
 def _margins(
     comparisons: pd.DataFrame, weights: Mapping[str, float | int]
 ) -> tuple[pd.DataFrame, int]:
-    """One row a pair: prompt, first < second, margin for first, outcome; and repeated verdicts."""
+    """A row a pair: prompt, first < second, margin for first, outcome, mixed; and repetitions."""
     weights = _checked(weights, comparisons["dimension"].unique(), "verdict")
     swapped = comparisons["clip_a"] > comparisons["clip_b"]
     value = comparisons["verdict"].map({"A": 1.0, "B": -1.0, "tie": 0.0})  # invalid: NaN
@@ -232,15 +257,18 @@ def _margins(
     valid = asked.dropna(subset="value")
     extremes = valid.groupby([*_PAIR, "dimension"])["value"].agg(["min", "max"])
     disputed = extremes[(extremes["min"] < 0) & (extremes["max"] > 0)].droplevel("dimension").index
-    margin = _by_dimension(valid, _PAIR, weights.index).fillna(0.0) @ weights
-    margin = margin.reindex(pairs)
+    verdicts = _by_dimension(valid, _PAIR, weights.index).fillna(0.0)
+    margin = (verdicts @ weights).reindex(pairs)
+    won = verdicts * weights
+    mixed = ((won > 0).any(axis=1) & (won < 0).any(axis=1)).reindex(pairs, fill_value=False)
 
     outcome = pd.Series("chosen", index=pairs)
     outcome[margin.abs() <= _ROUNDING * weights.abs().sum()] = "ties"
     outcome[pairs.isin(disputed)] = "conflicting"
     outcome[margin.isna()] = "invalid"
     outcome[~pairs.isin(pd.MultiIndex.from_frame(asked[_PAIR]))] = "unlabelled"
-    return pd.DataFrame({"margin": margin, "outcome": outcome}).reset_index(), repeated
+    found = pd.DataFrame({"margin": margin, "outcome": outcome, "mixed": mixed})
+    return found.reset_index(), repeated
 
 
 def _won(margins: pd.DataFrame, clips: pd.Index) -> tuple[pd.Series, pd.Series]:

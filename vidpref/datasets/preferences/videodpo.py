@@ -7,19 +7,20 @@
 
 video1 and video2 are positions in metadata.json, from 0. video1 is the winner: `label` is not read,
 as their trainer does not read it (their writer puts winners first and may still write 1). A pair's
-`score` is the product of its clips' OmniScores and `diff_score` their difference; a loss of theirs
-has the weight (0.72 / score)**alpha. All scores are optional. Relative paths start at the folder.
+`score` is the product of the histogram probabilities of its clips' OmniScores, and `diff_score` the
+winner's OmniScore less the loser's; a loss of theirs has the weight (0.72 / score)**alpha. All
+scores are optional. Relative paths start at the folder.
 Format: CIntellifusion/VideoDPO, data/video_data.py (TextVideoDPO), OmniScore/pair_prob.py and
 OmniScore/metadata_pipe/dpo_metadata_from_prompts.py.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
-from vidpref.datasets.preferences.collecting import Collector, number, read_text
+from vidpref.datasets.preferences.collecting import Collector, number
 from vidpref.datasets.preferences.frames import Preferences
+from vidpref.json_text import read_json
 
 DIMENSION = "omniscore"
 JUDGE = "OmniScore"
@@ -67,21 +68,18 @@ def read_videodpo(path: Path) -> Preferences:
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
-    try:
-        entries = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
+    entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(f"{path}: not a list of objects")
     return entries
 
 
 def _field(entry: dict[str, Any], name: str, kind: type, where: str) -> Any:
-    if not isinstance(entry.get(name), kind):
-        raise ValueError(
-            f"{where}: {name} must be a {kind.__name__}, it is {entry.get(name, 'missing')!r}"
-        )
-    return entry[name]
+    value = entry.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        shown = repr(entry.get(name, "missing"))[:80]
+        raise ValueError(f"{where}: {name} must be a {kind.__name__}, it is {shown}")
+    return value
 
 
 def _caption(entry: dict[str, Any], where: str) -> str:

@@ -19,7 +19,12 @@ _ACTIVATIONS = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
 }
-_FIXED = {"model_type": "clip_vision_model", "num_channels": 3, "attention_dropout": 0.0}
+_FIXED = {
+    "model_type": "clip_vision_model",
+    "num_channels": 3,
+    "attention_dropout": 0.0,
+    "quantization_config": None,
+}
 
 
 class ClipVision(nn.Module):

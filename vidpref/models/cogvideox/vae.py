@@ -71,7 +71,8 @@ class CogVideoXVAE(nn.Module):
         Raises:
             ValueError: a field that asks for another computation.
         """
-        levels = len(config.get("block_out_channels", cls.block_out_channels))
+        channels = config.get("block_out_channels", cls.block_out_channels)
+        levels = len(channels) if isinstance(channels, list | tuple) else 0
         fixed = {
             "act_fn": "silu",
             "temporal_compression_ratio": 4,
@@ -83,7 +84,9 @@ class CogVideoXVAE(nn.Module):
             "down_block_types": ("CogVideoXDownBlock3D",) * levels,
             "up_block_types": ("CogVideoXUpBlock3D",) * levels,
         }
-        ignored = ("force_upcast",)  # a precision, which is `dtype` here
+        # a precision, which is `dtype` here; what diffusers 0.30 wrote and no later release reads:
+        # the size of a tile, which is half of `sample_height`, and a part the network never had
+        ignored = ("force_upcast", "sample_size", "mid_block_add_attention")
         return read_config(cls, config, fixed=fixed, ignored=ignored, **options)
 
     def setup(self):

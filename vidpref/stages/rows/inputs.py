@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
 
 from vidpref.datasets.clip_rows import ClipRows, Records
 from vidpref.datasets.scenes import Data
 from vidpref.datasets.text import TextCache
 from vidpref.files import write_text
 from vidpref.stages.preferences import Encoded
+
+_FEW = 50  # rows; see `account_for_pairs`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +47,46 @@ class RowInputs:
     seed: int = 0
     folder: Path | None = None
 
-    def account_for_pairs(self, report: Any) -> None:
-        """Writes how many clips were paired, and why others were not, a dataclass."""
-        account = json.dumps(dataclasses.asdict(report), indent=2)
-        write_text(self.folder / "pairs.json", account)
+    def account_for_pairs(self, report: Any, rows: int, config: ConfigDict, **more: Any) -> None:
+        """Says in a line how many rows train and why others do not, and writes `pairs.json`.
+
+        The file holds the fields of `report`, and
+
+            rows     number of training rows
+            says     the line
+            warning  why they are too few to mean anything, or ""
+
+        and, of a file of preferences,
+
+            file     all that it compares (`PairCounts`)
+            weights  weight of each dimension
+            rule     how verdicts become a preference, in words
+            gaps     number of pairs whose gap of scores is `stated`, and `contradicting` a verdict
+
+        An interval of 95 % for the rate at which 50 pairs are won is 14 points wide on each side:
+        fewer do not tell a preference from a coin. Rows fewer than a batch come several times in
+        each step.
+
+        Args:
+            report: how many were chosen and why others were not: a dataclass, readable by `str`.
+            rows: number of training rows.
+            config: the `align` section.
+            **more: further parts of the account, by name.
+        """
+        account, said = dataclasses.asdict(report), [str(report)]
+        if self.encoded is not None and self.encoded.counts is not None:
+            account["file"] = dataclasses.asdict(self.encoded.counts)
+            said.insert(0, f"the file has {self.encoded.counts}")
+        batch = config.train.batch_size
+        few = [f"fewer than {_FEW} do not tell a preference from chance"] if rows < _FEW else []
+        few += [f"a batch has {batch} (align.train.batch_size)"] if rows < batch else []
+        warning = f"only {rows} rows train: {'; '.join(few)}" if few else ""
+        line = "; ".join([*said, f"{rows} rows train"])
+        account |= {"rows": rows, "says": line, "warning": warning, **more}
+        write_text(self.folder / "pairs.json", json.dumps(account, indent=2))
+        logging.info("align: %s", line)
+        if warning and rows:
+            logging.warning("align: %s", warning)
 
     def rows(
         self,
