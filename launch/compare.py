@@ -32,10 +32,12 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this comparison.")
 
 
 def main(overrides: Sequence[str]) -> None:
-    if not _CONFIGS.value:
-        raise app.UsageError("--configs=NAME,NAME,... is missing.")
-    if not _WORKDIR.value:
-        raise app.UsageError("--workdir=FOLDER is missing.")
+    wanted = {"--configs=NAME,NAME,...": _CONFIGS, "--workdir=FOLDER": _WORKDIR}
+    wrong = [f"{text} is missing." for text, flag in wanted.items() if not flag.value]
+    if any(override.partition("=")[0] == "rounds" for override in overrides):
+        wrong.append("--config.rounds does nothing here: give --rounds.")
+    if wrong:
+        raise app.UsageError("\n".join(wrong))
 
     from vidpref.runs import compare, report
     from vidpref.runs.rounds import say

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from absl import app, flags
 
+from vidpref.config.overrides import DTYPE_SPELLINGS
+from vidpref.config.schema import DTYPES
 from vidpref.runs import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.")
@@ -32,11 +34,13 @@ _DTYPE = flags.DEFINE_string(
 
 
 def main(overrides: Sequence[str]) -> None:
-    for name, flag in (("workdir", _WORKDIR), ("out", _OUT)):
-        if not flag.value:
-            raise app.UsageError(f"--{name}=FOLDER is missing.")
-    if overrides:
-        raise app.UsageError(f"--config.{overrides[0]}: a finished run has its config already.")
+    wrong = [f"--{f.name}=FOLDER is missing." for f in (_WORKDIR, _OUT) if not f.value]
+    wrong += [f"--config.{o}: a finished run has its config already." for o in overrides]
+    dtype = DTYPE_SPELLINGS.get(_DTYPE.value, _DTYPE.value)
+    if dtype not in DTYPES:
+        wrong.append(f"--dtype={_DTYPE.value}: known are {', '.join(DTYPES)}.")
+    if wrong:
+        raise app.UsageError("\n".join(wrong))
     workdir = Path(_WORKDIR.value)
     command_line.start_devices(workdir)
     from vidpref.runs import export, prompted, rounds
@@ -48,7 +52,7 @@ def main(overrides: Sequence[str]) -> None:
         _POLICY.value or list(policies)[-1],
         out=Path(_OUT.value),
         form=_FORMAT.value,
-        dtype=_DTYPE.value,
+        dtype=dtype,
     )
     print(f"policy: {exported}")
     print(f"exported: {_OUT.value}")

@@ -5,8 +5,8 @@ In Python, as docs/notebook.ipynb shows:
     config = vidpref.load_config("dpo_aif:mini", ["align.beta=500"])
     done = vidpref.run(config, "runs/dpo")      # or, later: vidpref.open_run("runs/dpo")
     done.evaluation                             # a pandas table
-    clips = done.draw(["a red ball rolls to the right"], policy="dpo")
-    done.score(clips, ["a red ball rolls to the right"])
+    clips = done.draw(["move the red ball right above the white floor"], policy="dpo")
+    done.score(clips, ["move the red ball right above the white floor"])
 
 Importing vidpref is quick and brings in no jax; the first of these names does.
 """

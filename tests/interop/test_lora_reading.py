@@ -413,7 +413,7 @@ def test_any_damage_is_read_or_refused_in_words(pairs, tmp_path):
     """A seeded fuzz of names, shapes, types and fields: never another error than ValueError."""
     pair, rng, refused = pairs("wan"), np.random.default_rng(0), []
     good = wan_original(pair, Draw(pair), down="lora_down", up="lora_up", alpha=2.0)
-    words = "lora_A alpha 0 lokr_w1 diff diff_b weight to_q é ( {i}".split()
+    words = ["lora_A", "alpha", "0", "lokr_w1", "diff", "diff_b", "weight", "to_q", "é", "(", "{i}"]
     fields = ["r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "peft_type"]
     values = [None, 0, -1, 2, 1.5, 1e400, "q", True, [], [1], {}, {"q": 3}, {"(": 1}, {"q": None}]
 

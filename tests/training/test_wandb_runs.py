@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import time
 
 import pytest
 
@@ -36,12 +37,23 @@ def records(path):
             parts = b""
 
 
+def whole(path):
+    """The records up to that of the end: W&B's process goes on writing when ours is done."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        read = list(records(path))
+        if any(record.WhichOneof("record_type") == "exit" for record in read):
+            return read
+        time.sleep(0.05)
+    raise AssertionError(f"{path} has no end")
+
+
 def logged(folder):
     """(the run's record, {step: loss}) of every W&B run of a folder, the first one first."""
     found = []
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
         run, losses = None, {}
-        for record in records(path):
+        for record in whole(path):
             if record.WhichOneof("record_type") == "run":
                 run = record.run
             if record.WhichOneof("record_type") == "history":
@@ -63,11 +75,8 @@ def test_the_metrics_arrive_and_a_stage_that_goes_on_has_the_same_run(tmp_path):
     write(folder, (10, 20))
     ((run, losses),) = logged(folder)
     assert losses == {10: 0.1, 20: 0.05}
-    assert (run.project, run.run_group, run.display_name) == (
-        "alignments",
-        "dpo_aif:mini",
-        folder.name,
-    )
+    assert (run.project, run.run_group) == ("alignments", "dpo_aif:mini")
+    assert run.display_name == folder.name
     assert "5000" in str(run.config)
 
     (folder / "wandb").rename(folder / "earlier")  # two runs of one second have one name
@@ -96,7 +105,7 @@ def test_a_missing_package_or_account_is_said_before_anything_runs(monkeypatch):
     check_wandb("alignments")
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setattr("wandb.login", lambda **_: False)
-    with pytest.raises(ValueError, match=r"config\.wandb='alignments': no account .* offline"):
+    with pytest.raises(ValueError, match=r"no account .* WANDB_MODE=offline"):
         check_wandb("alignments")
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

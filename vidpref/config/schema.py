@@ -341,7 +341,7 @@ class Config:
     scale: str = field("", "", "Scale of the config.", touches="watching")
     paper: str = field("", "", "Paper that the method is from.", touches="watching")
     expected_time: str = field("", "", "Expected time of a run.", touches="watching")
-    seed: int = field(0, ">= 0", "Seed of parameters, batches and noise.")
+    seed: int = field(0, "in [0, 2000000000]", "Seed of parameters, batches and noise.")
     rounds: int = field(1, ">= 1", "Rounds of sampling, labelling and aligning.")
     compute_dtype: str = field("bfloat16", DTYPES, "Compute type of the networks.")
     search: tuple[str, ...] = field(

@@ -61,10 +61,12 @@ def encode_clip_bytes(
     codec = codec or _CONTAINERS[container]
     clip = np.asarray(clip)
     _, height, width, _ = clip.shape
-    buffer = io.BytesIO()
+    rate, buffer = Fraction(fps).limit_denominator(1001), io.BytesIO()
+    if not rate > 0:
+        raise ValueError(f"cannot encode {width}x{height} at {fps:g} fps: too slow")
     try:
         with av.open(buffer, "w", format=_FORMATS.get(container, container)) as out:
-            stream = out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+            stream = out.add_stream(codec, rate=rate)
             stream.width, stream.height = width, height
             # x264 wants even sizes of subsampled colour
             odd = (height % 2 or width % 2) and codec in ("libx264", "h264")
@@ -74,7 +76,7 @@ def encode_clip_bytes(
                 frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
                 out.mux(stream.encode(frame))
             out.mux(stream.encode())
-    except (av.error.FFmpegError, av.codec.codec.UnknownCodecError) as error:
+    except (av.error.FFmpegError, av.codec.codec.UnknownCodecError, OverflowError) as error:
         raise ValueError(
             f"cannot encode {width}x{height} at {fps:g} fps as {codec} in {container}: {error}"
         ) from error

@@ -62,9 +62,9 @@ def check(config: ConfigDict, rounds: int = 0) -> None:
         generator = build_base(config)
         _check_sizes(config, generator)
         generator.check_sampler()
-        method.check(config, generator, rounds or config.rounds)
         if config.align.method == GUIDANCE:
             _check_guide(config, generator)
+        method.check(config, generator, rounds or config.rounds)
     if config.superres.enabled:
         with problems.kept(), _of_the_networks_sizes():
             _check_superres(config)
@@ -121,8 +121,9 @@ def _check_judge(config: ConfigDict) -> None:
     try:
         scored = check_reward(scoring(config.reward, method.judged_dimensions(config)))
     except ValueError as error:
-        told = "config." in str(error)  # the judge itself knows nothing of configs
-        raise error if told else ValueError(f"config.reward: {error}") from error
+        if "config." in str(error):
+            raise
+        raise ValueError(f"config.reward: {error}") from error  # a judge knows no configs
     for dimension in method.judged_dimensions(config):
         if dimension not in scored:
             raise ValueError(
@@ -263,7 +264,8 @@ def _check_superres(config: ConfigDict) -> None:
     try:
         upsampler.check_sampler()
     except ValueError as error:
-        raise ValueError(f"config.superres.sampler_steps: {error}") from error
+        what = str(error).removeprefix("config.sampler: ")
+        raise ValueError(f"config.superres.sampler_steps: {what}") from error
 
 
 def _check_sizes(config: ConfigDict, generator: Generator) -> None:

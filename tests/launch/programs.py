@@ -1,0 +1,67 @@
+"""The launch programs in this process, up to where devices would be started."""
+
+import dataclasses
+import runpy
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+from vidpref.runs import command_line
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = sorted(path.stem for path in (ROOT / "launch").glob("*.py"))
+
+
+class Reached(Exception):
+    """The program has taken its flags and would begin to work."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a program ended: `status` None where it would have begun to work."""
+
+    status: int | None
+    text: str
+
+
+class Launcher:
+    """Runs programs as a shell would, without a process for each; every error is shown."""
+
+    def __init__(self, monkeypatch, capsys):
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+        self.flags: dict[str, flags.Flag] = {}
+        monkeypatch.delenv("VIDPREF_TRACEBACK", raising=False)
+        monkeypatch.setattr(app, "run", self._run)
+        monkeypatch.setattr(command_line, "start_devices", self._reach)
+
+    def __call__(self, program: str, *argv: str) -> Outcome:
+        path = str(ROOT / "launch" / f"{program}.py")
+        self._monkeypatch.setattr(sys, "argv", [path, *argv])
+        before, parsed = set(flags.FLAGS), flags.FLAGS.is_parsed()
+        try:
+            runpy.run_path(path, run_name="__main__")
+            status = 0
+        except Reached:
+            status = None
+        except SystemExit as end:
+            status = end.code
+        finally:
+            for name in set(flags.FLAGS) - before:
+                delattr(flags.FLAGS, name)
+            if not parsed:
+                flags.FLAGS.unparse_flags()
+        shown = self._capsys.readouterr()
+        return Outcome(status, shown.out + shown.err)
+
+    def _run(self, main, argv):
+        self.flags = {f.name: f for f in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
+        try:
+            rest = flags.FLAGS(argv)
+        except flags.Error as error:
+            print(error, file=sys.stderr)
+            sys.exit(1)
+        main(rest)
+
+    def _reach(self, workdir):
+        raise Reached

@@ -1,0 +1,202 @@
+"""Every flag of every program has an effect or is refused, and nonsense is refused by name."""
+
+import pytest
+
+from tests.launch.programs import PROGRAMS, Launcher
+from vidpref.files import write_text
+
+MINI = "--config=dpo_aif:mini"
+DRAW = ("--model=m", "--prompt=a")
+RUN = ("--workdir=w", "--prompt=a")
+
+# program -> flag -> (arguments, what the refusal says); every flag is here.
+REFUSED = {
+    "tpu_run": {
+        "config": [
+            ((), "--config=NAME[:SCALE] is missing"),
+            (("--list", MINI), "--config does nothing beside --list"),
+            (("--prune", "--workdir=w", MINI), "--config does nothing beside --prune"),
+            (("--list", "--config.align.beta=3"), "--config.align.beta does nothing beside --list"),
+        ],
+        "workdir": [
+            ((MINI,), "--workdir=FOLDER is missing"),
+            (("--list", "--workdir=w"), "--workdir does nothing beside --list"),
+        ],
+        "list": [(("--list", MINI, "--show"), "--list and --show: give one of them")],
+        "show": [((MINI, "--show", "--describe"), "--show and --describe: give one of them")],
+        "describe": [
+            ((MINI, "--describe=alingn"), "no such section; did you mean align"),
+            ((MINI, "--describe="), "--describe is empty"),
+        ],
+        "dry_run": [((MINI, "--dry_run", "--prune"), "--dry_run and --prune: give one of them")],
+        "prune": [(("--prune",), "--workdir=FOLDER is missing")],
+        "yes": [((MINI, "--workdir=w", "--yes"), "--yes goes with --prune")],
+    },
+    "compare": {
+        "configs": [
+            (("--workdir=w",), "--configs=NAME,NAME,... is missing"),
+            (("--configs=dpo_aiff", "--workdir=w"), "did you mean dpo_aif"),
+        ],
+        "scale": [(("--configs=dpo_aif", "--scale=mni", "--workdir=w"), "did you mean mini")],
+        "seeds": [(("--seeds=0",), "--seeds")],
+        "rounds": [
+            (("--rounds=-1",), "--rounds"),
+            (("--config.rounds=3",), "--config.rounds does nothing here: give --rounds"),
+        ],
+        "workdir": [(("--configs=dpo_aif",), "--workdir=FOLDER is missing")],
+    },
+    "export_torch": {
+        "workdir": [(("--out=o",), "--workdir=FOLDER is missing")],
+        "out": [(("--workdir=w",), "--out=FOLDER is missing")],
+        "format": [(("--format=",), "--format is empty")],
+        "policy": [(("--policy=",), "--policy is empty")],
+        "dtype": [(("--workdir=w", "--out=o", "--dtype=fp16"), "--dtype=fp16: known are float32")],
+    },
+    "clips": {
+        "workdir": [((), "--workdir=FOLDER is missing")],
+        "set": [(("--workdir=.", "--set="), "--set is empty")],
+        "policy": [(("--workdir=.", "--policy="), "--policy is empty")],
+        "split": [(("--workdir=.", "--split="), "--split is empty")],
+        "prompt": [(("--workdir=.", "--prompt= "), "--prompt is empty")],
+        "accepted": [(("--accepted=maybe",), "accepted")],
+        "limit": [(("--workdir=.", "--limit=0"), "--limit=0")],
+        "out": [(("--workdir=.", "--out=clip/"), "--out=clip is a file")],
+    },
+    "sample": {
+        "model": [
+            (("--prompt=a",), "give either --model=FOLDER or --workdir=FOLDER"),
+            ((*DRAW, "--workdir=w"), "give either --model=FOLDER or --workdir=FOLDER"),
+        ],
+        "lora": [
+            ((*RUN, "--lora=l"), "--lora goes with --model"),
+            ((*DRAW, "--lora="), "--lora is empty"),
+        ],
+        "lora_scale": [
+            ((*DRAW, "--lora_scale=2"), "--lora_scale goes with --lora"),
+            ((*DRAW, "--lora=l", "--lora_scale=nan"), "--lora_scale=nan: give a finite number"),
+        ],
+        "workdir": [((*DRAW, "--workdir="), "--workdir is empty")],
+        "policy": [((*DRAW, "--policy=p"), "--policy goes with --workdir")],
+        "prompt": [
+            (("--model=m",), "give either --prompt or --prompts_file"),
+            (("--model=m", "--prompt= "), "--prompt is empty"),
+            (("--model=m", "--prompt=a\nb"), "--prompt has a line break"),
+        ],
+        "prompts_file": [
+            ((*DRAW, "--prompts_file=p"), "give either --prompt or --prompts_file"),
+            (("--model=m", "--prompts_file=nowhere"), "--prompts_file=nowhere: no such file"),
+            (("--model=m", "--prompts_file=folder"), "a folder, where a file is wanted"),
+            (("--model=m", "--prompts_file=latin"), "latin, line 1: not UTF-8"),
+        ],
+        "image": [((*DRAW, "--image=nowhere"), "--image=nowhere: no such file")],
+        "scene": [((*RUN, "--scene=s", "--image=i"), "give either --scene or --image")],
+        "out": [
+            ((*DRAW, "--out="), "--out is empty"),
+            ((*DRAW, "--out=folder/v.mp4"), "folder/v.mp4 is a folder"),
+            ((*DRAW, "--out=latin"), "--out=latin is a file"),
+            ((*DRAW, "--out=latin/v.mp4"), "latin is no folder"),
+            (("--model=m", "--prompts_file=p.mp4", "--out=p.mp4"), "p.mp4 is read, and would be"),
+        ],
+        "per_prompt": [((*DRAW, "--per_prompt=0"), "--per_prompt")],
+        "seed": [((*DRAW, "--seed=-1"), "--seed"), ((*DRAW, "--seed=99999999999"), "--seed")],
+        "fps": [
+            ((*DRAW, "--fps=-8"), "--fps=-8: give a number above 0"),
+            ((*DRAW, "--fps=nan"), "--fps=nan: give a finite number"),
+        ],
+        "init_noise": [
+            ((*DRAW, "--init_noise=nowhere"), "--init_noise=nowhere: no such file"),
+            ((*DRAW, "--init_noise=empty"), "--init_noise=empty: no array of numpy can be read"),
+            ((*DRAW, "--init_noise=latin"), "--init_noise=latin: no array of numpy can be read"),
+        ],
+        "step_noise": [((*DRAW, "--step_noise=folder"), "--step_noise=folder: no such file")],
+        "save_latents": [
+            ((*DRAW, "--save_latents=x"), "name a file that ends in .npy"),
+            ((*DRAW, "--save_latents=latin/x.npy"), "latin is no folder"),
+        ],
+        "steps": [((*DRAW, "--steps=0"), "--steps"), ((*RUN, "--steps=2"), "--steps goes with")],
+        "guidance_scale": [((*DRAW, "--guidance_scale=inf"), "--guidance_scale=inf: give a fin")],
+        "negative_prompt": [
+            ((*DRAW, "--negative_prompt=b", "--guidance_scale=1"), "--negative_prompt does nothing")
+        ],
+        "dynamic_guidance": [
+            ((*DRAW, "--dynamic_guidance", "--guidance_scale=1"), "--dynamic_guidance does nothing")
+        ],
+        "sampler": [((*DRAW, "--sampler="), "--sampler is empty")],
+        "batch_size": [
+            ((*DRAW, "--batch_size=-1"), "--batch_size"),
+            ((*DRAW, "--batch_size=2", "--config.sampler.batch_size=4"), "say the same thing"),
+        ],
+        "height": [((*DRAW, "--height=0"), "--height")],
+        "width": [((*DRAW, "--width=-8"), "--width")],
+        "num_frames": [((*DRAW, "--num_frames=1.5"), "--num_frames")],
+        "dtype": [
+            ((*DRAW, "--dtype=fp16"), "--dtype=fp16: known are float32, bfloat16"),
+            ((*RUN, "--dtype=float32"), "--dtype goes with --model"),
+            ((*DRAW, "--config.align.beta=2"), "--config.align.beta does nothing where"),
+            ((*DRAW, "--config.model.init=m"), "--config.model.init: give --model"),
+        ],
+    },
+}
+# What is taken: the flag has an effect, which tests of the program show.
+TAKEN = {
+    "tpu_run": [(MINI, "--workdir=w"), (MINI, "--workdir=w", "--dry_run")],
+    "compare": [("--configs=dpo_aif,rwr_aif", "--workdir=w", "--config.align.train.steps=3")],
+    "export_torch": [("--workdir=w", "--out=o", "--format=peft", "--dtype=bf16")],
+    "sample": [
+        (*DRAW, "--dtype=bf16", "--negative_prompt=", "--config.data.fps=8"),
+        (*DRAW, "--lora=l", "--lora_scale=0", "--guidance_scale=1", "--fps=12", "--out=new/a/"),
+        (*RUN, "--policy=p", "--scene=s", "--seed=3", "--save_latents=new/l.npy"),
+    ],
+}
+CASES = [
+    pytest.param(program, argv, message, id=f"{program}-{flag}-{number}")
+    for program, table in REFUSED.items()
+    for flag, cases in table.items()
+    for number, (argv, message) in enumerate(cases)
+]
+
+
+@pytest.fixture
+def launch(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder" / "v.mp4").mkdir(parents=True)
+    for name in ("empty", "clip"):
+        (tmp_path / name).touch()
+    (tmp_path / "latin").write_bytes("a café\n".encode("latin-1"))
+    write_text(tmp_path / "p.mp4", "a cat\n")
+    return Launcher(monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_table_has_every_flag(program, launch):
+    launch(program, "stray")
+    assert set(REFUSED[program]) == set(launch.flags)
+
+
+@pytest.mark.parametrize(("program", "argv", "message"), CASES)
+def test_nonsense_is_refused_by_name(program, argv, message, launch):
+    ended = launch(program, *argv)
+    assert ended.status == 1, ended.text
+    assert message in ended.text
+    assert "Traceback" not in ended.text
+
+
+@pytest.mark.parametrize(
+    ("program", "argv"), [(program, argv) for program in TAKEN for argv in TAKEN[program]]
+)
+def test_what_makes_sense_is_taken(program, argv, launch):
+    ended = launch(program, *argv)
+    assert ended.status is None, ended.text
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_stray_arguments_are_refused(program, launch):
+    ended = launch(program, "stray")
+    assert (ended.status, "not understood: stray" in ended.text) == (1, True)
+
+
+def test_what_is_missing_is_listed_together(launch):
+    ended = launch("tpu_run")
+    assert all(word in ended.text for word in ("--config=NAME", "--workdir=FOLDER"))
+    ended = launch("sample", "--fps=0")
+    assert all(word in ended.text for word in ("--model=", "--prompts_file", "--fps=0"))
