@@ -12,7 +12,7 @@ import pytest
 import vidpref
 from tests.end_to_end.tiny import TINY
 from vidpref.runs import rounds
-from vidpref.runs.prompt_scenes import borrow_first_frames, nearest_scene
+from vidpref.runs.prompt_scenes import borrow_first_frames, nearest_scene, own_scenes
 from vidpref.runs.prompted import MESH, draw, open_policy
 from vidpref.stages.sample import read_clips
 
@@ -85,8 +85,13 @@ def _drawn(done, fickle):
     near = [nearest_scene(recipe.inputs.data, prompts[0])] * 2
     wanted = draw(open_policy(recipe, policies["sft"]), borrow_first_frames(prompts, near), seed=3)
     np.testing.assert_array_equal(drawn, [clip for _, clip, _ in wanted])
+    assert (drawn[0] != drawn[1]).any()
+    with pytest.raises(ValueError, match="takes an image, the first frame"):  # and none in vain
+        next(draw(open_policy(recipe, policies["sft"]), own_scenes(["x"]), seed=3))
     image = np.zeros((16, 16, 3), np.uint8)
-    assert (done.draw(prompts[:1], image=image, seed=3) != drawn[:1]).any()
+    black = done.draw(prompts[:1], image=image, per_prompt=2, seed=3)
+    assert (black != drawn).any()
+    assert (black[0] != black[1]).any()
     for bad, options, why in (
         (prompts, {"policy": "dpo"}, "the run has pretrained, sft"),
         ("one prompt", {}, "give a list"),
