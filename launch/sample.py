@@ -25,7 +25,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from absl import app, flags
 
 from vidpref.config.overrides import DTYPE_SPELLINGS
@@ -233,7 +232,9 @@ def _scenes(source, prompts: Sequence[str]) -> list:
             "prompt alone; leave the flag out"
         )
     if _IMAGE.value:
-        return prompt_scenes.own_scenes(prompts, _first_frame(source))
+        data = source.config.data
+        image = prompt_scenes.first_frame(_IMAGE.value, data.height, data.width)
+        return prompt_scenes.own_scenes(prompts, image)
     if not source.generator.image:
         return prompt_scenes.own_scenes(prompts)
     if source.data is None:
@@ -249,14 +250,6 @@ def _scenes(source, prompts: Sequence[str]) -> list:
     if not _SCENE.value:
         _say("(the nearest prompts of the run's data; --scene=ID or --image=FILE choose others)")
     return prompt_scenes.borrow_first_frames(prompts, chosen)
-
-
-def _first_frame(source) -> np.ndarray:
-    from vidpref.datasets.video import decode_clip
-
-    data = source.config.data
-    frames = decode_clip(_IMAGE.value, frames=1, height=data.height, width=data.width)
-    return frames[0]
 
 
 def _say(line: str) -> None:

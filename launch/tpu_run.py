@@ -24,7 +24,7 @@ from pathlib import Path
 from absl import app, flags
 
 from vidpref.config import describe
-from vidpref.config.by_name import named_config
+from vidpref.config.by_name import ConfigError, named_config
 from vidpref.runs import command_line
 
 _CONFIG = flags.DEFINE_string("config", None, "Config by name: NAME[:SCALE]; --list shows all.")
@@ -100,6 +100,11 @@ def _check_flags(overrides: Sequence[str]) -> None:
         given += ["--workdir"] if _LIST.value and _WORKDIR.value else []
         given += [f"--config.{override.partition('=')[0]}" for override in overrides]
         wrong += [f"{name} does nothing beside {asked[0]}: leave it out." for name in given]
+    if wrong and _CONFIG.value and not about_all and not _from_pipeline(overrides):
+        try:
+            named_config(_CONFIG.value, overrides)
+        except ConfigError as error:
+            wrong.append(str(error))
     if wrong:
         raise app.UsageError("\n".join(wrong))
 

@@ -73,7 +73,7 @@ def launch(program, *argv):
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def write_video(path, seed, height=40, width=56):

@@ -198,5 +198,7 @@ def test_stray_arguments_are_refused(program, launch):
 def test_what_is_missing_is_listed_together(launch):
     ended = launch("tpu_run")
     assert all(word in ended.text for word in ("--config=NAME", "--workdir=FOLDER"))
+    ended = launch("tpu_run", MINI, "--config.aling.beta=3")
+    assert all(word in ended.text for word in ("--workdir=FOLDER", "did you mean align.beta"))
     ended = launch("sample", "--fps=0")
     assert all(word in ended.text for word in ("--model=", "--prompts_file", "--fps=0"))

@@ -9,6 +9,7 @@ import numpy as np
 
 from vidpref.config.nearest import nearest
 from vidpref.datasets.scenes import Data, Scene
+from vidpref.datasets.video import decode_clip
 from vidpref.typing import UInt8
 
 
@@ -22,6 +23,15 @@ def own_scenes(
         image: first frame of all of them; None for clips that are drawn from the text alone.
     """
     return [Scene(f"prompt-{i}", text, "", "test", image) for i, text in enumerate(prompts)]
+
+
+def first_frame(path: str, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns an image, or the first frame of a video, scaled and cropped to a size.
+
+    Raises:
+        ClipError: it cannot be read.
+    """
+    return decode_clip(path, frames=1, height=height, width=width)[0]
 
 
 def borrow_first_frames(prompts: Sequence[str], scenes: Sequence[Scene]) -> list[Scene]:
