@@ -426,7 +426,7 @@ def test_any_damage_is_read_or_refused_in_words(pairs, tmp_path):
             tensor = tensors.pop(name)
             parts = name.split(".")
             parts[rng.integers(len(parts))] = one_of(words)
-            shaped = [tensor, tensor.reshape(-1), tensor[None], np.float16(tensor), tensor.T[:0]]
+            shaped = [tensor, tensor.reshape(-1), tensor[None], np.float16(tensor)]
             other = shaped if tensor.ndim else [np.full(n, np.nan, np.float32) for n in range(3)]
             tensors[one_of([name, ".".join(parts)])] = np.ascontiguousarray(one_of(other))
         metadata = {"lora_adapter_metadata": json.dumps({one_of(fields): one_of(values)})}

@@ -25,6 +25,15 @@ class Outcome:
     text: str
 
 
+def _take_away_flags_of_others() -> dict[str, flags.Flag]:
+    """Flags of programs that a test of this process has imported: a program has its own alone."""
+    module = flags.FLAGS.find_module_defining_flag
+    found = {n: flags.FLAGS[n] for n in flags.FLAGS if not module(n, "").startswith("absl")}
+    for name in found:
+        delattr(flags.FLAGS, name)
+    return found
+
+
 class Launcher:
     """Runs programs as a shell would, without a process for each; every error is shown."""
 
@@ -38,7 +47,9 @@ class Launcher:
     def __call__(self, program: str, *argv: str) -> Outcome:
         path = str(ROOT / "launch" / f"{program}.py")
         self._monkeypatch.setattr(sys, "argv", [path, *argv])
-        before, parsed = set(flags.FLAGS), flags.FLAGS.is_parsed()
+        parsed = flags.FLAGS.is_parsed()
+        others = _take_away_flags_of_others()
+        before = set(flags.FLAGS)
         try:
             runpy.run_path(path, run_name="__main__")
             status = 0
@@ -49,6 +60,8 @@ class Launcher:
         finally:
             for name in set(flags.FLAGS) - before:
                 delattr(flags.FLAGS, name)
+            for name, flag in others.items():
+                flags.FLAGS[name] = flag
             if not parsed:
                 flags.FLAGS.unparse_flags()
         shown = self._capsys.readouterr()

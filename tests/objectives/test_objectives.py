@@ -114,7 +114,7 @@ def test_clips_of_a_row(name, good, bad):
             {"beta": 1.0, "reference_point": "median"},
             "reference_point='median': known are mean, per_class, mismatched",
         ),
-        ("kto", {"beta": 1.0, "reference_point": 1.0}, "reference_point=1.0: known are"),
+        ("kto", {"beta": 1.0, "reference_point": 1.0}, "reference_point=1.0: must be a text"),
         ("sft", {"beta": 1.0}, "no field 'beta'; it takes no hyper-parameters"),
     ],
 )

@@ -15,7 +15,8 @@ _BLOCK, _HEADER = 32768, 7  # of LevelDB's log, in which W&B keeps records
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()  # what an earlier test of this process had it read from the environment
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
 
