@@ -14,23 +14,23 @@ from configs.shared import aif
 PAPER = aif.PAPER
 SCALES = ("mini", "paper")
 
+SEARCH = (
+    f"align.error_in=eps {aif.RATE}=3e-5",
+    f"align.error_in=eps {aif.RATE}=1e-5",
+    f"align.error_in=v {aif.RATE}=3e-5",
+    f"align.error_in=v {aif.RATE}=1e-5",
+)
+
 
 def get_config(scale: str = "paper"):
     c = aif.base(scale)
     c.align.method, c.align.rows = "dpo", "pairs"
     c.align.beta = 5000.0  # with the mean reduction (AIF appendix A; Wallace et al.)
+    c.align.error_in = "eps"  # beta goes with it: x0 errors are some 50 times smaller
     c.align.pairs = "accepted_rejected"  # or best_worst
     c.align.max_pairs_per_prompt = 8
     if scale == "mini":
-        # Without the winner's error both errors grow and acceptance falls, at every learning rate
-        # that was tried (docs/measurements.md). At the start the pull of DPO on either clip is
-        # beta / 4 = 1250 times its error, so 2500 keeps the winner ahead.
-        c.align.nll_weight = 2500.0
         c.align.train.batch_size = 32
-        c.align.train.optimizer.learning_rate = 3e-4
-        rate = "align.train.optimizer.learning_rate"
-        c.search = (
-            f"align.nll_weight=2500.0 {rate}=3e-4",
-            f"align.nll_weight=0.0 {rate}=1e-5",
-        )
+        c.align.train.optimizer.learning_rate = 3e-5
+        c.search = SEARCH
     return c

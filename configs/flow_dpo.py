@@ -15,7 +15,7 @@ Number:   mini, measured over three seeds, points on held-out prompts: visual qu
           (docs/claims.md).
 """
 
-from configs.shared import backbones, flow
+from configs.shared import aif, backbones, flow
 
 PAPER = flow.PAPER
 SCALES = ("mini", "paper", "wan2_1_1_3b", "wan2_1_14b", "wan2_1_i2v_14b")
@@ -33,4 +33,5 @@ def get_config(scale: str = "paper"):
     if scale == "mini":
         c.align.train.batch_size = 32
         c.align.train.optimizer.learning_rate = 3e-4
+        c.search = aif.rates("3e-4", "1e-4", "1e-3", "3e-3")
     return c

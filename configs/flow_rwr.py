@@ -8,7 +8,7 @@ Number:   mini, measured: +5.5 points of acceptance on validation prompts with s
           gains 11.4 [5.4, 17.4] more on held-out ones, over three seeds (docs/claims.md).
 """
 
-from configs.shared import flow
+from configs.shared import aif, flow
 
 PAPER = flow.PAPER
 SCALES = ("mini", "paper")
@@ -22,4 +22,5 @@ def get_config(scale: str = "paper"):
     c.align.normalize_reward = True  # the weights are not, so that r has mean 0 and deviation 1
     if scale == "mini":
         c.align.train.optimizer.learning_rate = 5e-3
+        c.search = aif.rates("5e-3", "5e-4", "1.5e-3", "1.5e-2")
     return c

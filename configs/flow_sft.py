@@ -8,7 +8,7 @@ Number:   mini, measured over three seeds: as good as Flow-DPO, whose lead in ac
           points [-2.1, 10.8] (docs/claims.md).
 """
 
-from configs.shared import flow
+from configs.shared import aif, flow
 
 PAPER = flow.PAPER
 SCALES = ("mini", "paper")
@@ -20,4 +20,5 @@ def get_config(scale: str = "paper"):
     c.align.rows = "winners"  # of the pairs; or real, which are clips of the data set
     if scale == "mini":
         c.align.train.optimizer.learning_rate = 5e-3
+        c.search = aif.rates("5e-3", "5e-4", "1.5e-3", "1.5e-2")
     return c

@@ -9,7 +9,7 @@ Number:   mini, measured with seeds 0, 1, 2: accepted clips of held-out prompts 
           after three (docs/claims.md).
 """
 
-from configs.shared import flow
+from configs.shared import aif, flow
 
 PAPER = "IPO: Iterative Preference Optimization for Text-to-Video Generation"
 SCALES = ("mini", "paper")
@@ -32,4 +32,5 @@ def get_config(scale: str = "paper"):
         c.expected_time = "about 5 minutes on 2 CPU cores"
         c.align.real_clips = 2000
         c.align.train.optimizer.learning_rate = 3e-5  # at 1e-4 later rounds lose what one gained
+        c.search = aif.rates("3e-5", "1e-5", "1e-4", "3e-4")
     return c

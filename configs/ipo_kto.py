@@ -12,7 +12,7 @@ Number:   mini, measured with seeds 0, 1, 2: accepted clips of held-out prompts 
           after three (docs/claims.md).
 """
 
-from configs.shared import backbones, flow
+from configs.shared import aif, backbones, flow
 
 PAPER = "IPO: Iterative Preference Optimization for Text-to-Video Generation"
 SCALES = ("mini", "paper", "cogvideox_2b", "cogvideox_5b")
@@ -44,4 +44,5 @@ def get_config(scale: str = "paper"):
         # with some seeds until nothing is accepted any more (docs/claims.md).
         c.align.desirable_weight = 2.0
         c.align.train.optimizer.learning_rate = 1e-4
+        c.search = aif.rates("3e-5", "1e-5", "1e-4", "3e-4")
     return c

@@ -12,7 +12,7 @@ Number:   mini, measured over three seeds, with pairs by visual and motion quali
           DPO, object motion +0.6 [0.0, 1.1] (docs/claims.md).
 """
 
-from configs.shared import backbones, flow
+from configs.shared import aif, backbones, flow
 
 PAPER = "McSc: Motion-Corrective Preference Alignment with Self-Critic Hierarchical Reasoning"
 SCALES = ("mini", "paper", "wan2_1_1_3b")
@@ -36,4 +36,5 @@ def get_config(scale: str = "paper"):
     if scale == "mini":
         c.align.train.batch_size = 32
         c.align.train.optimizer.learning_rate = 1e-4
+        c.search = aif.rates("1e-4", "1e-5", "3e-5", "3e-4")
     return c

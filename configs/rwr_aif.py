@@ -19,6 +19,5 @@ def get_config(scale: str = "paper"):
     c.align.method, c.align.rows = "rwr", "all"
     c.align.eta, c.align.gamma = 1.0, 0.0  # r_lin = eta r + gamma, section 3.2
     if scale == "mini":
-        rate = "align.train.optimizer.learning_rate"
-        c.search = (f"{rate}=1e-3", f"{rate}=5e-4")
+        c.search = aif.rates("1e-3", "1e-4", "3e-4", "3e-3")
     return c

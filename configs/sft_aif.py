@@ -18,6 +18,5 @@ def get_config(scale: str = "paper"):
     c = aif.base(scale)
     c.align.method, c.align.rows = "sft", "all"
     if scale == "mini":
-        rate = "align.train.optimizer.learning_rate"
-        c.search = (f"{rate}=1e-3", f"{rate}=3e-4")
+        c.search = aif.rates("1e-3", "1e-4", "3e-4", "3e-3")
     return c

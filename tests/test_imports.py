@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # those of its own floor that `SAME_FLOOR` names; files outside the rooms lie on the lowest floor.
 FLOORS = (
     (
-        *("typing", "files", "digests", "pixels", "downloads"),
+        *("typing", "files", "digests", "seeds", "pixels", "downloads"),
         *("text_files", "json_text", "csv_text", "config"),
     ),
     ("models", "diffusion", "objectives"),

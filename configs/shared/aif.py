@@ -18,6 +18,12 @@ from vidpref.models.dit import sizes as dit_sizes
 from vidpref.models.unet3d import sizes as unet3d_sizes
 
 PAPER = "Improving Dynamic Object Interactions in Text-to-Video Generation with AI Feedback"
+RATE = "align.train.optimizer.learning_rate"
+
+
+def rates(*values: str) -> tuple[str, ...]:
+    """Returns a `search` among learning rates; the first is the config's own."""
+    return tuple(f"{RATE}={value}" for value in values)
 
 
 def base(scale: str) -> ConfigDict:
@@ -93,7 +99,7 @@ def _mini() -> ConfigDict:
     # 64 clips a step for every method: 64 rows of one clip, or 32 pairs.
     c.align.train.update({"steps": 300, "batch_size": 64, "best_metric": ""})
     c.align.train.optimizer.update({"name": "adamw", "learning_rate": 1e-3, "warmup_steps": 10})
-    c.align.validation.update({"prompts": 100, "per_prompt": 2})
+    c.align.validation.update({"prompts": 100, "per_prompt": 8})
 
     c.evaluate.update({"train_prompts": 250, "per_prompt": 4})
     c.evaluate.best_of = (1, 4)

@@ -47,6 +47,7 @@ def base(scale: str) -> ConfigDict:
     c.superres.enabled = False
     c.align.beta = 500.0
     c.align.error_in = "velocity"
+    c.align.time = "uniform"  # VideoAlign appendix C; pre-training keeps its own times
     c.align.pairs, c.align.max_pairs_per_prompt = "best_worst", 3
     c.align.lora.update({"rank": 64, "alpha": 128.0})
     c.align.reward.update(OVERALL)

@@ -15,9 +15,10 @@ SAMPLED_ROWS = ROWS[:3]  # of sampled clips with labels
 PAIRS = ("accepted_rejected", "best_worst")
 KINDS = ("x0", "eps", "v", "velocity")  # what a network predicts and an error is measured in
 REDUCTIONS = ("mean", "sum")
+TIMES = ("uniform", "logit_normal")  # of rectified flow, before the shift
 PAIR_WEIGHTS = ("", "gap", "probability")
 REFERENCES = ("previous", "pretrained")
-REFERENCE_POINTS = ("mean", "per_class", "mismatched")
+REFERENCE_POINTS = ("mean", "balanced", "mismatched", "own_class")
 
 TRAINS = {"align.method": Not(GUIDANCE)}
 _REFERS = {"align.method": ("dpo", "mcdpo", "kto")}
@@ -122,6 +123,7 @@ class Align:
         REFERENCE_POINTS,
         "Which mean of the policy's advantage clips are compared with.",
         when={"align.method": "kto"},
+        renamed={"per_class": "own_class"},
     )
 
     error_in: str = field(
@@ -135,6 +137,12 @@ class Align:
     )
     time_range: tuple[float, float] = field(
         (0.0, 1.0), "in [0, 1]", "Interval of the training times.", when=TRAINS
+    )
+    time: str = field(
+        "",
+        ("", *TIMES),
+        "Distribution of the training times; empty: that of diffusion.flow.time.",
+        when={**TRAINS, "diffusion.name": "flow"},
     )
     condition_dropout: float = field(
         0.0, "in [0, 1]", "Probability that a row loses its text.", when=TRAINS

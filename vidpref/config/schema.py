@@ -8,7 +8,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from vidpref.config.align import GUIDANCE, KINDS, SAMPLED_ROWS, TRAINS, Align
+from vidpref.config.align import GUIDANCE, KINDS, SAMPLED_ROWS, TIMES, TRAINS, Align
 from vidpref.config.fields import (
     ON,
     Field,
@@ -29,6 +29,7 @@ PREFERENCES = "preferences"  # as data.name: a file that says which of two clips
 DTYPES = ("float32", "bfloat16")
 _VIDEOS = ("video_folder", "something_something_v2", PREFERENCES)
 _T5 = {"text.name": ("t5", "umt5")}
+_LOGIT_NORMAL = ({".time": "logit_normal"}, {"align.time": "logit_normal"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,15 +195,9 @@ class DDPM:
 class Flow:
     """Rectified flow."""
 
-    time: str = field(
-        "uniform", ("uniform", "logit_normal"), "Distribution of training times before the shift."
-    )
-    logit_mean: float = field(
-        0.0, "", "Mean of the logit of the time.", when={".time": "logit_normal"}
-    )
-    logit_std: float = field(
-        1.0, "> 0", "Deviation of the logit of the time.", when={".time": "logit_normal"}
-    )
+    time: str = field("uniform", TIMES, "Distribution of training times before the shift.")
+    logit_mean: float = field(0.0, "", "Mean of the logit of the time.", when=_LOGIT_NORMAL)
+    logit_std: float = field(1.0, "> 0", "Deviation of the logit of the time.", when=_LOGIT_NORMAL)
     shift: float = field(1.0, "> 0", "Shift of times; above 1 more of them are near noise.")
     min_time: float = field(1e-3, "in (0, 1)", "Smallest time in training and sampling.")
     spacing: str = field("euler", ("euler", "unipc"), "Grid of sampling times before the shift.")

@@ -6,6 +6,8 @@ import grain
 import grain.experimental
 import numpy as np
 
+from vidpref.seeds import fold_seed
+
 # A clip at paper scale is megabytes, so few batches wait, rather than grain's 500.
 _READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 # "Endless": grain's own infinite length overflows when batched by one.
@@ -67,7 +69,7 @@ def training_batches(
     load = _Load(source, part)
     batches = _numbers(source, batch_size, seed, shapes).map(load)
     if beside is not None:
-        others = _numbers(beside, batch_size, seed + 1).map(_Load(beside, part))
+        others = _numbers(beside, batch_size, fold_seed(seed, "beside")).map(_Load(beside, part))
         length = min(len(batches), len(others))  # both endless for all purposes
         both = [part.slice(slice(0, length)) for part in (batches, others)]
         batches = grain.experimental.ZipMapDataset(both).map(_join)

@@ -18,6 +18,7 @@ from vidpref.models.lora import Adapted, merge_into
 from vidpref.runs.graph import Stage
 from vidpref.runs.policies import PRETRAINED, Policy, load_whole, policy_name
 from vidpref.runs.recipe import NETWORK, Method, Recipe
+from vidpref.seeds import fold_seed
 from vidpref.stages import align, latent_reward
 from vidpref.stages.rows import sampled as rows
 from vidpref.stages.rows.inputs import RowInputs
@@ -53,10 +54,10 @@ class Align:
             reference = recipe.pretrained
             inputs["reference"] = reference.stages["policy"]
         if builder.labels:
-            labelled = recipe.label_samples(policy)
+            labelled = recipe.label_samples(policy, round_)
             inputs |= {"samples": labelled.samples, "labels": labelled.labels}
         if builder.losers:
-            inputs["losers"] = recipe.loser_samples(policy)
+            inputs["losers"] = recipe.loser_samples(policy, round_)
         name = f"align-{policy_name(config, 1)}-round{round_}"
 
         def body(folder: Path) -> None:
@@ -64,7 +65,7 @@ class Align:
                 folder,
                 align.alignment(config, recipe.generator, recipe.mesh, name=name),
                 _row_inputs(recipe, inputs),
-                seed=config.seed + round_,
+                seed=fold_seed(config.seed, "align", round_),
                 params=_start(recipe, policy),
                 reference=None if reference is None else reference.load_generator(),
                 validate=functools.partial(recipe.validation_score, policy),
@@ -100,7 +101,7 @@ class Guide:
 
     def improve(self, recipe: Recipe, policy: Policy, round_: int) -> Policy:
         config, section = recipe.config, recipe.config.align
-        labelled = recipe.label_samples(policy)
+        labelled = recipe.label_samples(policy, round_)
         inputs = {
             "policy": policy.stages["policy"],
             "samples": labelled.samples,
@@ -113,7 +114,7 @@ class Guide:
                 folder,
                 training,
                 _row_inputs(recipe, inputs),
-                seed=config.seed,
+                seed=fold_seed(config.seed, "latent-reward"),
                 params=policy.load_generator(),
             )
 

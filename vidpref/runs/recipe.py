@@ -18,13 +18,14 @@ from vidpref.files import write_text
 from vidpref.generation.adapters import policy_lora
 from vidpref.generation.cascade import Cascade, CascadeNetwork, Sampler, chunked
 from vidpref.generation.generator import Generator, build_base, build_superres
-from vidpref.interop.lora.files import lora_file
+from vidpref.interop.lora.files import lora_files
 from vidpref.interop.pipelines import TRANSFORMER
 from vidpref.models.lora import merge_into
 from vidpref.rewards.registry import reward_spec, scoring, templates_digest
 from vidpref.runs.graph import Stage, in_order
 from vidpref.runs.inputs import Inputs, target
 from vidpref.runs.policies import PRETRAINED, Labelled, Policy, load_whole
+from vidpref.seeds import fold_seed
 from vidpref.stages import label, pretrain, sample
 from vidpref.typing import PyTree
 
@@ -36,10 +37,6 @@ _OF_TRAINING = (
     *("diffusion.error_in", "diffusion.flow.time"),
     *("diffusion.flow.logit_mean", "diffusion.flow.logit_std"),
 )
-
-# Noise of evaluation and validation never repeats the noise of the training samples.
-_EVALUATION_SEED = 10_000
-_VALIDATION_SEED = 20_000
 
 
 @runtime_checkable
@@ -163,7 +160,7 @@ class Recipe:
 
         known = {"transformer": pipeline.fingerprint(TRANSFORMER)}
         if counts_in("model.lora", self.config) and self.config.model.lora:
-            known["lora"] = digest_files([("lora", lora_file(Path(self.config.model.lora)))])
+            known["lora"] = digest_files(lora_files(Path(self.config.model.lora)).items())
         return Stage("import", body, known)
 
     def _pretrain_stage(self, section: str) -> Stage:
@@ -173,7 +170,8 @@ class Recipe:
             generator = build_superres(config) if section == "superres" else self.generator
             training = pretrain.pretraining(config, section, generator, self.mesh)
             data, texts = self.inputs.data, self.inputs.texts
-            pretrain.pretrain(folder, training, data, texts, seed=config.seed)
+            seed = fold_seed(config.seed, section)
+            pretrain.pretrain(folder, training, data, texts, seed=seed)
 
         known = self.inputs.causes.of(*NETWORK, section, "seed")
         return Stage(section, body, known, self.inputs.stages)
@@ -182,15 +180,15 @@ class Recipe:
     def _superres_stage(self) -> Stage:
         return self._pretrain_stage("superres")
 
-    def label_samples(self, policy: Policy) -> Labelled:
-        """Clips of the train prompts, with labels, that the alignment learns from."""
-        draws = _Draws("train", "label", (("train", "prompts"),), self.config.seed)
-        return self._labelled(policy, draws)
+    def label_samples(self, policy: Policy, round_: int) -> Labelled:
+        """Clips of the train prompts, with labels, that a round learns from."""
+        seed = fold_seed(self.config.seed, "label", round_)
+        return self._labelled(policy, _Draws("train", "label", (("train", "prompts"),), seed))
 
     def evaluation(self, policy: Policy) -> Labelled:
         """Clips of the train and test prompts, with labels, that policies are compared on."""
         sets = (("train", "train_prompts"), ("test", "test_prompts"))
-        seed = _EVALUATION_SEED + self.config.seed
+        seed = fold_seed(self.config.seed, "evaluation")
         return self._labelled(policy, _Draws("evaluation", "evaluate", sets, seed))
 
     def validation(self, policy: Policy) -> Labelled:
@@ -199,11 +197,11 @@ class Recipe:
 
     @property
     def _validation_draws(self) -> "_Draws":
-        seed = _VALIDATION_SEED + self.config.seed
+        seed = fold_seed(self.config.seed, "validation")
         return _Draws("validation", "align.validation", (("validation", "prompts"),), seed)
 
-    def loser_samples(self, policy: Policy) -> Stage:
-        """Clips for the scenes of the real clips (RealDPO: drawn once, before training)."""
+    def loser_samples(self, policy: Policy, round_: int) -> Stage:
+        """Clips for the scenes of the real clips (RealDPO: drawn once, before a round)."""
         section = self.config.align
 
         def scenes() -> list[Scene]:
@@ -211,7 +209,8 @@ class Recipe:
 
         which = {"align.real_clips": section.real_clips, "align.losers": section.losers}
         name = f"sample-losers-{policy.name}"
-        return self._sample_stage(name, policy, scenes, section.losers, self.config.seed, which)
+        seed = fold_seed(self.config.seed, "losers", round_)
+        return self._sample_stage(name, policy, scenes, section.losers, seed, which)
 
     def _labelled(self, policy: Policy, draws: "_Draws") -> Labelled:
         name, section = f"{draws.name}-{policy.name}", lookup(self.config, draws.section)

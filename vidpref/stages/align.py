@@ -42,7 +42,7 @@ def check(config: ConfigDict, generator: Generator) -> None:
     section = config.align
     hyper_parameters(section)
     check_rows(section)
-    _in_time_range(generator, section)
+    _with_times(generator, section)
     tuning = make_tuning(generator.init, section, trained_adapters(config, generator))
     jax.eval_shape(tuning.init, jax.random.key(0))  # its targets or parts must match
     if section.reference == "pretrained" and section.train.reference_decay:
@@ -68,7 +68,7 @@ def alignment(
     """
     section = config.align
     return generator_training(
-        _in_time_range(generator, section),
+        _with_times(generator, section),
         section,
         make_tuning(generator.init, section, trained_adapters(config, generator)),
         mesh,
@@ -119,7 +119,9 @@ def align(
     )
 
 
-def _in_time_range(generator: Generator, config: ConfigDict) -> Generator:
-    """The generator with its training times within `config.time_range`."""
-    process = dataclasses.replace(generator.process, time_range=tuple(config.time_range))
-    return dataclasses.replace(generator, process=process)
+def _with_times(generator: Generator, config: ConfigDict) -> Generator:
+    """The generator with the training times of `config`."""
+    times = {"time_range": tuple(config.time_range)}
+    if config.time and hasattr(generator.process, "time"):
+        times["time"] = config.time
+    return dataclasses.replace(generator, process=dataclasses.replace(generator.process, **times))
