@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tests.interop.pipeline_pairs import make_pair
+from tests.interop.pipeline_pairs import MAKERS, make_pair
 from vidpref.interop.lora.reading import read_lora
 from vidpref.interop.lora.scales import scales
 from vidpref.interop.table import to_tensors
@@ -208,6 +208,7 @@ CONFIGS = [
     {"r": 4, "lora_alpha": 4, "alpha_pattern": {"^transformer_blocks.1.attn1.to_v": 8}},
     {"r": 4, "lora_alpha": 3, "use_rslora": True, "rank_pattern": {"to_k": 3}},
     {"r": 2, "lora_alpha": 2, "lora_bias": True},
+    {"r": 4},  # alpha is 8
 ]
 
 
@@ -228,7 +229,7 @@ def cogvideox_lora(pair, config):
 
 def is_exact(config):
     """Whether every scale is one number, or a power of two: folding it rounds nothing."""
-    return "use_rslora" not in config and config["lora_alpha"] != 6
+    return "use_rslora" not in config and config.get("lora_alpha") != 6
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -260,18 +261,17 @@ def test_folders_of_peft(pairs, tmp_path, config):
     assert_merged(ours(pair, tmp_path), wanted, exact=is_exact(config))
 
 
-@pytest.mark.parametrize(
-    ("down", "up"),
-    [("lora_A.weight", "lora_B.weight"), ("lora.down.weight", "lora.up.weight")],
-)
-def test_names_of_diffusers_without_metadata(pairs, tmp_path, down, up):
-    pair = pairs("cogvideox_i2v")
+@pytest.mark.parametrize("kind", MAKERS)
+def test_names_of_diffusers_without_metadata(pairs, tmp_path, kind):
+    """Of every linear layer, with ranks that differ; those of Wan in the names before PEFT."""
+    pair = pairs(kind)
     draw, tensors = Draw(pair), {}
-    for rank, layer in enumerate(
-        ("transformer_blocks.1.attn1.to_k", "transformer_blocks.0.ff.net.2", "norm_out.linear"), 1
-    ):
-        a, b = draw.factors(layer, rank)
-        tensors |= {f"transformer.{layer}.{down}": a, f"transformer.{layer}.{up}": b}
+    down, up = ("lora.down", "lora.up") if kind.startswith("wan") else ("lora_A", "lora_B")
+    for number, (layer, shape) in enumerate(draw.weights.items()):
+        if len(shape) == 2:
+            a, b = draw.factors(layer, 1 + number % 4)
+            name = f"transformer.{layer}"
+            tensors |= {f"{name}.{down}.weight": a, f"{name}.{up}.weight": b}
     path = write(tmp_path, tensors)
     assert_merged(ours(pair, path), theirs(pair, path))
 
@@ -283,6 +283,7 @@ def test_names_of_diffusers_without_metadata(pairs, tmp_path, down, up):
         lambda n: f"transformer.{n}",
         lambda n: f"base_model.model.{n}",
         lambda n: n.replace(".lora_A.", ".lora_A.default.").replace(".lora_B.", ".lora_B.default."),
+        lambda n: n.replace(".lora_A.", ".lora_A.my-own.").replace(".lora_B.", ".lora_B.my-own."),
         lambda n: "lora_unet__" + n.split(".lora_")[0].replace(".", "_") + ".lora_"
         + ("down" if "lora_A" in n else "up") + ".weight",
         lambda n: "transformer." + n.split(".lora_")[0].replace(".to_", ".processor.to_")
@@ -374,6 +375,17 @@ FIRST = f"{BLOCK}.self_attn.q"
             lambda t: t | {f"{FIRST}.lora_A.weight": np.full((1, 24), np.nan, np.float32)},
             r"to_q: .*self_attn\.q\.lora_A\.weight has values that are not finite",
         ),
+        (lambda t: t | {f"{FIRST}.boft_R": np.ones((2, 2, 2))}, "BOFT"),
+        (
+            lambda t: t | {"diffusion_model.head.head.diff": np.ones((16, 24), np.float32),
+                           "diffusion_model.head.head.lora_A.weight": np.ones((2, 24))},
+            r"proj_out: it has a whole difference and parts of an adapter",
+        ),
+        (
+            lambda t: t | {f"{FIRST}.lora_A.weight": np.full((1, 24), 9, np.float16),
+                           f"{FIRST}.alpha": np.array(6e4, np.float32)},
+            r"to_q: its values are beyond its type",
+        ),
         (lambda t: {"a": np.ones(2)}, "no known kind of tensor: a"),
         (lambda t: {f"{FIRST}.lora_A.weight": np.ones((2, 24), np.int8)}, "I8: only F64"),
     ],
@@ -395,6 +407,8 @@ def test_what_is_not_computed_is_refused_by_name(pairs, tmp_path, change, compla
         ({"r": 2, "peft_type": "LOHA"}, "LOHA"),
         ({"r": 2, "lora_alpha": "8"}, "lora_alpha='8', wanted a number"),
         ({"r": 2, "rank_pattern": {"(": 2}}, r"'\(' in rank_pattern, which is no regular"),
+        ({"r": 2, "use_rslora": "no"}, "use_rslora='no', wanted true or false"),
+        ({"lora_alpha": 2}, r"r=8 for transformer_blocks\.0\.attn1\.to_q, .* rank 2"),
         ({"r": 2, "alpha_pattern": [1]}, r"alpha_pattern=\[1\], wanted"),
         ({"r": 3, "lora_alpha": 3}, r"r=3 for transformer_blocks\.0\.attn1\.to_q, .* rank 2"),
     ],
@@ -406,6 +420,44 @@ def test_configs_of_another_computation_are_refused(pairs, tmp_path, config, com
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=complaint):
         read(pair, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[1]", "holds no fields of a LoraConfig"),
+        ("null", "holds no fields of a LoraConfig"),
+        ('{"transformer.r": ', "line 1: not JSON"),
+        ('{"transformer.r": 2, "transformer.r": 3}', "stands twice in one object"),
+        ('{"transformer.lora_alpha": NaN}', "NaN is not a finite number"),
+    ],
+)
+def test_metadata_that_is_no_config_is_refused(pairs, tmp_path, text, complaint):
+    pair = pairs("cogvideox")
+    tensors, _ = cogvideox_lora(pair, {"r": 2})
+    path = write(tmp_path, tensors, {"lora_adapter_metadata": text})
+    with pytest.raises(ValueError, match=complaint) as error:
+        read(pair, path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_fields_of_a_text_encoder_are_not_the_transformers(pairs, tmp_path):
+    pair = pairs("cogvideox")
+    tensors, _ = cogvideox_lora(pair, {"r": 2})
+    config = {"transformer.r": 2, "transformer.lora_alpha": 6, "text_encoder.r": 4}
+    path = write(tmp_path, tensors, {"lora_adapter_metadata": json.dumps(config)})
+    assert read(pair, path)[1].scale == 3.0
+    others = {"text_encoder.r": 4, "text_encoder.lora_alpha": 6}
+    path = write(tmp_path, tensors, {"lora_adapter_metadata": json.dumps(others)})
+    assert read(pair, path)[1].scale == 1.0
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf])
+def test_a_scale_is_finite(pairs, tmp_path, scale):
+    pair = pairs("wan")
+    path = write(tmp_path, wan_original(pair, Draw(pair), down="lora_A", up="lora_B"))
+    with pytest.raises(ValueError, match=f"cannot count {scale} times"):
+        read(pair, path, float(scale))
 
 
 @pytest.mark.slow
@@ -469,8 +521,9 @@ def test_a_folder_has_one_file_or_says_which_to_name(pairs, tmp_path):
     with pytest.raises(ValueError, match="no safetensors file; it is empty"):
         read(pair, tmp_path)
     (tmp_path / "adapter.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"as pickle \(adapter.pt\)"):
-        read(pair, tmp_path)
+    for path in (tmp_path, tmp_path / "adapter.pt"):
+        with pytest.raises(ValueError, match=r"as pickle \(adapter.pt\)"):
+            read(pair, path)
     (tmp_path / "step-100").mkdir()
     write(tmp_path / "step-100", tensors, name="w.safetensors")
     with pytest.raises(ValueError, match=r"its folders have: step-100.*Name the one"):

@@ -147,6 +147,13 @@ def test_a_lora_is_known_by_its_content(latent_config, tmp_path):
     for other in (without, b):
         assert set(other) & set(a) == read(a)
     assert {name.split("-")[0] for name in set(beside) - set(a)} == {"align", "sample"}
+    peft = tmp_path / "moved"  # whose strength is in a file of its own
+    (peft / "b.safetensors").rename(peft / "adapter_model.safetensors")
+    strong, weak = set(), set()
+    for found, alpha in ((strong, 4), (weak, 1)):
+        (peft / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": alpha}))
+        found.update(folders(latents(latent_config, f"model.lora={peft}")))
+    assert strong & weak == read(a)
 
 
 def read(names):

@@ -1,5 +1,6 @@
 """What results depend on: the fields of a config that count and touch results."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,15 +39,16 @@ class Causes:
             KeyError: a path that is neither a section nor a field.
         """
         for name in (*reads, *without):
-            if name not in OPEN and not any(_lies_in(path, name) for path in self._known):
+            if name not in OPEN and not any(name in _around(path) for path in self._known):
                 raise KeyError(f"the schema has no section or field {name!r}")
         return {
             path: value
             for path, value in self._values.items()
-            if any(_lies_in(path, name) for name in reads)
-            and not any(_lies_in(path, name) for name in without)
+            if not _around(path).isdisjoint(reads) and _around(path).isdisjoint(without)
         }
 
 
-def _lies_in(path: str, name: str) -> bool:
-    return path == name or path.startswith(f"{name}.")
+@functools.cache
+def _around(path: str) -> frozenset[str]:
+    """The path of a field, and of the sections that it lies in."""
+    return frozenset(path[:end] for end, sign in enumerate(f"{path}.") if sign == ".")

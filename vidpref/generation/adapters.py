@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from vidpref.config.schema import counts_in
 from vidpref.generation.generator import Generator
-from vidpref.interop.lora.files import lora_file
+from vidpref.interop.lora.files import lora_files
 from vidpref.interop.lora.reading import read_lora
 from vidpref.interop.pipelines import FAMILIES
 from vidpref.models.lora import LoRA
@@ -30,9 +30,9 @@ def policy_lora(config: ConfigDict, generator: Generator) -> tuple[PyTree, LoRA]
     if not counts_in("model.lora", config) or not config.model.lora:
         return None
     try:
-        file = lora_file(Path(config.model.lora))
-        state = file.stat()
-        return _read(file, state.st_mtime_ns, state.st_size, config.model.name, generator)
+        files = lora_files(Path(config.model.lora)).values()
+        states = tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+        return _read(states, config.model.name, generator)
     except ValueError as error:
         raise ValueError(f"config.model.lora: {error}") from error
 
@@ -60,7 +60,9 @@ def trained_adapters(config: ConfigDict, generator: Generator) -> LoRA | None:
 
 @functools.lru_cache(maxsize=1)
 def _read(
-    file: Path, changed: int, size: int, family: str, generator: Generator
+    states: tuple[tuple[Path, int, int], ...], family: str, generator: Generator
 ) -> tuple[PyTree, LoRA]:
+    """Read anew when a file has another time of change or another size."""
     shapes = jax.eval_shape(generator.init, jax.random.key(0))
-    return read_lora(file, FAMILIES[family], generator.module, shapes)
+    (weights, _, _), *_ = states
+    return read_lora(weights, FAMILIES[family], generator.module, shapes)

@@ -28,6 +28,8 @@ def lora_file(path: Path) -> Path:
     """
     path = path.expanduser()
     if path.is_file():
+        if path.name.endswith(PICKLES):
+            raise ValueError(_pickle(path, path.name))
         return path
     if not path.is_dir():
         raise ValueError(f"{path}: no such file or folder of LoRA weights")
@@ -58,11 +60,21 @@ def lora_file(path: Path) -> Path:
             f"Name the one that is meant, such as {path / below[0]}"
         )
     if pickles := [name for name in names if name.endswith(PICKLES)]:
-        raise ValueError(
-            f"{path} holds its weights as pickle ({pickles[0]}), which may run any program when it "
-            "is read; save them as safetensors where the file is trusted"
-        )
+        raise ValueError(_pickle(path, pickles[0]))
     raise ValueError(f"{path} has no safetensors file; {holds}")
+
+
+def lora_files(path: Path) -> dict[str, Path]:
+    """Returns all files that say what a LoRA is: its weights, and PEFT's config beside them.
+
+    Raises:
+        ValueError: see `lora_file`.
+    """
+    weights = lora_file(path)
+    config = weights.with_name(_PEFT_CONFIG)
+    if weights.name == _PEFT_FILE and config.exists():
+        return {"lora": weights, "config": config}
+    return {"lora": weights}
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -84,8 +96,20 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     config = parse_json(text, f"{path}, {METADATA}")
     if not isinstance(config, dict):
         raise ValueError(f"{path}: its {METADATA} holds no fields of a LoraConfig")
-    config = {field.removeprefix(PREFIX): value for field, value in config.items()}
-    beside = path.with_name(_PEFT_CONFIG)
-    if not config and path.name == _PEFT_FILE and beside.exists():
+    # those of a text encoder have its name in front
+    config = {
+        field.removeprefix(PREFIX): value
+        for field, value in config.items()
+        if field.startswith(PREFIX) or "." not in field
+    }
+    beside = lora_files(path).get("config")
+    if not config and beside is not None:
         config = read_fields(beside)
     return tensors, config
+
+
+def _pickle(path: Path, name: str) -> str:
+    return (
+        f"{path} holds its weights as pickle ({name}), which may run any program when it is read; "
+        "save them as safetensors where the file is trusted"
+    )

@@ -10,9 +10,9 @@ A, B, BIAS, ALPHA, DIFFERENCE, BIAS_DIFFERENCE = "a", "b", "bias", "alpha", "dif
 
 # Endings of a tensor's name; PEFT puts the name of the adapter before ".weight" where it has one.
 _ENDINGS = (
-    (r"\.lora_A(\.\w+)?\.weight", A),
-    (r"\.lora_B(\.\w+)?\.weight", B),
-    (r"\.lora_B(\.\w+)?\.bias", BIAS),
+    (r"\.lora_A(\.[^.]+)?\.weight", A),
+    (r"\.lora_B(\.[^.]+)?\.weight", B),
+    (r"\.lora_B(\.[^.]+)?\.bias", BIAS),
     (r"(\.|_)lora[._]down\.weight", A),
     (r"(\.|_)lora[._]up\.weight", B),
     (r"\.lora_linear_layer\.down\.weight", A),
@@ -33,8 +33,8 @@ _OTHER_KINDS = {
     "hada_": "LoHa",
     "lokr_": "LoKr",
     "lora_mid": "LoCon with a core of its own (Tucker)",
-    "oft_": "OFT",
     "boft_": "BOFT",
+    "oft_": "OFT",
     "ia3_": "IA3",
     "on_input": "IA3",
     "vera_lambda": "VeRA",

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -46,9 +47,12 @@ def read_lora(
         scale: by what all adapters are multiplied.
 
     Raises:
-        ValueError: no such file; tensors that are unknown, missing or of another shape; or a kind
-            of adapter that computes something else. It names them.
+        ValueError: no such file; tensors that are unknown, missing or of another shape; a kind of
+            adapter that computes something else; or a scale that is no finite number. It names
+            them.
     """
+    if not math.isfinite(scale):
+        raise ValueError(f"a LoRA cannot count {scale:g} times: give a finite number, such as 1")
     file = files.lora_file(Path(path))
     tensors, config = files.read_tensors(file)
     kernels = traverse_util.flatten_dict(nn.unbox(base_shapes))
@@ -176,6 +180,8 @@ def _factors(
     fan_in, fan_out = kernel
     values = dict(values)
     if names.DIFFERENCE in values:
+        if beside := sorted(values.keys() - {names.DIFFERENCE, names.BIAS}):
+            raise ValueError(f"it has a whole difference and parts of an adapter: {beside}")
         values[names.A] = values.pop(names.DIFFERENCE)
         values[names.B] = np.eye(fan_out, dtype=values[names.A].dtype)
     bias = values.get(names.BIAS)
@@ -200,6 +206,8 @@ def _factors(
             raise ValueError(f"its alpha is {values[names.ALPHA].shape}, wanted one number")
         a, b = _with_alpha(a, b, float(values[names.ALPHA].reshape(())))
     a, b, bias = (None if x is None else np.asarray(x, np.float32) for x in (a, b, bias))
+    if not all(np.isfinite(x).all() for x in (a, b, bias) if x is not None):
+        raise ValueError("its values are beyond its type when alpha is multiplied into them")
     return a, b, bias
 
 
@@ -216,7 +224,8 @@ def _with_alpha(a: np.ndarray, b: np.ndarray, alpha: float) -> tuple[np.ndarray,
 
 def _times(x: np.ndarray, factor: float) -> np.ndarray:
     wide = x if x.dtype == np.float64 else np.asarray(x, np.float32)
-    return (wide * factor).astype(x.dtype)
+    with np.errstate(over="ignore"):  # `_factors` refuses what is not finite
+        return (wide * factor).astype(x.dtype)
 
 
 def _stacked(

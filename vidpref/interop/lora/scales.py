@@ -21,6 +21,7 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     # the others change the weights that the adapters stand on
     "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
 }
+_DEFAULT = 8  # of r and of lora_alpha in PEFT, where a config leaves them out
 
 
 def scales(
@@ -49,15 +50,18 @@ def scales(
         raise ValueError(f"its config says {odd}, which is not computed here")
     if not config:
         return dict.fromkeys(ranks, 1.0)
+    stabilised = config.get("use_rslora")
+    if stabilised not in (None, False, True):
+        raise ValueError(f"its config has use_rslora={stabilised!r}, wanted true or false")
     found, wrong = {}, []
     for layer, rank in ranks.items():
         names = (layer, spelt[layer])
-        said = _of_layer(config, "rank_pattern", "r", names, rank)
-        alpha = _of_layer(config, "alpha_pattern", "lora_alpha", names, said)
+        said = _of_layer(config, "rank_pattern", "r", names)
+        alpha = _of_layer(config, "alpha_pattern", "lora_alpha", names)
         if said != rank:
             wrong.append(f"r={said} for {layer}, whose tensors have rank {rank}")
             continue
-        found[layer] = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        found[layer] = alpha / (math.sqrt(rank) if stabilised else rank)
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError("its config says " + ", ".join(wrong[:3]) + more)
@@ -65,11 +69,7 @@ def scales(
 
 
 def _of_layer(
-    config: Mapping[str, Any],
-    patterns: str,
-    field: str,
-    names: tuple[str, ...],
-    default: int | float,
+    config: Mapping[str, Any], patterns: str, field: str, names: tuple[str, ...]
 ) -> int | float:
     value, said = config.get(field), field
     by_pattern = config.get(patterns) or {}
@@ -86,7 +86,7 @@ def _of_layer(
             value, said = own, f"{patterns}[{pattern!r}]"
             break
     if value is None:
-        return default
+        return _DEFAULT
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"its config has {said}={value!r}, wanted a number")
     return value
