@@ -24,6 +24,8 @@ SCALES = ("mini", "paper", "wan2_1_1_3b", "wan2_1_14b", "wan2_1_i2v_14b")
 def get_config(scale: str = "paper"):
     c = flow.base(scale)
     c.align.method, c.align.policy = "dpo", "flow_dpo"
+    # VideoAlign's text has beta 500 with squared norms, that is sums; here it goes with the mean
+    # over a clip, as the 100 of public code of Flow-DPO does (flow_grpo). The 1/2 is in both.
     c.align.beta = 500.0
     c.align.time_power = 0.0
     if scale in backbones.NAMES:

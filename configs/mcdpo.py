@@ -22,7 +22,9 @@ def get_config(scale: str = "paper"):
     c = flow.base(scale)
     c.paper = PAPER
     c.align.method = "mcdpo"
-    c.align.beta = 2500.0  # with the mean reduction
+    # With the mean over a clip. Eq. 2 and 6 print no 1/2, which is here: their 2500 would be 5000.
+    # VideoDPO's trainer has the 1/2 too; whether McSc's numbers are of such code, it does not say.
+    c.align.beta = 2500.0
     c.align.object_motion, c.align.camera_motion = 1.0, 1.0
     c.align.lora.rank = 0  # the paper tunes the whole network
     if scale != "mini":

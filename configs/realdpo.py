@@ -19,10 +19,10 @@ PAPER = "RealDPO: Real or Not Real, That Is the Preference"
 SCALES = ("mini", "paper", "cogvideox_5b_i2v")
 
 SEARCH = (
-    f"align.time_range=(0.0,1.0) {aif.RATE}=3e-5",
-    f"align.time_range=(0.0,1.0) {aif.RATE}=1e-4",
     f"align.time_range=(0.0,0.5) {aif.RATE}=3e-5",
     f"align.time_range=(0.0,0.5) {aif.RATE}=1e-4",
+    f"align.time_range=(0.0,1.0) {aif.RATE}=3e-5",
+    f"align.time_range=(0.0,1.0) {aif.RATE}=1e-4",
 )
 
 

@@ -45,7 +45,7 @@ def main(overrides: Sequence[str]) -> None:
 
     configs = compare.load_configs(_CONFIGS.value, _SCALE.value, overrides)
     workdir = Path(_WORKDIR.value)
-    program.start_devices(workdir)
+    program.start_devices(workdir, configs)
     with locked(workdir):
         found = compare.compare(configs, workdir, seeds=_SEEDS.value, rounds=_ROUNDS.value)
         command = shlex.join(["python", *sys.argv])

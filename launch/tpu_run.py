@@ -66,7 +66,7 @@ def main(overrides: Sequence[str]) -> None:
         _print_config(config)
         return
     workdir = Path(_WORKDIR.value)
-    command_line.start_devices(workdir)
+    command_line.start_devices(workdir, [config])
     from vidpref.runs import report, rounds
     from vidpref.runs import workdir as workdirs
 

@@ -1,4 +1,5 @@
-# Sourced by launch/quickstart.sh and tests/run.sh: `ensure_venv "[test]"` makes or reuses .venv
+# shellcheck shell=bash
+# Sourced by launch/quickstart.sh, launch/pods/install.sh and tests/run.sh: `ensure_venv "[test]"` makes or reuses .venv
 # in the checkout with vidpref and the named extras, and leaves its python in $PYTHON.
 
 find_python() {

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     (
         *("typing", "files", "digests", "seeds", "pixels", "downloads"),
+        "coordination",
         *("text_files", "json_text", "csv_text", "config"),
     ),
     ("models", "diffusion", "objectives"),

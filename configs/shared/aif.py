@@ -54,6 +54,8 @@ def _paper() -> ConfigDict:
     c.label.per_prompt = 128
     c.reward.name = "remote_judge"
 
+    # As the paper has it: a warm-up as long as the run, so that the rate rises to 1e-4 and never
+    # falls; half of the run is below half of it.
     _training(c.align.train, learning_rate=1e-4, warmup_steps=10_000, steps=10_000)
     c.align.train.best_metric = "accept"
     c.align.validation.update({"prompts": 12, "per_prompt": 8})

@@ -1,55 +1,221 @@
-"""The claims are about policies that the comparisons make, and verdicts are what intervals say."""
+"""Claims are about policies that are made; scores outlive the runs; tables come of scores alone."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from claimed import aif, measuring, writing
+from claimed.claim import DIMENSIONS, PRETRAINED, Claim, Group, after
+from claimed.evidence import Evidence
+from claimed.groups import GROUPS
+from claimed.measuring import Needed
+from claimed.scores import Scores
+from claimed.tables import category_table, dimension_table, judge, seeds_table, verdict_table
 
-from benchmarks.claims import GROUPS, Claim, judge, summary_table
-from vidpref.runs import compare
-from vidpref.runs.policies import PRETRAINED, policy_name
+from vidpref.evaluation.statistics import over_seeds
+from vidpref.evaluation.verdicts import Kind, Outcome
+
+SEEDS = range(4)
 
 
 @pytest.mark.parametrize("name", GROUPS)
-def test_every_claim_is_about_policies_of_its_group(name):
+def test_every_claim_is_about_policies_of_its_group(name, tmp_path):
     group = GROUPS[name]
-    configs = compare.load_configs(group.configs, "mini", ())
-    rounds = range(1, group.rounds + 1)
-    made = {PRETRAINED, *(policy_name(c, round_) for c in configs for round_ in rounds)}
+    configs = measuring.load_configs(group, (), 8)
+    made = measuring.needed(group, configs, 0, tmp_path)
+    assert len({need.policy for need in made.values()}) == len(made)
     for claim in group.claims:
-        assert {claim.policy, claim.baseline} <= made, claim.text
-        assert set(claim.dimensions) <= set(configs[0].reward.dimensions), claim.text
+        assert {claim.policy, claim.baseline} <= set(made), claim.text
+        assert {claim.primary, *claim.others} <= set(DIMENSIONS)
+        assert claim.primary not in claim.others
+    for config in configs:
+        assert set(DIMENSIONS) <= set(config.reward.dimensions)
+        assert config.evaluate.per_prompt == 8
+        assert not config.search  # a seed's choice would be another's setting
+    assert not list(tmp_path.iterdir())  # looking writes nothing
 
 
-def frame_of(**scores):
-    """Three seeds, twenty held-out prompts; a policy's scores are shifted from one noise."""
-    rng = np.random.default_rng(0)
-    noise = rng.uniform(0.4, 0.5, size=60)
+def test_a_seed_a_setting_and_a_number_of_clips_are_other_scores(tmp_path):
+    group = Group(("flow_sft",), ())
+    found = set()
+    for seed, overrides, clips in (
+        (0, (), 8),
+        (1, (), 8),
+        (0, ("align.train.steps=7",), 8),
+        (0, (), 4),
+    ):
+        configs = measuring.load_configs(group, overrides, clips)
+        found.add(measuring.needed(group, configs, seed, tmp_path)["flow_sft"].fingerprint)
+    assert len(found) == 4
+
+
+def clips_of(policy: str, seed: int, gain: float = 0.0, prompts: int = 60) -> pd.DataFrame:
+    """Held-out and training clips; all policies of a seed share their noise."""
+    rng = np.random.default_rng(seed)
+    base = rng.uniform(0.2, 0.6, (2, prompts, 2))
+    luck = rng.uniform(size=base.shape)
     rows = []
-    for policy, shifts in scores.items():
-        for i in range(60):
-            row = {"policy": policy, "training_seed": i // 20, "split": "test", "sample": 0}
-            row |= {"scene_id": f"s{i % 20}", "prompt": f"p{i % 20}", "category": "c"}
-            row |= {name: noise[i] + shift * (1 + 0.01 * (i % 3)) for name, shift in shifts.items()}
-            rows.append(row)
+    for (split, prompt, sample), value in np.ndenumerate(base):
+        where = ("test", "train")[split]
+        row = {"policy": policy, "split": where, "category": ("DM", "OR")[prompt % 2]}
+        row |= {"prompt": f"{where} {prompt}", "scene_id": f"{where}-{prompt}", "sample": sample}
+        row |= dict.fromkeys(DIMENSIONS, value + gain / 10)
+        rows.append(row | {"accept": float(luck[split, prompt, sample] < 0.3 + gain)})
     return pd.DataFrame(rows)
 
 
-def test_verdicts():
-    still, moving = (
-        {"accept": 0.0, "visual_quality": 0.0, "motion_quality": x, "object_motion": y}
-        for x, y in ((0.0, 0.0), (0.2, -0.2))
-    )
-    claim = Claim("it moves", "a lot", "b", "a", ("motion_quality", "object_motion"))
-    rows = judge(claim, frame_of(a=still, b=moving))
-    assert [row[-1] for row in rows] == ["holds", "does not hold"]
-    assert [row[2] for row in rows] == ["motion quality", "object motion"]
-    assert rows[0][3].value == pytest.approx(0.202, abs=1e-3)
-    assert rows[0][4] == "100.0"
+GAINS = {PRETRAINED: 0.0, "better": 0.4, "same": 0.0}
+CLAIMS = (
+    Claim("it gains", "a lot", "better", PRETRAINED, others=("motion_quality",)),
+    Claim("it is as good", "", "better", "same", "visual_quality", kind=Kind.NOT_INFERIOR),
+    Claim("it does nothing", "", "same", PRETRAINED),
+    Claim("it is unstable", "", "better", "same", unstable=True),
+    Claim("nobody knows", "", "missing", "same"),
+)
 
-    again = [["it stays", "a bit", "accept", "+0.0 [-1.0, +1.0]", None, "unresolved"]]
-    table = summary_table({"first": rows, "second": again})
-    (first, second) = table.rows
-    assert first[0] == "it moves"
-    assert first[3:] == ["holds: motion quality; does not hold: object motion", "`--only=first`"]
-    assert first[2].startswith("motion quality +20.2 [")
-    assert second[2:] == ["accept +0.0 [-1.0, +1.0]", "unresolved", "`--only=second`"]
+
+@pytest.fixture
+def scores(tmp_path):
+    found = Scores(tmp_path / "scores")
+    for seed in SEEDS:
+        for policy, gain in GAINS.items():
+            shuffled = clips_of(policy, seed, gain).sample(frac=1, random_state=seed)
+            found.write(shuffled, policy, seed, "f" * 12)
+    return found
+
+
+def evidence_of(scores, seeds=SEEDS):
+    names = {name: (name, "f" * 12) for name in GAINS}
+    return Evidence(scores, {seed: names for seed in seeds})
+
+
+def test_scores_come_back(scores):
+    clips = clips_of("better", 2, 0.4).sort_values(["split", "category", "prompt", "sample"])
+    found = scores.read("better", 2, "f" * 12)
+    np.testing.assert_array_equal(found["accept"], clips["accept"])
+    np.testing.assert_allclose(found["motion_quality"], clips["motion_quality"], atol=0.0021)
+    assert found["prompt"].tolist() == clips["prompt"].tolist()
+    assert len(list(scores.folder.glob("clips-*.parquet"))) == 1  # one list for all
+    assert scores.versions("better", 2) == ["f" * 12]
+    with pytest.raises(ValueError, match="gave no 'object_motion'"):
+        scores.write(clips.drop(columns="object_motion"), "better", 0, "a")
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        scores.write(clips.assign(accept=2.0), "better", 0, "a")
+
+
+def test_a_policy_takes_a_few_kilobytes(tmp_path):
+    store, rng = Scores(tmp_path), np.random.default_rng(0)
+    frame = pd.concat([clips_of("p", s, 0.1, prompts=232).assign(sample=s) for s in range(4)])
+    frame = frame.assign(sample=np.arange(len(frame)))  # 3712 clips, as 463 prompts of 8
+    for name in DIMENSIONS[1:]:
+        frame[name] = rng.beta(4, 1, len(frame))
+    store.write(frame, "p", 0, "f" * 12)
+    assert store.path("p", 0, "f" * 12).stat().st_size < 20_000  # 52 policies of 5 seeds: 5 MB
+
+
+def test_verdicts_are_those_of_the_rule(scores):
+    evidence = evidence_of(scores)
+    judged = judge({"group": CLAIMS}, {"group": evidence})
+    outcomes = [j.verdict.outcome if j.verdict else None for j in judged]
+    assert outcomes == [Outcome.HOLDS, Outcome.HOLDS, Outcome.NO_EFFECT, None, None]
+    frame = pd.concat(
+        [clips_of(p, s, g).assign(training_seed=s) for s in SEEDS for p, g in GAINS.items()]
+    )
+    expected = over_seeds(frame[frame["split"] == "test"], "better", PRETRAINED)
+    found = judged[0].measured["accept"][0]
+    np.testing.assert_allclose([found.mean, *found.ends()], [expected["diff"], *expected["ci"]])
+    assert judged[0].measured["motion_quality"][1].mean == 1.0  # wins all
+    assert judged[2].measured["accept"][1].mean == 0.5
+
+    table = verdict_table(judged)
+    assert [row[0] for row in table.rows] == ["it gains", "it is as good", "it does nothing"]
+    assert table.rows[0][5:7] == [4, "holds"]
+    assert "no effect worth naming 1" in table.caption
+    assert "Not measured: 1" in table.caption
+    assert [row[1:3] for row in dimension_table(judged).rows[:2]] == [
+        ["acceptance", "primary"],
+        ["motion quality", ""],
+    ]
+    (unstable,) = seeds_table(judged, {"group": evidence}).rows
+    assert len(unstable[3].split(", ")) == len(SEEDS)
+
+
+def test_seeds_are_added_later(scores):
+    few = judge({"group": CLAIMS}, {"group": evidence_of(scores, (0, 1))})
+    assert few[0].seeds == 2
+    assert few[0].verdict.outcome == Outcome.UNRESOLVED  # whatever two seeds say
+    assert judge({"group": CLAIMS}, {"group": evidence_of(scores, (0, 1, 3))})[0].seeds == 3
+
+
+def test_other_clips_do_not_pair(scores):
+    scores.write(clips_of("better", 0, 0.4, prompts=10), "better", 0, "f" * 12)
+    with pytest.raises(ValueError, match="not of the same clips"):
+        judge({"group": CLAIMS}, {"group": evidence_of(scores)})
+
+
+def test_categories(scores):
+    table = category_table({"Better": "better"}, 1, evidence_of(scores), "test")
+    assert [row[0] for row in table.rows] == ["pre-trained", "Better, round 1"]
+    assert list(table.columns) == ["Method", "All", "Directional movement", "Object removal"]
+
+
+def test_scores_of_another_config_do_not_count(tmp_path, monkeypatch):
+    store, said = Scores(tmp_path), []
+    store.write(clips_of("flow_sft", 0), "flow_sft", 0, "0" * 12)
+    group = Group(("flow_sft",), ())
+    now = {"flow_sft": Needed("flow_sft", "flow_sft", "1" * 12)}
+    monkeypatch.setattr(measuring, "needed", lambda *_: now)
+    args = ({"group": group}, {"group": ()}, [0], tmp_path, store)
+    assert writing.stored(*args, say=said.append)["group"].seeds("flow_sft") == []
+    assert "another config or version (000000000000, now 111111111111)" in said[0]
+    assert writing.stored(*args, as_stored=True)["group"].seeds("flow_sft") == [0]
+    store.write(clips_of("flow_sft", 0), "flow_sft", 0, "2" * 12)
+    with pytest.raises(ValueError, match="scores of 2 versions"):
+        writing.stored(*args, as_stored=True)
+
+
+def test_only_what_is_missing_runs(tmp_path, monkeypatch):
+    store, ran = Scores(tmp_path), []
+    group = Group(("a", "b"), ())
+    configs = measuring.load_configs(Group(("flow_sft", "flow_rwr"), ()), (), 8)
+    wanted = {name: Needed(name, name, "1" * 12) for name in (PRETRAINED, "a", "b")}
+    monkeypatch.setattr(measuring, "needed", lambda *_: wanted)
+
+    class Found:
+        frame = pd.concat([clips_of(name, 3) for name in wanted])
+
+    def compare(configs, workdir, *, seeds, rounds):
+        ran.append([(c.name, c.seed) for c in configs])
+        return Found
+
+    monkeypatch.setattr(measuring.compare, "compare", compare)
+    for name in (PRETRAINED, "a"):
+        store.write(clips_of(name, 3), name, 3, "1" * 12)
+    for _ in range(2):
+        measuring.measure(group, configs, 3, tmp_path, store, print)
+    assert ran == [[("flow_rwr", 3)]]
+
+
+@pytest.mark.slow
+def test_tables_and_pictures_of_a_folder_alone(tmp_path):
+    store = Scores(tmp_path / "scores")
+    stored = {}
+    for name, group in GROUPS.items():
+        made = [
+            PRETRAINED,
+            *(after(c, r) for c in group.configs for r in range(1, group.rounds + 1)),
+        ]
+        # files are named after the policies; here after their number in the group
+        stored[name] = {policy: (f"{name}{i}", "f" * 12) for i, policy in enumerate(made)}
+        for seed in range(2):
+            for i in range(len(made)):
+                store.write(clips_of("p", seed, 0.05 * i, prompts=4), f"{name}{i}", seed, "f" * 12)
+    evidence = {name: Evidence(store, {0: names, 1: names}) for name, names in stored.items()}
+    text = writing.write(tmp_path / "out", GROUPS, evidence)
+    for heading in ("Verdicts", "Claims about collapse", "Every dimension", "Policies of ipo"):
+        assert f"## {heading}" in text
+    assert text.index("## Forward EM and reverse BT") < text.index("## Verdicts")
+    for picture in ("projections.png", "overoptimisation.png"):
+        assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
+    nothing = {name: Evidence(store, {}) for name in GROUPS}
+    assert "No claim was measured yet" in writing.write(tmp_path / "none", GROUPS, nothing)
+    assert set(aif.METHODS.values()) == set(GROUPS["projections"].configs)

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("docs/architecture.md", "docs/words.md", "docs/extend.md", "CONTRIBUTING.md")
+DOCUMENTS = (
+    *("docs/architecture.md", "docs/words.md", "docs/extend.md", "docs/pods.md"),
+    "CONTRIBUTING.md",
+)
 FILE = re.compile(r"`([\w./]+\.(?:py|md|sh|toml))(?::([\w.]+))?`")
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 

@@ -44,9 +44,14 @@ def test_intervals_are_scipys_paired_t_test_of_prompts(frame, found, split, scor
     for one, other in itertools.permutations(("sft", "rwr", "dpo"), 2):
         means = [_values(frame, name, split, score).mean(1) for name in (one, other)]
         expected = stats.ttest_rel(*means).confidence_interval(0.95)
+        # and one clip of the 80 that lies off by 1
+        error = np.hypot(stats.sem(np.subtract(*means)), 1 / 80)
+        half = stats.t.ppf(0.975, 19) * error
         entry = matrix[one][other]
-        np.testing.assert_allclose(entry["diff"], np.subtract(*means).mean(), atol=1e-12)
-        np.testing.assert_allclose(entry["ci"], [expected.low, expected.high], atol=1e-12)
+        middle = np.subtract(*means).mean()
+        np.testing.assert_allclose(entry["diff"], middle, atol=1e-12)
+        np.testing.assert_allclose(entry["ci"], [middle - half, middle + half], atol=1e-12)
+        np.testing.assert_allclose(entry["ci"], [expected.low, expected.high], atol=0.01)
 
 
 def test_over_seeds_by_hand():
@@ -56,14 +61,15 @@ def test_over_seeds_by_hand():
     differences = np.stack(
         [_values(r, "rwr", "test", "accept") - _values(r, "dpo", "test", "accept") for r in runs]
     )  # [seeds, prompts, samples]
-    u = differences - differences.mean()
-
-    def variance(sums):  # of clusters whose residuals sum to these
-        return sums.size / (sums.size - 1) * (sums**2).sum() / u.size**2
-
-    of_seeds, of_prompts = variance(u.sum((1, 2))), variance(u.sum((0, 2)))
-    both = of_seeds + of_prompts - variance(u.sum(2))
-    half = stats.t.ppf(0.975, 2) * np.sqrt(max(both, of_seeds, of_prompts))
+    cells = differences.mean(2)
+    of_seeds = 8 * cells.mean(1).var(ddof=1)
+    of_prompts = 3 * cells.mean(0).var(ddof=1)
+    rest = cells - cells.mean(0) - cells.mean(1)[:, None] + cells.mean()
+    squares = np.array([of_seeds, of_prompts, (rest**2).sum() / (2 * 7)]) / (3 * 8)
+    squares[1] += (1 / (8 * 4)) ** 2  # one clip of each seed that lies off by 1
+    variance = squares[1] + max(squares[0] - squares[2], 0)
+    freedom = max(variance**2 / (squares**2 / [2, 7, 14]).sum(), 2)
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
     middle = differences.mean()
     expected = [max(-1, middle - half), min(1, middle + half)]
     np.testing.assert_allclose([entry["diff"], *entry["ci"]], [middle, *expected], atol=1e-12)
@@ -79,6 +85,8 @@ def test_the_matrix_is_its_own_mirror(frame, found):
                     assert entry["ci"] == [-mirrored["ci"][1], -mirrored["ci"][0]]
                     if "win_rate" in entry:
                         assert entry["win_rate"] + mirrored["win_rate"] == pytest.approx(1)
+                        turned = [1 - x for x in mirrored["win_ci"][::-1]]
+                        assert entry["win_ci"] == pytest.approx(turned)
                 assert all(name not in row for name, row in matrix.items())
     assert found.keys() == {"1"}  # one method alone has a second round
     same = clip_table({"pretrained": 0.4, "a": 0.5, "b": 0.5}, prompts=5)

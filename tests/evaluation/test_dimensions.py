@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from report_examples import clip_table
 
-from vidpref.evaluation.intervals import clustered_mean
+from vidpref.evaluation.intervals import clustered_mean, clustered_rate
 from vidpref.evaluation.statistics import (
     dimension_scores,
     dimensions_of,
@@ -64,10 +64,20 @@ def test_paired_by_prompt_and_noise_with_ties_as_half_a_win():
     np.testing.assert_allclose(found["diff"], difference.mean())
     np.testing.assert_allclose(found["ci"], interval(difference, (-1.0, 1.0)))
     assert found["win_rate"] == pytest.approx((3 + 2 * 0.5) / 6)  # won 3, tied 2, lost 1
+    won = np.array([1.0, 0.5, 0.0, 1.0, 0.5, 1.0])
+    expected = clustered_rate(won, np.repeat([0, 1], 3))
+    np.testing.assert_allclose(found["win_ci"], [expected.low, expected.high])
     opposite = paired_dimensions(frame, "pretrained", "dpo")["motion_quality"]
     assert opposite["win_rate"] == pytest.approx(1 - found["win_rate"])
     same = paired_dimensions(frame_of({"a": BASE, "b": BASE}), "a", "b")["motion_quality"]
     assert (same["diff"], same["win_rate"]) == (0.0, 0.5)
+
+
+def test_less_than_half_a_point_is_a_tie():
+    above = frame_of({"a": BASE, "b": np.add(BASE, 0.004)})
+    assert paired_dimensions(above, "b", "a")["motion_quality"]["win_rate"] == 0.5
+    above = frame_of({"a": BASE, "b": np.add(BASE, 0.006)})
+    assert paired_dimensions(above, "b", "a")["motion_quality"]["win_rate"] == 1.0
 
 
 def test_paired_over_seeds_pairs_within_a_seed():
@@ -103,7 +113,9 @@ def test_evaluation_json_has_them_for_every_policy_and_split(evaluation):
     }
     assert found["policies"]["dpo"]["train"]["speed"]["mean"] == 0.5
     assert found["paired"].keys() == {"dpo"}
-    assert found["paired"]["dpo"]["test"]["motion_quality"].keys() == {"diff", "ci", "win_rate"}
+    assert found["paired"]["dpo"]["test"]["motion_quality"].keys() == {
+        *("diff", "ci", "win_rate", "win_ci")
+    }
 
 
 def test_tables_of_policies_against_dimensions(evaluation):

@@ -1,5 +1,6 @@
 """The numbers of evaluation.json, by hand on small tables."""
 
+import itertools
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 from report_examples import RATES, clip_table
 
-from vidpref.evaluation.intervals import clustered_mean
+from vidpref.evaluation.intervals import clustered_mean, clustered_rate
 from vidpref.evaluation.statistics import (
     acceptance,
     best_of_n,
@@ -36,12 +37,12 @@ def test_acceptance_counts_clips_and_prompts_in_all_and_in_each_category():
     a, b = result["categories"]["a"], result["categories"]["b"]
     assert (a["accept"], a["n"], a["prompts"]) == (0.5, 6, 2)
     assert (b["accept"], b["n"], b["prompts"]) == (0.5, 2, 1)
-    expected = clustered_mean(
+    expected = clustered_rate(
         np.array([1.0, 1, 1, 0, 0, 0, 0, 1]), np.array([0, 0, 1, 1, 1, 1, 2, 2])
     )
     assert result["ci"] == [expected.low, expected.high]
-    # Category a has residual sums 1 and -1: variance 2/1 * 2/36, t(1) = 12.7, cut to [0, 1].
-    assert a["ci"] == [0.0, 1.0]
+    # Category a has two prompts, t(1) = 12.7: nothing is known.
+    np.testing.assert_allclose(a["ci"], [0.0, 1.0], atol=0.01)
 
 
 def test_paired_difference_matches_prompt_and_sample_not_row_order():
@@ -92,16 +93,20 @@ def test_scenes_of_one_prompt_are_pairs_of_their_own():
     assert paired_difference(two, "dpo", "base")["diff"] == 0.5
 
 
-def test_best_of_n_is_the_mean_of_the_best_quarter_of_each_prompt():
+def test_best_of_n_is_the_mean_of_the_best_of_all_subsets():
     rng = np.random.default_rng(0)
-    scores = rng.uniform(size=(5, 40))  # 8 clips more than are asked for
-    frame = _table({("dpo", f"a{i}"): [1] * 40 for i in range(5)})
-    frame["score"] = scores.ravel()
-    result = best_of_n(frame.sample(frac=1, random_state=0), 8, 32, score="score")
-    top = np.sort(scores[:, :32], axis=1)[:, -8:]
-    expected = clustered_mean(top.ravel(), np.repeat(np.arange(5), 8))
+    sizes = (7, 7, 5, 6)  # more clips than the 5 that are asked for
+    scores = [rng.uniform(size=n) for n in sizes]
+    frame = _table({("dpo", f"a{i}"): [1] * n for i, n in enumerate(sizes)})
+    frame["score"] = np.concatenate(scores)
+    result = best_of_n(frame.sample(frac=1, random_state=0), 2, 5, score="score")
+    means = [
+        np.mean([sorted(subset)[-2:] for subset in itertools.combinations(prompt, 5)])
+        for prompt in scores
+    ]
+    expected = clustered_mean(np.array(means), np.arange(4), bounds=(0.0, 1.0))
     np.testing.assert_allclose([result["mean"], *result["ci"]], expected, rtol=1e-12)
-    assert (result["best"], result["of"], result["prompts"]) == (8, 32, 5)
+    assert (result["best"], result["of"], result["prompts"]) == (2, 5, 4)
 
 
 def test_best_of_n_says_what_does_not_fit():

@@ -280,6 +280,9 @@ def test_a_cascade_draws_our_clip(cascade):
     assert (again[0] != again[2]).any()
     with pytest.raises(ValueError, match="starts from an image"):
         generator.draw(["a red ball"])
+    options["noise"][1] = options["noise"][1] * float("nan")
+    with pytest.raises(ValueError, match="superres: NaN or infinite pixels in clips 0 of 1"):
+        generator.draw(["a red ball"], tensor(frame), steps=1, **options)
 
 
 def test_torch_alone_draws_our_clip(tmp_path):

@@ -76,5 +76,5 @@ class Launcher:
             sys.exit(1)
         main(rest)
 
-    def _reach(self, workdir):
+    def _reach(self, *_):
         raise Reached

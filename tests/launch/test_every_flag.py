@@ -3,6 +3,7 @@
 import pytest
 
 from tests.launch.programs import PROGRAMS, Launcher
+from vidpref.config.schema import FIELDS
 from vidpref.files import write_text
 
 MINI = "--config=dpo_aif:mini"
@@ -44,6 +45,29 @@ REFUSED = {
             (("--config.rounds=3",), "--config.rounds does nothing here: give --rounds"),
         ],
         "workdir": [(("--configs=dpo_aif",), "--workdir=FOLDER is missing")],
+    },
+    "manifest": {
+        "config": [
+            (("--topology=v5e:4x8",), "--config=NAME[:SCALE] is missing"),
+            (("--config=dpo_aiff",), "did you mean dpo_aif"),
+            ((MINI, "--config.aling.beta=3"), "did you mean align.beta"),
+        ],
+        "topology": [
+            ((MINI,), "--topology=v5e:4x8 is missing"),
+            ((MINI, "--topology=v5e:3x3"), "--topology=v5e:3x3: v5e has 1x1, 2x2"),
+        ],
+        "image": [((MINI,), "--image=IMAGE is missing")],
+        "claim": [((MINI,), "--claim=NAME is missing")],
+        "workdir": [
+            ((MINI,), "--workdir=FOLDER is missing"),
+            ((MINI, "--workdir=/tmp/w"), "--workdir=/tmp/w is not on the file system"),
+        ],
+        "mount": [((MINI, "--mount=shared"), "--mount=shared: give an absolute path")],
+        "name": [((MINI, "--name=Dpo"), "--name=Dpo: small letters")],
+        "queue": [((MINI, "--queue="), "--queue is empty")],
+        "secret": [((MINI, "--secret="), "--secret is empty")],
+        "max_restarts": [((MINI, "--max_restarts=-1"), "--max_restarts")],
+        "grace_seconds": [((MINI, "--grace_seconds=0"), "--grace_seconds")],
     },
     "export_torch": {
         "workdir": [(("--out=o",), "--workdir=FOLDER is missing")],
@@ -187,6 +211,35 @@ def test_nonsense_is_refused_by_name(program, argv, message, launch):
 def test_what_makes_sense_is_taken(program, argv, launch):
     ended = launch(program, *argv)
     assert ended.status is None, ended.text
+
+
+# Every flag that names a file or folder: "gs://b/run" must not come to be the folder "gs:".
+PATHS = [
+    *(("tpu_run", "workdir"), ("compare", "workdir"), ("manifest", "workdir")),
+    *(("export_torch", "workdir"), ("export_torch", "out"), ("clips", "workdir"), ("clips", "out")),
+    *(("sample", name) for name in ("model", "lora", "workdir", "prompts_file", "image", "out")),
+    *(("sample", name) for name in ("init_noise", "step_noise", "save_latents")),
+]
+
+
+@pytest.mark.parametrize(("program", "flag"), PATHS)
+@pytest.mark.parametrize("address", ["gs://b/run", "s3://b/run"])
+def test_buckets_are_refused_by_name(program, flag, address, launch, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    ended = launch(program, f"--{flag}={address}")
+    assert ended.status == 1
+    assert f"--{flag}={address}: files are read and written on a file system only" in ended.text
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("program", ["tpu_run", "compare", "manifest", "sample"])
+@pytest.mark.parametrize(
+    "field", [path for path, spec in FIELDS.items() if spec.touches == "place"]
+)
+def test_buckets_in_fields_are_refused_by_name(program, field, launch):
+    ended = launch(program, f"--config.{field}=gs://b/x")
+    refused = f"--config.{field}=gs://b/x: files are read" in ended.text
+    assert (ended.status, refused) == (1, not field.endswith("base_url"))
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

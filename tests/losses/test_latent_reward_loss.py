@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.special
+from tiny_alignment import one_step
 
 from vidpref.diffusion.ddpm import DDPM
 from vidpref.diffusion.flow import RectifiedFlow
@@ -106,6 +107,36 @@ def test_loss_and_gradient_equal_the_closed_form(settings):
         np.testing.assert_allclose(metrics[f"accuracy/{name}"], right)
     accuracies = [metrics[f"accuracy/{name}"] for name in DIMS]
     np.testing.assert_allclose(metrics["accuracy"], np.mean(accuracies))
+
+
+def test_ties_and_padding_rows_are_divided_out_once_under_accumulation():
+    """60 % ties and 3 padding rows of 20, in 4 microbatches, against one batch and float64."""
+    rows, rng = 20, np.random.default_rng(1)
+    batch = {
+        "clips": rng.integers(0, 256, (rows, 2, *CLIP), dtype=np.uint8),
+        "text": np.linspace(1.0, 2.0, rows, dtype=np.float32),
+        "preference": rng.choice([A, B, TIE], (rows, 2), p=[0.2, 0.2, 0.6]).astype(np.int32),
+        "weight": np.float32([0, 1, 1, 1] * 3 + [1] * 8),
+    }
+    loss_fn = make_latent_reward_loss(
+        Network(), RectifiedFlow(), dims=DIMS, make_condition=make_condition, noise_aware=False
+    )
+    one, whole = one_step(PARAMS, {}, loss_fn, batch, 1)
+    four, parts = one_step(PARAMS, {}, loss_fn, batch, 4)
+    for name in one.keys() - {"accuracy"}:
+        np.testing.assert_allclose(four[name], one[name], rtol=5e-6, atol=1e-6, err_msg=name)
+    for name in PARAMS:
+        np.testing.assert_allclose(parts[name], whole[name], atol=1e-6)
+
+    pixels = (batch["clips"] / 127.5 - 1).reshape(2 * rows, -1)
+    slopes = [pixels.mean(axis=1) * batch["text"].repeat(2), (pixels**2).mean(axis=1)]
+    scores = (np.stack(slopes, axis=1) * [0.8, -0.5]).reshape(rows, 2, 2)
+    sign = np.select([batch["preference"] == A, batch["preference"] == B], [1.0, -1.0], 0.0)
+    sign *= batch["weight"][:, None]
+    losses = np.log1p(np.exp(-sign * (scores[:, 0] - scores[:, 1])))
+    np.testing.assert_allclose(four["loss"], losses[sign != 0].mean(), rtol=1e-5)
+    wrong = np.mean([losses[i::4][sign[i::4] != 0].mean() for i in range(4)])
+    assert abs(wrong - four["loss"]) > 2e-4  # as a mean over microbatches it would be
 
 
 @pytest.mark.parametrize("process", [RectifiedFlow(), DDPM("cosine")], ids=["flow", "ddpm"])

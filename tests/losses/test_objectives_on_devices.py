@@ -6,17 +6,15 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from tiny_alignment import CLIP, POLICY, REFERENCE, make_condition, words_of
+from tiny_alignment import CLIP, POLICY, REFERENCE, make_condition, one_step, words_of
 
 from vidpref.diffusion.ddpm import DDPM
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.losses.alignment import make_alignment_loss
 from vidpref.objectives.alignment import OBJECTIVES
 from vidpref.training.sharding import make_mesh
-from vidpref.training.state import create_state, state_shardings
-from vidpref.training.step import make_train_step, put_batch
+from vidpref.training.step import put_batch
 from vidpref.training.tuning import Everything
 
 ROWS = 16
@@ -110,22 +108,10 @@ class Still(DDPM):
         return 0.5 * x0
 
 
-def one_step(loss_fn, mesh, batch, accumulate):
-    """Loss and gradients of the training step: plain descent with rate 1 moves by the latter."""
-    optimizer = optax.sgd(1.0)
-    init = lambda key: POLICY  # noqa: E731
-    _, shardings = state_shardings(init, optimizer, mesh, with_ema=False)
-    state = create_state(init, optimizer, shardings, seed=0)
-    step = make_train_step(
-        loss_fn, optimizer, lambda _: 1.0, shardings, mesh, accumulate=accumulate
-    )
-    state, metrics = step(state, {"reference": REFERENCE}, put_batch(batch, mesh))
-    gradient = jax.tree.map(lambda new, old: np.asarray(old - new), state.params, POLICY)
-    return jax.device_get(metrics), gradient
+descend = functools.partial(one_step, POLICY, {"reference": REFERENCE})
 
 
 def test_kto_takes_its_reference_point_from_the_whole_batch_under_accumulation():
-    mesh = make_mesh({}, jax.devices()[:1])
     loss_fn = make("kto", {"beta": 8.0}, Still())
     assert loss_fn.needs_statistics
     batch = batch_of(1)
@@ -134,8 +120,8 @@ def test_kto_takes_its_reference_point_from_the_whole_batch_under_accumulation()
     batch["clips"] = (127.5 + contrast * (batch["clips"] - 127.5)).astype(np.uint8)
     order = np.argsort(np.arange(ROWS) % 4, kind="stable").argsort()
     batch = {name: values[order] for name, values in batch.items()}
-    whole, gradient = one_step(loss_fn, mesh, batch, 1)
-    parts, of_parts = one_step(loss_fn, mesh, batch, 4)
+    whole, gradient = descend(loss_fn, batch, 1)
+    parts, of_parts = descend(loss_fn, batch, 4)
     assert whole["reference_point"] > 1e-3
     for name in ("loss", "reference_point", "moved_desirable", "desirable", "saturation"):
         np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5, err_msg=name)
@@ -145,5 +131,32 @@ def test_kto_takes_its_reference_point_from_the_whole_batch_under_accumulation()
     def of_each_microbatch(*args):  # nothing says that its rows depend on each other
         return loss_fn(*args)
 
-    alone, _ = one_step(of_each_microbatch, mesh, batch, 4)
+    alone, _ = descend(of_each_microbatch, batch, 4)
     assert abs(alone["loss"] - whole["loss"]) > 1e-4
+
+
+@pytest.mark.parametrize("case", ["flow_rwr", "dpo", "kto"])
+def test_padding_rows_are_divided_out_once_under_accumulation(case):
+    """3 padding rows of 16, which fall into microbatches of 4 rows as 2, 0, 1 and 0."""
+    name, hyper = CASES[case]
+    loss_fn = make(name, {n: v for n, v in hyper.items() if n != "real_weight"}, Still())
+    k = loss_fn.objective.k + loss_fn.objective.more
+    batch = batch_of(k) | {"weight": np.ones(ROWS, np.float32)}
+    batch["weight"][[0, 4, 14]] = 0.0
+    whole, gradient = descend(loss_fn, batch, 1)
+    parts, of_parts = descend(loss_fn, batch, 4)
+    for metric in whole.keys() - {"weight_max"}:  # a mean of the largest of each microbatch
+        np.testing.assert_allclose(
+            parts[metric], whole[metric], rtol=5e-6, atol=1e-6, err_msg=metric
+        )
+    size = max(abs(slope) for slope in gradient.values())
+    assert size > 1e-3
+    for parameter in POLICY:
+        np.testing.assert_allclose(of_parts[parameter], gradient[parameter], atol=1e-6 * (1 + size))
+    if case == "dpo":
+
+        def of_equal_microbatches(*args):
+            return loss_fn(*args)
+
+        _, wrong = descend(of_equal_microbatches, batch, 4)
+        assert any(abs(wrong[p] - gradient[p]) > 1e-2 * size for p in POLICY)

@@ -4,9 +4,13 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from vidpref.diffusion.ddpm import DDPM
 from vidpref.losses.alignment import make_alignment_loss
+from vidpref.training.sharding import make_mesh
+from vidpref.training.state import create_state, state_shardings
+from vidpref.training.step import make_train_step, put_batch
 from vidpref.training.tuning import Everything
 from vidpref.typing import Array
 
@@ -99,3 +103,17 @@ def run(objective, hyper, batch, frozen=None, seed=0, **settings):
         return loss, metrics, gradient, calls
 
     return jax.jit(step)(POLICY, frozen or {}, batch, jax.random.key(seed))
+
+
+def one_step(params, frozen, loss_fn, batch, accumulate):
+    """Loss and gradients of the training step: plain descent with rate 1 moves by the latter."""
+    optimizer, mesh = optax.sgd(1.0), make_mesh({}, jax.devices()[:1])
+    init = lambda key: params  # noqa: E731
+    _, shardings = state_shardings(init, optimizer, mesh, with_ema=False)
+    state = create_state(init, optimizer, shardings, seed=0)
+    step = make_train_step(
+        loss_fn, optimizer, lambda _: 1.0, shardings, mesh, accumulate=accumulate
+    )
+    state, metrics = step(state, frozen, put_batch(batch, mesh))
+    gradient = jax.tree.map(lambda new, old: np.asarray(old - new), state.params, params)
+    return jax.device_get(metrics), gradient

@@ -30,7 +30,8 @@ CASES = {
     "dpo_probability": ("dpo", {"beta": 20.0, "pair_weight": "probability"}),
     "mcdpo": ("mcdpo", {"beta": 20.0, "real_weight": 0.2, "camera_motion": 0.5}),
     "kto_mean": ("kto", {"beta": 20.0, "real_weight": 0.2}),
-    "kto_per_class": ("kto", {"beta": 20.0, "reference_point": "per_class"}),
+    "kto_balanced": ("kto", {"beta": 20.0, "reference_point": "balanced"}),
+    "kto_own_class": ("kto", {"beta": 20.0, "reference_point": "own_class"}),
     "kto_mismatched": ("kto", {"beta": 20.0, "reference_point": "mismatched"}),
 }
 

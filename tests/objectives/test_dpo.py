@@ -50,6 +50,7 @@ def test_dpo_equals_scipy_and_torch(beta, nll_weight):
     np.testing.assert_allclose(metrics["margin"], margin.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["pair_accuracy"], (margin > 0).mean())
     np.testing.assert_allclose(metrics["saturation"], beta * np.abs(margin).mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["leash"], beta * reference[:, 0].mean(), rtol=1e-5)
     saturated = (beta / 2 * np.abs(margin) > 4).mean()
     np.testing.assert_allclose(metrics["saturated_fraction"], saturated)
     for name, column in (("winner", 0), ("loser", 1)):
@@ -150,6 +151,8 @@ def test_dpo_options_equal_torch(k, hyper, options):
     strength = 20.0 * (1 - tau[:, None]) ** hyper.get("time_power", 0.0)
     expected = (strength * np.abs(margin)).mean()
     np.testing.assert_allclose(metrics["saturation"], expected, rtol=1e-5)
+    expected = (strength[:, 0] * reference[:, 0]).mean()
+    np.testing.assert_allclose(metrics["leash"], expected, rtol=1e-5)
     if more:
         np.testing.assert_allclose(metrics["error_real"], real.mean(), rtol=1e-6)
         np.testing.assert_allclose(real_pull, 0.1 / B, rtol=1e-6)

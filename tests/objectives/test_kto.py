@@ -24,9 +24,13 @@ def by_hand(policy, reference, *, beta, lambdas=(1.0, 1.0), points=None, detach=
     return sum(losses) / B
 
 
-def per_class(g):
+def own_class(g):
     means = {True: g[GOOD].mean(), False: g[~GOOD].mean()}
     return [means[bool(good)] for good in GOOD]
+
+
+def balanced(g):
+    return [(g[GOOD].mean() + g[~GOOD].mean()) / 2] * B
 
 
 @pytest.mark.parametrize(
@@ -34,7 +38,8 @@ def per_class(g):
     [
         ({}, {}),
         ({"desirable_weight": 1.5, "undesirable_weight": 0.5}, {"lambdas": (1.5, 0.5)}),
-        ({"reference_point": "per_class"}, {"points": per_class}),
+        ({"reference_point": "own_class"}, {"points": own_class}),
+        ({"reference_point": "balanced"}, {"points": balanced}),
     ],
 )
 def test_equals_torch(hyper, options):
@@ -70,7 +75,7 @@ def test_mismatched_reference_point_is_the_mean_of_what_it_is_given():
     np.testing.assert_allclose(found, pull, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("point", ["mean", "per_class", "mismatched"])
+@pytest.mark.parametrize("point", ["mean", "balanced", "own_class", "mismatched"])
 def test_of_the_reference_is_one_half_and_pulls_by_class(point):
     policy, _, _ = draw(1)
     more = {"mismatched": np.zeros_like(policy)}
@@ -95,6 +100,40 @@ def test_reference_point_is_never_negative():
     assert abs(loss - 0.5) > 0.01  # with Q = -0.2 every clip would give one half
 
 
+def test_the_balanced_point_may_be_negative():
+    """Diffusion-KTO's `bce_offset=sigmoid`: one point, the mean of the class means, not clamped."""
+    policy, reference, _ = draw(1)
+    reference = policy - np.float32([[0.1], [0.6], [0.2], [0.1], [0.2], [0.4]])
+    hyper = {"beta": 3.0, "reference_point": "balanced"}
+    loss, metrics = kto(errors(policy, reference), labels(REWARD), **hyper)
+    p, r = (
+        torch.tensor(x[:, 0], dtype=torch.float64, requires_grad=True) for x in (policy, reference)
+    )
+    g = -p - -r.detach()
+    good = torch.tensor(GOOD)
+    point = ((good * g).sum() / good.sum() + (~good * g).sum() / (~good).sum()).detach() / 2
+    value = (1 - torch.sigmoid((2 * good.double() - 1) * 3.0 * (g - point))).mean()
+    value.backward()
+    np.testing.assert_allclose(point.item(), -(0.15 + 0.5) / 2, rtol=1e-6)
+    np.testing.assert_allclose(metrics["reference_point"], point.item(), rtol=1e-5)
+    np.testing.assert_allclose(loss, value.item(), rtol=1e-5)
+    found = gradient(kto, policy, reference, labels(REWARD), **hyper)
+    np.testing.assert_allclose(found[:, 0], p.grad, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("point", "push"), [("mean", 1.9e-5), ("balanced", 1.9e-5), ("own_class", 15.6)]
+)
+def test_what_still_pushes_desirable_clips_that_are_told_apart(point, push):
+    """Eight clips, g = 0.03 of the desirable half and -0.03 of the others: at beta 500 enough."""
+    good = np.float32([[1], [0]] * 4)
+    policy = np.full((8, 1), 0.5, np.float32)
+    reference = policy + np.where(good > 0, 0.03, -0.03).astype(np.float32)
+    hyper = {"beta": 500.0, "reference_point": point}
+    found = gradient(kto, policy, reference, labels(good), **hyper)
+    np.testing.assert_allclose(np.asarray(found)[good > 0], push, rtol=0.02)
+
+
 def test_real_clips_are_added():
     policy, reference, _ = draw(1)
     real = np.linspace(0.2, 0.9, B, dtype=np.float32)[:, None]
@@ -117,6 +156,7 @@ def test_metrics_by_hand():
         "moved_desirable": g[GOOD].mean(),
         "moved_undesirable": g[~GOOD].mean(),
         "desirable": 4 / 6,
+        "leash": 3.0 * reference.mean(),
         "saturation": 3.0 * np.abs(g - g.mean()).mean(),
     }
     assert metrics.keys() == expected.keys()
@@ -133,12 +173,12 @@ def test_threshold_divides_the_classes():
 def test_a_class_without_clips_has_no_reference_point_but_a_finite_loss():
     policy, reference, _ = draw(1)
     bad = labels(np.zeros((B, 1), np.float32))
-    loss, metrics = kto(errors(policy, reference), bad, beta=3.0, reference_point="per_class")
+    loss, metrics = kto(errors(policy, reference), bad, beta=3.0, reference_point="own_class")
     assert np.isfinite(loss)
     assert metrics["moved_desirable"] == metrics["desirable"] == 0.0
 
 
-@pytest.mark.parametrize("point", ["mean", "per_class", "mismatched"])
+@pytest.mark.parametrize("point", ["mean", "balanced", "own_class", "mismatched"])
 def test_mean_statistics_of_parts_are_those_of_the_whole(point):
     policy, reference, _ = draw(1)
     reference += 0.4

@@ -112,7 +112,12 @@ def test_clips_of_a_row(name, good, bad):
         (
             "kto",
             {"beta": 1.0, "reference_point": "median"},
-            "reference_point='median': known are mean, per_class, mismatched",
+            "reference_point='median': known are mean, balanced, mismatched, own_class",
+        ),
+        (
+            "kto",
+            {"beta": 1.0, "reference_point": "per_class"},
+            "reference_point='per_class': is called 'own_class' now",
         ),
         ("kto", {"beta": 1.0, "reference_point": 1.0}, "reference_point=1.0: must be a text"),
         ("sft", {"beta": 1.0}, "no field 'beta'; it takes no hyper-parameters"),

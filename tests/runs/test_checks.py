@@ -44,7 +44,7 @@ def test_every_config_passes(name, scale, overrides, tmp_path):
     ("name", "overrides", "message"),
     [
         ("flow_dpo", ["align.beta=0.0"], "align.beta=0.0: must be > 0"),
-        ("ipo_kto", ["align.reference_point=median"], "known are mean, per_class, mismatch"),
+        ("ipo_kto", ["align.reference_point=median"], "known are mean, balanced, mismatch"),
         ("flow_dpo", ["align.rows=pears"], "align.rows='pears': known are all, pairs"),
         ("flow_dpo", ["align.rows=all"], "takes 2 or more clips a row, the rows have 1"),
         ("realdpo", ["align.losers=0"], "takes 2 or more clips a row, the rows have 1"),

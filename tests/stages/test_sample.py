@@ -59,6 +59,26 @@ def test_another_seed_draws_other_clips(sampler):
     assert all((a != b).any() for a, b in zip(one, other, strict=True))
 
 
+class OneWordBreaks:
+    """Draws clips whose first value is NaN where the prompt has one word."""
+
+    output, steps = "video", 1
+
+    def sample(self, params, keys, batch):
+        words = batch["text_mask"].sum(axis=1)
+        return jnp.zeros((len(keys), 2, 4, 4, 3)).at[:, 0, 0, 0, 0].divide(words - 1.0)
+
+
+def test_clips_that_are_no_numbers_are_refused_by_name_and_not_written(tmp_path):
+    texts = TextCache.build(tmp_path / "text", WordTable(4, 8), ["a ball", "ball"])
+    broken = Sampler([OneWordBreaks()], texts, batch_size=8, mesh=make_mesh({"data": -1}))
+    rows = [(_scene("x"), 0), (_scene("y", "ball"), 3), (_scene("x"), 1)]
+    with pytest.raises(ValueError, match=r"sampling of 'video': 1 of 3 clips .*: y/3 \(1 values\)"):
+        sample_clips(tmp_path, broken, [{}], [rows], seed=0, name="sample")
+    assert not list(tmp_path.glob("clips*"))
+    assert len(broken([{}], rows[:1], 0)[1]["video"]) == 1
+
+
 def test_chunks_that_are_there_are_kept(sampler, tmp_path):
     chunks = chunked([_scene("x"), _scene("y"), _scene("z")], 4, 8)
     assert [len(chunk) for chunk in chunks] == [8, 4]

@@ -82,7 +82,10 @@ def run(folder, generator, rows, config, base, **options):
     return read_metrics(folder)
 
 
-def test_adapters_alone_are_trained_and_written(tmp_path, generator, rows, base):
+def test_adapters_alone_are_trained_and_written(
+    tmp_path, generator, rows, base, capsys, monkeypatch
+):
+    monkeypatch.setattr("vidpref.objectives.alignment.leash.LEASH", 30.0)
     config = section(lora=LORA)
     before = jax.tree.map(np.array, base)
     metrics = run(tmp_path, generator, rows, config, base)
@@ -94,7 +97,12 @@ def test_adapters_alone_are_trained_and_written(tmp_path, generator, rows, base)
     assert metrics[0]["saturation"] < 1e-5
     assert metrics[0]["update_norm"] > 0
     assert abs(metrics[2]["loss"] - np.log(2)) > 1e-4
-    assert metrics[2]["reference_error_winner"] > 0
+    leash = metrics[0]["leash"]
+    assert leash == pytest.approx(10.0 * metrics[0]["reference_error_winner"], rel=1e-6)
+    assert 0 < leash < 30.0
+    printed = capsys.readouterr().err
+    assert printed.count("align: warning: the leash, align.beta times the reference's error") == 1
+    assert f"of the winner, is {leash:.3g}, below" in printed
 
     tuning = make_tuning(generator.init, config)
     adapters = tuning.load(tmp_path, make_mesh({}, jax.devices()[:1]))

@@ -25,7 +25,7 @@ def same(a, b):
 
 
 def train(folder, mesh, loss_fn=tiny.loss_fn, batches=None, name="train", **fields):
-    keys = ("evaluate", "start", "frozen")
+    keys = ("evaluate", "start", "frozen", "warning")
     options = {k: fields.pop(k) for k in keys if k in fields}
     batches = tiny.batches() if batches is None else batches
     plan = tiny.plan(mesh, tiny.config(**fields), loss_fn, name=name)
@@ -155,6 +155,27 @@ def test_evaluation_chooses_what_is_returned(mesh, tmp_path):
     }
     again = train(tmp_path, mesh, keep_last=1, log_every=6, **options)
     same(again.params, state.params)
+
+
+def test_a_warning_is_asked_for_once_with_the_means_up_to_the_first_logged_step(
+    mesh, tmp_path, capsys
+):
+    asked = []
+
+    def warning(metrics):
+        asked.append(metrics)
+        return "clips will get worse"
+
+    train(tmp_path / "all", mesh, steps=4, log_every=1)
+    train(tmp_path, mesh, steps=4, log_every=2, warning=warning, name="align")
+    first, second = read_metrics(tmp_path / "all")[:2]
+    assert len(asked) == 1
+    expected = {name: (first[name] + second[name]) / 2 for name in first.keys() - {"step"}}
+    assert asked[0] == pytest.approx(expected, rel=1e-6)
+    printed = capsys.readouterr().err
+    assert printed.count("align: warning: clips will get worse\n") == 1
+    train(tmp_path / "quiet", mesh, steps=1, log_every=1, warning=lambda metrics: "")
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_evaluate_may_not_hide_a_metric(mesh, tmp_path):

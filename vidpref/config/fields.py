@@ -57,6 +57,7 @@ class Field:
             have paths from the root, and those of the sections around the field.
         kind: its type, e.g. "int | None"; set by `walk`.
         result_when: a condition under which it touches results, though otherwise it does not.
+        renamed: words of earlier versions, with what they are called now.
     """
 
     default: Any
@@ -66,6 +67,7 @@ class Field:
     when: tuple[Condition, ...]
     kind: str = ""
     result_when: Condition | None = None
+    renamed: Mapping[str, str] | None = None
 
     def __post_init__(self):
         if self.touches not in TOUCHES:
@@ -88,6 +90,8 @@ class Field:
         """Returns what is wrong with a value, "" if nothing is."""
         if not _is_a(self.kind, value):
             return f"must be {_KINDS.get(self.kind, self.kind)}"
+        if self.renamed and value in self.renamed:
+            return f"is called {self.renamed[value]!r} now"
         if isinstance(self.allowed, tuple):
             known = [word or "''" for word in self.allowed]
             return "" if value in self.allowed else f"known are {', '.join(known)}"
@@ -110,10 +114,13 @@ def field(
     touches: str = "result",
     when: Condition | Sequence[Condition] = (),
     result_when: Condition | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> Any:
     """Declares a field; arguments as the attributes of `Field`."""
     conditions = (when,) if isinstance(when, Mapping) else tuple(when)
-    spec = Field(default, allowed, meaning, touches, conditions, result_when=result_when)
+    spec = Field(
+        default, allowed, meaning, touches, conditions, result_when=result_when, renamed=renamed
+    )
     return dataclasses.field(default=default, metadata={_SPEC: spec})
 
 

@@ -43,6 +43,24 @@ class Mesh:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Hosts:
+    """How long the hosts of a pod wait for each other, in seconds."""
+
+    start_seconds: float = field(
+        300.0, "> 0", "How long to wait for all hosts at the start.", touches="watching"
+    )
+    heartbeat_seconds: float = field(
+        100.0, ">= 5", "Silence after which a host counts as lost.", touches="watching"
+    )
+    barrier_seconds: float = field(
+        3600.0,
+        "> 0",
+        "How long to wait for all hosts where they meet; 24 times as long for work of one.",
+        touches="watching",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
     """The clips and prompts of a run."""
 
@@ -349,6 +367,7 @@ class Config:
         touches="watching",
     )
     mesh: Mesh = section(Mesh)
+    hosts: Hosts = section(Hosts)
     data: Data = section(Data)
     text: Text = section(Text)
     model: Model = section(Model)

@@ -33,8 +33,9 @@ def between_methods(frame: pd.DataFrame, baseline: str = "pretrained") -> Differ
 
     Returns:
         `{round: {split: {score: {method: {other: {"diff", "ci": [lo, hi]}}}}}}`, the mean of method
-        minus other; the scores are "accept" and the judge's further dimensions, which carry the
-        `win_rate` too. Methods keep their order in the frame. Empty with fewer than two methods.
+        minus other; the scores are "accept" and the judge's further dimensions, which carry
+        `win_rate` and `win_ci` too. Methods keep their order in the frame. Empty with fewer than
+        two methods.
 
     Raises:
         ValueError: clips of two policies do not match one to one (names them).
@@ -122,7 +123,10 @@ def _turned(entry: Mapping[str, Any]) -> dict:
     """The entry of the other minus the one. 0.0 - x, as -x would make a zero negative."""
     low, high = entry["ci"]
     turned = {"diff": 0.0 - entry["diff"], "ci": [0.0 - high, 0.0 - low]}
-    return turned | ({"win_rate": 1 - entry["win_rate"]} if "win_rate" in entry else {})
+    if "win_rate" in entry:
+        low, high = entry["win_ci"]
+        turned |= {"win_rate": 1 - entry["win_rate"], "win_ci": [1 - high, 1 - low]}
+    return turned
 
 
 def _named(score: str) -> str:

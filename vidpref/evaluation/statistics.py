@@ -4,17 +4,19 @@ A frame has one row a clip: `policy`, `split`, `category`, `prompt`, `sample` (t
 clip's noise, the same across policies) and `accept` (0 or 1). Two columns are optional: `scene_id`
 when a prompt is sampled from several first frames, and `training_seed` when runs are pooled. Every
 other column is a further dimension that the judge scored, within [0, 1].
-Every interval is the clustered one of `intervals.py`: over prompts, or over training seeds and
-prompts where the frame has several seeds.
+Every interval is one of `intervals.py`: over prompts, or over training seeds and prompts where the
+frame has several seeds. Rates have Wilson's, graded scores and differences the t interval.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import comb
 
-from vidpref.evaluation.intervals import Interval, clustered_mean
+from vidpref.evaluation.intervals import Interval, clustered_mean, clustered_rate
 
+TIE = 0.005  # scores closer than half a point of 100 are a tie
 _COLUMNS = ("policy", "split", "category", "prompt", "sample", "accept")
 _SEED = "training_seed"
 
@@ -48,7 +50,7 @@ def paired_difference(frame: pd.DataFrame, policy: str, baseline: str) -> dict:
     Raises:
         ValueError: a policy is unknown, or the clips do not match one to one (names them).
     """
-    pairs = _pairs(frame, policy, baseline)
+    pairs = paired(frame, policy, baseline)
     return _difference(pairs)
 
 
@@ -69,7 +71,7 @@ def over_seeds(frame: pd.DataFrame, policy: str, baseline: str) -> dict:
     """
     if _SEED not in frame:
         raise ValueError(f"a comparison over seeds needs the column {_SEED!r}")
-    pairs = _pairs(frame, policy, baseline)
+    pairs = paired(frame, policy, baseline)
     seeds = {str(seed): _difference(rows) for seed, rows in pairs.groupby(_SEED, sort=True)}
     over = "seeds and prompts" if len(seeds) > 1 else "prompts"
     return _difference(pairs) | {"over": over, "seeds": seeds}
@@ -84,7 +86,8 @@ def dimension_scores(frame: pd.DataFrame) -> dict:
     found = {}
     for name in dimensions_of(frame):
         _check(frame, name)
-        interval = _clustered(frame, frame[name])
+        scores = frame[name].to_numpy(np.float64)
+        interval = clustered_mean(scores, *clusters(frame), bounds=(0.0, 1.0))
         found[name] = {"mean": interval.mean, "ci": _ci(interval)}
     return found
 
@@ -97,14 +100,17 @@ def paired_dimensions(frame: pd.DataFrame, policy: str, baseline: str) -> dict:
             them.
 
     Returns:
-        `{dimension: {"diff", "ci": [lo, hi], "win_rate"}}`; the win rate is the fraction of clips
-        with the higher score, ties counted as half (VideoAlign 5.2).
+        `{dimension: {"diff", "ci": [lo, hi], "win_rate", "win_ci": [lo, hi]}}`; the win rate is the
+        fraction of clips with the higher score, ties counted as half (VideoAlign 5.2): pairs whose
+        scores differ by less than `TIE`.
     """
     found = {}
     for name in dimensions_of(frame):
-        pairs = _pairs(frame, policy, baseline, name)
-        wins = 0.5 + 0.5 * np.sign(pairs["difference"].to_numpy()).mean()
-        found[name] = _difference(pairs) | {"win_rate": float(wins)}
+        pairs = paired(frame, policy, baseline, name)
+        difference = pairs["difference"].to_numpy()
+        won = 0.5 + 0.5 * np.sign(difference) * (np.abs(difference) >= TIE)
+        wins = clustered_rate(won, *clusters(pairs))
+        found[name] = _difference(pairs) | {"win_rate": wins.mean, "win_ci": _ci(wins)}
     return found
 
 
@@ -123,10 +129,12 @@ def best_of_n(
 ) -> dict:
     """Returns the mean score of the best `best` of `of` clips a prompt (AIF section 4).
 
-    Meant for graded scores: of 0/1 labels it only counts prompts with fewer than `best` accepted.
+    Where a prompt has more than `of` clips it is the mean over all subsets of that many (the
+    U-statistic): none is thrown away. Meant for graded scores: of 0/1 labels it only counts prompts
+    with fewer than `best` accepted.
 
     Args:
-        frame: one policy's clips; of each prompt the `of` clips with the lowest `sample` are taken.
+        frame: one policy's clips.
         best: clips that are averaged.
         of: clips they are chosen from.
         score: column of the score, higher is better.
@@ -145,11 +153,27 @@ def best_of_n(
     counts = frame.groupby(runs).size()
     if (counts < of).any():
         raise ValueError(f"best of {of}: fewer clips for {_some(counts.index[counts < of])}")
-    first = frame.sort_values(_present(frame, "sample", "scene_id")).groupby(runs).head(of)
-    top = first.sort_values(score, ascending=False).groupby(runs, sort=False).head(best)
-    interval = _clustered(top, top[score], bounds)
+    rank = frame.groupby(runs)[score].rank(method="first").to_numpy(np.int64)  # 1 is the lowest
+    sizes = frame.groupby(runs)[score].transform("size").to_numpy()
+    weights = np.empty(len(frame))
+    for size in np.unique(sizes):
+        weights[sizes == size] = _weights(int(size), best, of)[rank[sizes == size] - 1]
+    top = (frame[score] * weights).groupby([frame[c] for c in runs]).sum().reset_index(name=score)
+    interval = clustered_mean(top[score].to_numpy(np.float64), *clusters(top), bounds=bounds)
     prompts = int(top["prompt"].nunique())
     return {"mean": interval.mean, "ci": _ci(interval), "best": best, "of": of, "prompts": prompts}
+
+
+def _weights(clips: int, best: int, of: int) -> np.ndarray:
+    """Weight of each clip, from the lowest score to the highest, in the mean over all subsets.
+
+    The i-th lowest is the k-th best of a subset that has of - k of the i - 1 below it and k - 1 of
+    the clips above it.
+    """
+    i = np.arange(1, clips + 1)[:, None]
+    k = np.arange(1, best + 1)
+    chances = comb(clips - i, k - 1) * comb(i - 1, of - k) / comb(clips, of)
+    return chances.sum(axis=1) / best
 
 
 def evaluation_json(
@@ -202,7 +226,7 @@ def evaluation_json(
 
 
 def _rate(frame: pd.DataFrame) -> dict:
-    interval = _clustered(frame, frame["accept"])
+    interval = clustered_rate(frame["accept"].to_numpy(np.float64), *clusters(frame))
     return {
         "accept": interval.mean,
         "ci": _ci(interval),
@@ -212,19 +236,22 @@ def _rate(frame: pd.DataFrame) -> dict:
 
 
 def _difference(pairs: pd.DataFrame) -> dict:
-    interval = _clustered(pairs, pairs["difference"], (-1.0, 1.0))
+    interval = clustered_mean(pairs["difference"].to_numpy(np.float64), *clusters(pairs))
     return {"diff": interval.mean, "ci": _ci(interval)}
 
 
-def _clustered(
-    frame: pd.DataFrame, values: pd.Series, bounds: tuple[float, float] = (0.0, 1.0)
-) -> Interval:
+def clusters(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns prompt and training seed of each clip as numbers; None for seeds without a column."""
     prompts = frame.groupby(_present(frame, "split", "prompt")).ngroup().to_numpy()
-    seeds = frame.groupby(_SEED).ngroup().to_numpy() if _SEED in frame else None
-    return clustered_mean(values.to_numpy(np.float64), prompts, seeds, bounds=bounds)
+    return prompts, frame.groupby(_SEED).ngroup().to_numpy() if _SEED in frame else None
 
 
-def _pairs(frame: pd.DataFrame, policy: str, baseline: str, score: str = "accept") -> pd.DataFrame:
+def paired(frame: pd.DataFrame, policy: str, baseline: str, score: str = "accept") -> pd.DataFrame:
+    """Returns the `difference` of a score, a row a clip that both policies made of the same noise.
+
+    Raises:
+        ValueError: a policy is unknown, or the clips do not match one to one (names them).
+    """
     _check(frame, score)
     keys = _present(frame, _SEED, "split", "prompt", "scene_id", "sample")
     sides = []

@@ -22,6 +22,7 @@ METRICS = {
     "margin": "margin between winner and loser",
     "pair_accuracy": "pairs told apart",
     "saturation": "saturation of the sigmoid",
+    "leash": "leash: beta times the reference's error",
     "saturated_fraction": "pairs with a saturated sigmoid",
     "winner_weight": "weight of winners by motion",
     "weight": "weight of a clip",

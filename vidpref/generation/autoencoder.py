@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vidpref.interop.pipelines import FAMILIES
+from vidpref.pixels import clip_to_unit
 from vidpref.typing import Array, Float, PyTree
 
 
@@ -63,7 +64,7 @@ class Decoder:
     def sample(self, params: PyTree, keys: Array, batch: dict) -> Float[Array, "b t h w c"]:
         """Returns the clips in [-1, 1] of `batch["latent"]`; nothing is drawn."""
         decode = self.autoencoder.apply({"params": params}, batch["latent"], method="decode")
-        return jnp.clip(decode, -1.0, 1.0)
+        return clip_to_unit(decode)
 
     def encode(self, params: PyTree, clips: Float[Array, "b t h w c"]) -> Array:
         """Returns the means of the latents of clips in [-1, 1]."""

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from vidpref.datasets.clip_rows import IMAGE_FIELDS, Records
 from vidpref.datasets.scenes import Scene
 from vidpref.datasets.text import TextCache
-from vidpref.pixels import to_bytes
+from vidpref.pixels import check_finite, not_finite, to_bytes
 from vidpref.training.processes import local_rows, my_share, place
 from vidpref.training.sharding import batch_sharding, in_scope
 from vidpref.typing import Array, PyTree
@@ -140,18 +140,25 @@ class Sampler:
             rows: clips to draw, at most `batch_size`.
             seed: seed of the noise.
             given: more of the batch, one row a clip or one for all, such as `noise`.
+
+        Raises:
+            ValueError: a network drew NaN or infinite values.
         """
         local = my_share(rows, self.batch_size)
         batch = self._conditions(local)
         for name, values in (given or {}).items():
             batch[name] = values[np.minimum(np.arange(len(local)), len(values) - 1)]
         keys, batch = place((_keys(local, seed), batch), self._sharding)
-        drawn = {}
+        mine = my_share(rows, self.batch_size, padded=False)
+        names = [f"{scene.id}/{number}" for scene, number in mine]
+        drawn, bad = {}, {}
         for network, draw, own in zip(self._networks, self._draw, params, strict=True):
-            clips = drawn[network.output] = draw(own, keys, batch)
+            clips, bad[network.output] = draw(own, keys, batch)
+            drawn[network.output] = clips
             batch = {"text": batch["text"], "text_mask": batch["text_mask"]}
             batch["latent" if network.output == "latent" else "low_res"] = clips
-        mine = my_share(rows, self.batch_size, padded=False)
+        for name, counts in bad.items():
+            check_finite(local_rows(counts)[: len(mine)], names, f"sampling of {name!r}")
         return mine, {name: local_rows(clips)[: len(mine)] for name, clips in drawn.items()}
 
     def _conditions(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
@@ -180,14 +187,19 @@ def chunked(scenes: Sequence[Scene], per_scene: int, batch_size: int) -> list[li
 
 
 def drawing(network: DrawsClips, mesh: Mesh) -> jax.stages.Wrapped:
-    """Returns the compiled program `(params, keys uint32 [b, 2], batch) -> clips` of a network."""
+    """Returns the compiled program of a network.
+
+    It is `(params, keys uint32 [b, 2], batch) -> (clips, how many of each one's values are NaN or
+    infinite [b])`.
+    """
     return jax.jit(functools.partial(_draw, network, mesh), out_shardings=batch_sharding(mesh))
 
 
-def _draw(network: DrawsClips, mesh: Mesh, params: PyTree, keys: Array, batch: dict) -> Array:
+def _draw(network: DrawsClips, mesh: Mesh, params: PyTree, keys: Array, batch: dict) -> tuple:
     with in_scope(mesh):
         clips = network.sample(params, jax.random.wrap_key_data(keys), batch)
-    return clips if network.output == "latent" else to_bytes(clips)
+    bad = not_finite(clips)
+    return (clips if network.output == "latent" else to_bytes(clips)), bad
 
 
 def _keys(rows: Sequence[Row], seed: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from vidpref.generation.first_frames import build_image_encoder
 from vidpref.models.condition import Condition
 from vidpref.models.lora import apply_network
 from vidpref.models.registry import backbone, build_generator
-from vidpref.pixels import to_unit
+from vidpref.pixels import clip_to_unit, to_unit
 from vidpref.typing import Array, Float, PyTree
 
 PROCESSES = {"ddpm": DDPM, "flow": RectifiedFlow}
@@ -182,7 +182,7 @@ class Generator:
             denoise = guide(denoise, condition)
         chain = self._chain(denoise, noise, sampler_keys, batch.get("step_noise"))
         clips = sample(self.sampler.name, chain)
-        return clips if self.latent else jnp.clip(clips, -1.0, 1.0)
+        return clips if self.latent else clip_to_unit(clips)
 
     def check_sampler(self) -> None:
         """Refuses a sampler that cannot draw from this noise process; nothing is computed.

@@ -16,6 +16,7 @@ from absl import logging
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
+from vidpref.coordination.agreeing import barrier
 from vidpref.interop.pipelines import TRANSFORMER, PipelineFolder
 from vidpref.interop.safetensors_files import PICKLES, TensorFolder, write_tensors
 from vidpref.interop.table import plan
@@ -77,7 +78,7 @@ def new_folder(out: Path) -> Iterator[Path | None]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not an empty folder; choose another one")
-    _wait(f"{out} is new")
+    barrier(f"{out} is new")
     if jax.process_index() == 0:
         partial = out.with_name(f".{out.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)  # of a call that was killed
@@ -90,7 +91,7 @@ def new_folder(out: Path) -> Iterator[Path | None]:
             raise
     else:
         yield None
-    _wait(f"{out} is written")
+    barrier(f"{out} is written")
 
 
 def on_host(array: Array) -> np.ndarray:
@@ -98,11 +99,6 @@ def on_host(array: Array) -> np.ndarray:
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         array = multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)
-
-
-def _wait(what: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
 
 
 @dataclasses.dataclass(frozen=True)

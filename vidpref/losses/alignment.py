@@ -16,6 +16,7 @@ from vidpref.objectives.alignment import (
     Labels,
     ObjectiveSpec,
     check_hyper,
+    leash_warning,
     needs_real_clips,
 )
 from vidpref.pixels import to_unit
@@ -46,6 +47,19 @@ class AlignmentLoss:
         if self.objective.statistics is None:
             return self.objective.fn(errors, labels, **self.hyper)
         return self.objective.fn(errors, labels, frozen.get("statistics"), **self.hyper)
+
+    def warning(self, metrics: Mapping[str, float]) -> str:
+        """Returns what to tell the user of the first metrics of a run; "" for nothing."""
+        if "leash" not in metrics:
+            return ""
+        return leash_warning(self.name, self.hyper, metrics["leash"])
+
+    def counts(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Returns what the means over a batch are divided by; nothing where all rows weigh alike.
+
+        The training step puts microbatches together by it.
+        """
+        return {"loss": batch["weight"].sum()} if "weight" in batch else {}
 
     @property
     def needs_statistics(self) -> bool:

@@ -1,14 +1,62 @@
 """The loss of a latent reward model: corrupt both clips of a pair alike, score, compare."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import jax.numpy as jnp
 
 from vidpref.diffusion.denoising import corrupt_clips
 from vidpref.diffusion.process import Process
-from vidpref.objectives.preference import bradley_terry
+from vidpref.objectives.preference import bradley_terry, decided_labels
 from vidpref.pixels import to_unit
 from vidpref.typing import Array, Key, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentRewardLoss:
+    """`(trainable, frozen, batch, rng) -> (loss, metrics)`; see `make_latent_reward_loss`."""
+
+    apply: Callable[[PyTree, Array, Array, PyTree], Array]
+    process: Process
+    dims: tuple[str, ...]
+    make_condition: Callable[[Mapping[str, Array]], PyTree]
+    noise_aware: bool
+
+    def __call__(
+        self, trainable: PyTree, frozen: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
+    ) -> tuple[Array, dict[str, Array]]:
+        del frozen
+        labels = batch["preference"]
+        _check_shapes(batch["clips"].shape, labels.shape, self.dims)
+        clips = to_unit(batch["clips"])
+        b, _, *clip_shape = clips.shape
+        if self.noise_aware:
+            corrupted = corrupt_clips(self.process, rng, clips)
+            x_tau, tau = corrupted.x_tau, corrupted.tau
+        else:
+            x_tau, tau = clips, jnp.zeros(b)
+        condition = self.make_condition(batch).repeat(2)
+        x_tau = x_tau.reshape(2 * b, *clip_shape)
+        scores = self.apply(trainable, x_tau, jnp.repeat(tau, 2), condition)
+        scores = scores.astype(jnp.float32).reshape(b, 2, len(self.dims))
+        loss, of_dims = bradley_terry(scores[:, 0], scores[:, 1], labels, _mask(batch))
+        metrics = {"accuracy": of_dims["accuracy"].mean()}
+        for name, values in of_dims.items():
+            metrics |= {f"{name}/{dim}": values[i] for i, dim in enumerate(self.dims)}
+        return loss, metrics
+
+    def counts(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Returns what the loss and its metrics are divided by: decided labels, or all.
+
+        The training step puts microbatches together by it.
+        """
+        labels = batch["preference"]
+        decided = decided_labels(labels, _mask(batch)).sum(axis=0)
+        found = {"loss": decided.sum()}
+        for i, dim in enumerate(self.dims):
+            found |= {f"{name}/{dim}": decided[i] for name in ("accuracy", "margin")}
+            found |= {f"{name}/{dim}": labels.shape[0] for name in ("decided", "tied")}
+        return found
 
 
 def make_latent_reward_loss(
@@ -18,7 +66,7 @@ def make_latent_reward_loss(
     dims: Sequence[str],
     make_condition: Callable[[Mapping[str, Array]], PyTree],
     noise_aware: bool = True,
-) -> Callable[[PyTree, PyTree, Mapping[str, Array], Array], tuple[Array, dict[str, Array]]]:
+) -> LatentRewardLoss:
     """Returns `loss_fn(trainable, frozen, batch, rng) -> (loss, metrics)` (VideoAlign 4.4).
 
     A batch holds `clips` uint8 [b, 2, t, h, w, c] (clip A, clip B), `preference` [b, d] (numbers of
@@ -27,7 +75,7 @@ def make_latent_reward_loss(
     all 2b go through the network in one batch. `frozen` is not used.
 
     Metrics are those of `pair_metrics`, one a dimension: `accuracy/<dimension>` and so on, and
-    `accuracy`, their mean.
+    `accuracy`, their mean (under accumulation that of the microbatches, by their decided labels).
 
     Args:
         apply: `(params, x_tau [2b, t, h, w, c], tau [2b], condition) -> scores [2b, d]`.
@@ -42,33 +90,13 @@ def make_latent_reward_loss(
     """
     if not dims or len(set(dims)) < len(dims):
         raise ValueError(f"dims={tuple(dims)} must be one or more different names")
+    return LatentRewardLoss(apply, process, tuple(dims), make_condition, noise_aware)
 
-    def loss_fn(
-        trainable: PyTree, frozen: PyTree, batch: Mapping[str, Array], rng: Key[Array, ""]
-    ) -> tuple[Array, dict[str, Array]]:
-        del frozen
-        labels = batch["preference"]
-        _check_shapes(batch["clips"].shape, labels.shape, dims)
-        clips = to_unit(batch["clips"])
-        b, _, *clip_shape = clips.shape
-        if noise_aware:
-            corrupted = corrupt_clips(process, rng, clips)
-            x_tau, tau = corrupted.x_tau, corrupted.tau
-        else:
-            x_tau, tau = clips, jnp.zeros(b)
-        condition = make_condition(batch).repeat(2)
-        scores = apply(trainable, x_tau.reshape(2 * b, *clip_shape), jnp.repeat(tau, 2), condition)
-        scores = scores.astype(jnp.float32).reshape(b, 2, len(dims))
-        mask = None
-        if "weight" in batch:
-            mask = jnp.broadcast_to((batch["weight"] > 0)[:, None], labels.shape)
-        loss, of_dims = bradley_terry(scores[:, 0], scores[:, 1], labels, mask)
-        metrics = {"accuracy": of_dims["accuracy"].mean()}
-        for name, values in of_dims.items():
-            metrics |= {f"{name}/{dim}": values[i] for i, dim in enumerate(dims)}
-        return loss, metrics
 
-    return loss_fn
+def _mask(batch: Mapping[str, Array]) -> Array | None:
+    if "weight" not in batch:
+        return None
+    return jnp.broadcast_to((batch["weight"] > 0)[:, None], batch["preference"].shape)
 
 
 def _check_shapes(clips: tuple[int, ...], labels: tuple[int, ...], dims: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ def bradley_terry(
     Returns:
         The loss and its metrics; see `pair_metrics`.
     """
-    decided = _kept((labels == Preference.A) | (labels == Preference.B), mask)
+    decided = decided_labels(labels, mask)
     sign = jnp.where(labels == Preference.A, 1.0, -1.0)
     losses = jax.nn.softplus(-sign * (scores_a - scores_b))
     metrics = pair_metrics(scores_a, scores_b, labels, mask)
@@ -131,7 +131,7 @@ def pair_metrics(
         counted as half, 0.5 where nothing is decided; `decided` and `tied`, the shares of all
         labels; `margin`, mean `|r_a - r_b|` over the decided.
     """
-    decided = _kept((labels == Preference.A) | (labels == Preference.B), mask)
+    decided = decided_labels(labels, mask)
     margin = scores_a - scores_b
     right = 0.5 + 0.5 * jnp.sign(jnp.where(labels == Preference.A, margin, -margin))
     return {
@@ -140,6 +140,13 @@ def pair_metrics(
         "tied": _kept(labels == Preference.TIE, mask).mean(axis=0),
         "margin": _mean(jnp.abs(margin), decided, axis=0),
     }
+
+
+def decided_labels(
+    labels: Int[Array, "b d"], mask: Bool[Array, "b d"] | None = None
+) -> Bool[Array, "b d"]:
+    """Returns which labels have a winner, A or B, and are not masked: those that train."""
+    return _kept((labels == Preference.A) | (labels == Preference.B), mask)
 
 
 def _kept(valid: Bool[Array, "b d"], mask: Bool[Array, "b d"] | None) -> Bool[Array, "b d"]:

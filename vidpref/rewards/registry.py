@@ -25,12 +25,17 @@ class RewardSpec:
         artifacts: names of what other stages make and the reward is built from.
         templates: folder of texts that its scores depend on, where it has one.
         data: the one data set whose clips it can judge; "": any.
+        first_frames: whether its `score` takes `first_frames` [b, h, w, c], uint8: the frame that
+            each clip was to begin with.
+        version: of its rules; another one asks for new labels.
     """
 
     build: Callable[[ConfigDict, tuple[str, ...], Mapping[str, Path]], Reward]
     artifacts: tuple[str, ...] = ()
     templates: Path | None = None
     data: str = ""
+    first_frames: bool = False
+    version: str = ""
 
 
 def _verifier(
@@ -57,7 +62,7 @@ def _remote_judge(
 
 REWARDS = {
     "remote_judge": RewardSpec(_remote_judge, templates=_TEMPLATES),
-    "verifier": RewardSpec(_verifier, data="miniworld"),
+    "verifier": RewardSpec(_verifier, data="miniworld", first_frames=True, version="2"),
 }
 
 
@@ -127,10 +132,10 @@ def scoring(reward: ConfigDict, needed: Sequence[str]) -> ConfigDict:
     return ConfigDict(reward.to_dict() | {"dimensions": tuple(named)})
 
 
-def templates_digest(reward: ConfigDict) -> str:
-    """Changes with the texts that the judge's scores depend on; "" where there are none."""
-    templates = reward_spec(reward).templates
-    return "" if templates is None else digest_files(files_below(templates))
+def judge_version(reward: ConfigDict) -> str:
+    """Changes with the texts that the judge's scores depend on, or else with its version."""
+    spec = reward_spec(reward)
+    return spec.version if spec.templates is None else digest_files(files_below(spec.templates))
 
 
 def dimensions_of(reward: ConfigDict) -> tuple[str, ...]:

@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
+from ml_collections import ConfigDict
 
 from vidpref.config.overrides import split_overrides
+from vidpref.coordination.ending import ending_together, sentence, watched
 from vidpref.runs.interrupts import ending_in_a_line
+from vidpref.runs.places import address_problem
 
 _TPU_DEVICES = ("/dev/accel*", "/dev/vfio/[0-9]*")
 _GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
@@ -43,21 +46,27 @@ def launch(
     def run(rest: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)
         with answering_in_words(), ending_in_a_line():
-            check_flags(rest[1:], may_be_empty)
+            check_flags(rest[1:], may_be_empty, overrides)
             main(overrides)
+            if watched():
+                _wait_for_all()
 
     app.run(run, argv=argv)
 
 
-def check_flags(stray: Sequence[str], may_be_empty: Sequence[str] = ()) -> None:
+def check_flags(
+    stray: Sequence[str], may_be_empty: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> None:
     """Refuses arguments that mean nothing in any program.
 
     Args:
         stray: arguments that are no flags.
         may_be_empty: names of flags whose empty text means something.
+        overrides: `field=value` of the config.
 
     Raises:
-        UsageError: stray arguments, a flag that is given and empty, or a number that is none.
+        UsageError: stray arguments, a flag that is given and empty, a number that is none, or the
+            address of a bucket where a file or folder is wanted.
     """
     wrong = [f"not understood: {' '.join(stray)}"] if stray else []
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
@@ -67,26 +76,40 @@ def check_flags(stray: Sequence[str], may_be_empty: Sequence[str] = ()) -> None:
             wrong.append(f"--{flag.name} is empty: give a value, or leave it out.")
         if isinstance(value, float) and not math.isfinite(value):
             wrong.append(f"--{flag.name}={value:g}: give a finite number.")
+        if isinstance(value, str):
+            wrong.append(address_problem(f"--{flag.name}", value))
+    for field, _, value in (override.partition("=") for override in overrides):
+        if not field.endswith("base_url"):
+            wrong.append(address_problem(f"--config.{field}", value))
+    wrong = list(filter(None, wrong))
     if wrong:
         raise app.UsageError("\n".join(wrong))
 
 
 @contextlib.contextmanager
 def answering_in_words() -> Iterator[None]:
-    """Turns an error that the user can mend into a sentence and exit status 1."""
+    """Turns an error that the user can mend into a sentence and exit status 1.
+
+    On many hosts any error ends all of them, with the same first line.
+    """
     try:
-        yield
+        with ending_together(_needs_no_traceback):
+            yield
     except app.UsageError as error:
         print(f"\n{error}\n(--help shows every flag.)", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
-        if os.environ.get("VIDPREF_TRACEBACK") or not _of_the_user(error):
+        if not _needs_no_traceback(error):
             raise
-        print(f"\n{_sentence(error)}", file=sys.stderr)
+        print(f"\n{sentence(error)}", file=sys.stderr)
         for note in getattr(error, "__notes__", ()):
             print(note, file=sys.stderr)
         print("(VIDPREF_TRACEBACK=1 shows where.)", file=sys.stderr)
         sys.exit(1)
+
+
+def _needs_no_traceback(error: Exception) -> bool:
+    return _of_the_user(error) and not os.environ.get("VIDPREF_TRACEBACK")
 
 
 def _of_the_user(error: Exception) -> bool:
@@ -95,22 +118,22 @@ def _of_the_user(error: Exception) -> bool:
     ValueError and what the operating system says are; so is what vidpref itself calls an error,
     such as a training that diverged or a judge that does not answer.
     """
-    return isinstance(error, ValueError | OSError) or type(error).__module__.startswith("vidpref.")
+    known = isinstance(error, ValueError | OSError | app.UsageError)
+    return known or type(error).__module__.startswith("vidpref.")
 
 
-def _sentence(error: Exception) -> str:
-    name = type(error).__name__
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        paths = [str(path) for path in (error.filename, error.filename2) if path is not None]
-        return f"{name}: {' -> '.join(paths)}: {error.strerror.lower()}"
-    return f"{name}: {error}"
-
-
-def start_devices(workdir: Path) -> None:
+def start_devices(workdir: Path, configs: Sequence[ConfigDict] = ()) -> None:
     """Joins the hosts of a pod and keeps compiled programs in the work directory.
 
-    A host is taken to be one of many when its environment names several TPU workers or a
-    coordinator (`JAX_COORDINATOR_ADDRESS`, with `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`).
+    Which hosts there are is found by `find_cluster`; the time-outs are those of `config.hosts`.
+
+    Args:
+        workdir: the work directory.
+        configs: configs of the run, which must be the same on all hosts.
+
+    Raises:
+        ClusterError: the environment speaks of several processes, and not of all they need.
+        HostsError: hosts are missing, or one differs from the others.
     """
     # before the devices are opened: by default jax leaves a quarter of a GPU unused
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.93")
@@ -119,17 +142,41 @@ def start_devices(workdir: Path) -> None:
     platforms = _platforms_without_tpu()
     if platforms and not jax.config.jax_platforms:
         jax.config.update("jax_platforms", platforms)
-    if len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1:
-        jax.distributed.initialize()
-    elif "JAX_COORDINATOR_ADDRESS" in os.environ:
-        jax.distributed.initialize(
-            num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
-            process_id=int(os.environ["JAX_PROCESS_ID"]),
-        )
+    _join_hosts(configs)
     if jax.default_backend() == "cpu":
         keep_freed_memory()
     jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").resolve()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
+
+
+def _join_hosts(configs: Sequence[ConfigDict]) -> None:
+    import jax
+
+    from vidpref.config.schema import Hosts
+    from vidpref.coordination.clusters import find_cluster
+
+    wait = configs[0].hosts if configs else Hosts()
+    tpu = "tpu" in (jax.config.jax_platforms or "tpu")
+    cluster = find_cluster(tpu=tpu, seconds=wait.start_seconds)
+    if cluster is not None:
+        from vidpref.coordination.joining import join
+        from vidpref.runs.agreement import about
+
+        join(
+            cluster,
+            about(configs),
+            start_seconds=wait.start_seconds,
+            heartbeat_seconds=wait.heartbeat_seconds,
+            barrier_seconds=wait.barrier_seconds,
+        )
+
+
+def _wait_for_all() -> None:
+    """Waits for host 0, which may write a report for long, and then for all."""
+    from vidpref.coordination.agreeing import barrier, decided
+
+    decided("the end", lambda: None)
+    barrier("the end")
 
 
 def _platforms_without_tpu() -> str:

@@ -19,6 +19,7 @@ from vidpref.datasets.video import decode_clip
 from vidpref.rewards.registry import build_reward
 from vidpref.runs import report, rounds
 from vidpref.runs import workdir as workdirs
+from vidpref.runs.places import refuse_address
 from vidpref.runs.policies import Policy
 from vidpref.runs.prompt_scenes import borrow_first_frames, nearest_scene, own_scenes
 from vidpref.runs.prompted import MESH, Drawable, draw, open_policy
@@ -37,11 +38,13 @@ def run(config: ConfigDict, workdir: os.PathLike | str) -> "FinishedRun":
         workdir: folder of the run; made if it does not exist. A stopped run goes on there.
 
     Raises:
-        ValueError: a config that cannot work, or data with less than it asks for.
+        ValueError: a config that cannot work, data with less than it asks for, or an address of
+            a bucket in the place of a folder.
         WorkdirInUse: another run holds the folder.
         JudgeError: clips without a verdict; the others are kept.
         TrainingDiverged: a training came to a NaN.
     """
+    refuse_address("workdir", workdir)
     workdir = Path(workdir)
     with workdirs.locked(workdir):
         done = rounds.run(config, workdir)
@@ -58,6 +61,7 @@ def open_run(workdir: os.PathLike | str) -> "FinishedRun":
     Raises:
         ValueError: the folder holds no finished run.
     """
+    refuse_address("workdir", workdir)
     return FinishedRun(*rounds.open_finished(Path(workdir), MESH))
 
 

@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import logging
-from jax.experimental import multihost_utils
 
 from vidpref.config.fields import plain
+from vidpref.coordination.agreeing import barrier, decided, first_host
 from vidpref.digests import changed_files
 from vidpref.files import write_text
 from vidpref.runs.memory import naming_the_stage
@@ -114,35 +113,42 @@ def run_stage(stage: Stage, workdir: Path, say: Callable[[str], None]) -> Finish
         say: told whether the stage is reused, resumed or begun, and what changed since it was done.
     """
     path = workdir / stage.folder
+    # by one process: the file systems of others may still remember what was there
+    state, seconds = decided(f"{path.name} begins", lambda: _begin(stage, workdir, say))
+    if state == DONE:
+        return Finished(stage, path, seconds, reused=True)
+    path.mkdir(parents=True, exist_ok=True)
+    start, earlier = time.monotonic(), seconds
+    try:
+        with naming_the_stage(stage.name):
+            stage.body(path)
+    finally:
+        seconds = earlier + time.monotonic() - start
+        if first_host():
+            write_text(path / _SECONDS_FILE, f"{seconds:.3f}")
+    barrier(f"{path.name} ends")
+    done = json.dumps({"seconds": round(seconds, 3)})
+    decided(f"{path.name} is done", lambda: write_text(path / _DONE_FILE, done))
+    logging.info("%s done in %.1f s: %s", stage.name, seconds, path)
+    return Finished(stage, path, seconds, reused=False)
+
+
+def _begin(stage: Stage, workdir: Path, say: Callable[[str], None]) -> tuple[str, float]:
+    """A stage's state, and the seconds it took, or that earlier attempts spent."""
+    path = workdir / stage.folder
     state = state_of(stage, workdir)
     if state == DONE:
         say(f"done before, kept in {path.name}")
-        return finished(stage, workdir)
+        return state, finished(stage, workdir).seconds
     if state == BEGUN:
         say(f"going on in {path.name}")
     else:
         why = why_new(stage, workdir)
         say(f"into {path.name}" + ("" if why == _NEVER else f" ({why})"))
     path.mkdir(parents=True, exist_ok=True)
-    first_process = jax.process_index() == 0
-    spent = path / _SECONDS_FILE  # of earlier, interrupted attempts
-    earlier = float(spent.read_text()) if spent.exists() else 0.0
-    start = time.monotonic()
-    if first_process:
-        write_text(path / _SETTINGS_FILE, json.dumps(settings(stage), indent=2, default=str))
-    try:
-        with naming_the_stage(stage.name):
-            stage.body(path)
-    finally:
-        seconds = earlier + time.monotonic() - start
-        if first_process:
-            write_text(spent, f"{seconds:.3f}")
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(path.name)
-    if first_process:
-        write_text(path / _DONE_FILE, json.dumps({"seconds": round(seconds, 3)}))
-    logging.info("%s done in %.1f s: %s", stage.name, seconds, path)
-    return Finished(stage, path, seconds, reused=False)
+    write_text(path / _SETTINGS_FILE, json.dumps(settings(stage), indent=2, default=str))
+    spent = path / _SECONDS_FILE
+    return state, float(spent.read_text()) if spent.exists() else 0.0
 
 
 def finished(stage: Stage, workdir: Path) -> Finished:

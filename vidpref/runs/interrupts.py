@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
+from vidpref.coordination.ending import last_words
+
 STATUS = 128 + signal.SIGINT  # what a shell reports of a program that Ctrl-C ended
 LINE = "stopped; the same command goes on"
 _GRACE = 5.0  # seconds that threads and libraries have to leave their work
@@ -84,5 +86,6 @@ def _end() -> NoReturn:
         os.write(2, f"{newline}{LINE}\n".encode())
         with contextlib.suppress(Exception):
             sys.stdout.flush()
+        last_words(LINE, STATUS)
         # no exit handlers: they wait for threads, and in a pod for the other hosts
         os._exit(STATUS)

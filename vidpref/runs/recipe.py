@@ -21,7 +21,7 @@ from vidpref.generation.generator import Generator, build_base, build_superres
 from vidpref.interop.lora.files import lora_files
 from vidpref.interop.pipelines import TRANSFORMER
 from vidpref.models.lora import merge_into
-from vidpref.rewards.registry import reward_spec, scoring, templates_digest
+from vidpref.rewards.registry import judge_version, reward_spec, scoring
 from vidpref.runs.graph import Stage, in_order
 from vidpref.runs.inputs import Inputs, target
 from vidpref.runs.policies import PRETRAINED, Labelled, Policy, load_whole
@@ -253,11 +253,17 @@ class Recipe:
         reward = self.judged
 
         def body(folder: Path) -> None:
-            artifacts = self.judge_folders
-            label.label_clips(folder, self.folder(samples), reward, name=name, artifacts=artifacts)
+            label.label_clips(
+                folder,
+                self.folder(samples),
+                reward,
+                name=name,
+                artifacts=self.judge_folders,
+                given=self._given,
+            )
 
         known = self.inputs.causes.of("reward") | {"reward.dimensions": list(reward.dimensions)}
-        known["templates"] = templates_digest(reward)
+        known["templates"] = judge_version(reward)
         return Stage(name, body, known, {"samples": samples, **self._judge_stages})
 
     @functools.cached_property
@@ -322,7 +328,12 @@ class Recipe:
         artifacts = self.judge_folders
         with self.cascade(policy).with_params(params).loaded() as loaded:
             drawn = (self.sampler(policy)(loaded, chunk, draws.seed) for chunk in chunks)
-            return label.mean_score(drawn, self.config.reward, artifacts)
+            return label.mean_score(drawn, self.config.reward, artifacts, given=self._given)
+
+    @property
+    def _given(self) -> bool:
+        """Whether clips begin with their scene's first frame, in pixels."""
+        return bool(getattr(self.generator.module, "first_frame", False))
 
     def _load_first(self, stage: Stage) -> PyTree:
         if not self.config.model.init:

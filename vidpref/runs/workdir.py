@@ -6,16 +6,20 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import jax
 
+from vidpref.coordination.agreeing import decided, gathered
+from vidpref.coordination.store import numbers_text
 from vidpref.files import write_text
 from vidpref.runs.graph import BEGUN, DONE, Stage, state_of, why_new
 
 _FOLDER = re.compile(r".+-[0-9a-f]{12}")
+_SHARED_AFTER = 30.0  # seconds until what one host wrote is seen by all
 _RUNS = "finished_runs.json"  # {folder of a run's last stage, ...}: see `note_run`
 
 
@@ -27,13 +31,20 @@ class WorkdirInUse(OSError):
 def locked(workdir: Path) -> Iterator[None]:
     """Holds `workdir` for this run; the operating system releases it however the run ends.
 
+    Host 0 holds it for all, and all must see that it does.
+
     Raises:
         WorkdirInUse: another process holds it; the message names that process.
-        ValueError: no folder in which one can write.
+        ValueError: no folder in which one can write, or one that not all hosts share.
     """
-    if jax.process_index() != 0:
+    with contextlib.ExitStack() as stack:
+        decided("the lock of the work directory", lambda: stack.enter_context(_held(workdir)))
+        _check_shared(workdir)
         yield
-        return
+
+
+@contextlib.contextmanager
+def _held(workdir: Path) -> Iterator[None]:
     with _open_lock(workdir) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,6 +58,25 @@ def locked(workdir: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()
         yield
+
+
+def _check_shared(workdir: Path) -> None:
+    """Refuses a folder that is another one on some host, such as one of its own disk."""
+
+    def holder() -> str:
+        lock = workdir / "lock"
+        return lock.read_text(encoding="utf-8") if lock.exists() else ""
+
+    held, end = decided("who holds the work directory", holder), time.monotonic() + _SHARED_AFTER
+    while (mine := holder()) != held and time.monotonic() < end:
+        time.sleep(0.5)  # a file system of a network may take its time
+    seen = gathered("the work directory is shared", mine == held)
+    if not all(seen):
+        where = numbers_text([i for i, same in enumerate(seen) if not same], len(seen))
+        raise ValueError(
+            f"--workdir={workdir} is not the same folder on {where} as on host 0: give one of a "
+            "file system that all hosts share"
+        )
 
 
 def _open_lock(workdir: Path) -> IO[str]:

@@ -9,15 +9,22 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from vidpref.config.by_name import PROJECT_ROOT, import_from_checkout
+from vidpref.coordination.agreeing import decided
 from vidpref.datasets.scenes import Data, Scene
 
 
 def build_data(config: ConfigDict, folder: Path) -> None:
     """Builds the data set `config.data.name` in `folder`; a finished build is left as it is.
 
+    Of many processes one builds, and the others wait: TFDS' builds in one folder break each other.
+
     Raises:
         ValueError: unknown data set, or what its builder refuses.
     """
+    decided("the data set", lambda: _build(config, folder))
+
+
+def _build(config: ConfigDict, folder: Path) -> None:
     tfds.disable_progress_bar()
     # TFDS prints that it downloads something of unknown size: nothing is, ever
     with contextlib.redirect_stdout(io.StringIO()):

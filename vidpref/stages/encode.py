@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vidpref.coordination.agreeing import barrier, decided
 from vidpref.datasets.bad_clips import BadClips
 from vidpref.datasets.records import write_records
 from vidpref.datasets.repeated_frames import RepeatedFrames
@@ -98,9 +98,8 @@ def encode_clips(
             write_text(paths[i].with_suffix(".json"), json.dumps(account))
             write_records(paths[i], records)
     repeated.warn()
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("encode")
-    _finish(folder, clips, data, len(chunks))
+    barrier("encode")
+    decided("encode: clips", lambda: _finish(folder, clips, data, len(chunks)))
 
 
 def _paths(folder: Path, chunks: int, process: int) -> list[Path]:
@@ -150,11 +149,17 @@ def _encoder(
 
 
 def _buckets(folder: Path, clips: pd.DataFrame, data: ConfigDict) -> dict[str, Bucket]:
-    """The size of every prompt's clips; first frames are read once, and the sizes kept."""
+    """The size of every prompt's clips; first frames are read once, by one process, and kept."""
     sizes = [tuple(size) for size in data.buckets] or [(data.height, data.width)]
     if len(sizes) == 1:
         return dict.fromkeys(clips["prompt"], sizes[0])
-    kept = folder / "buckets.json"
+    found = decided("encode: sizes", lambda: _nearest_sizes(folder / "buckets.json", clips, sizes))
+    return {prompt: tuple(size) for prompt, size in found.items()}
+
+
+def _nearest_sizes(
+    kept: Path, clips: pd.DataFrame, sizes: Sequence[Bucket]
+) -> dict[str, Sequence[int]]:
     if not kept.exists():
         with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
             ratios = pd.Series(list(readers.map(_ratio, clips["path"])), index=clips["prompt"])
@@ -163,10 +168,9 @@ def _buckets(folder: Path, clips: pd.DataFrame, data: ConfigDict) -> dict[str, B
             prompt: min(sizes, key=lambda s: abs(np.log(s[1] / s[0]) - np.log(ratio)))
             for prompt, ratio in medians.items()
         }
-        if jax.process_index() == 0:
-            write_text(kept, json.dumps(found))
+        write_text(kept, json.dumps(found))
         return found
-    return {prompt: tuple(size) for prompt, size in json.loads(kept.read_text()).items()}
+    return json.loads(kept.read_text())
 
 
 def _batches(rows: Sequence[dict], batch_size: int) -> list[Sequence[dict]]:
@@ -268,8 +272,6 @@ def _encode_batch(
 
 def _finish(folder: Path, clips: pd.DataFrame, data: ConfigDict, chunks: int) -> None:
     """Counts the bad clips of all processes, and says which record is which clip."""
-    if jax.process_index() != 0:
-        return
     ours = {p for process in range(jax.process_count()) for p in _paths(folder, chunks, process)}
     for path in {*folder.glob("latents-*.array_record")} - ours:
         path.unlink()  # of an earlier attempt by another number of processes

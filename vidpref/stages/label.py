@@ -7,16 +7,15 @@ from types import MappingProxyType
 import jax
 import numpy as np
 import pandas as pd
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from vidpref.coordination.agreeing import decided, gathered
 from vidpref.files import write_table
 from vidpref.generation.cascade import Row
-from vidpref.rewards.registry import build_reward
+from vidpref.rewards.registry import build_reward, reward_spec
 from vidpref.rewards.reward import JudgeError, Reward, complaint
 from vidpref.stages.sample import SampledClips, clip_id, read_clips, seen_clip
 from vidpref.training.metrics import Progress
-from vidpref.training.processes import gather_texts
 
 _LABEL = ("clip_id", "dimension", "who", "rationale")  # of a label, beside scene and scores
 _CHUNK = 512  # clips between two saves: what a kill of a slow judge can cost
@@ -29,6 +28,7 @@ def label_clips(
     *,
     name: str,
     artifacts: Mapping[str, Path] = MappingProxyType({}),
+    given: bool = False,
 ) -> None:
     """Scores the clips of a sample stage and writes `folder/labels.parquet`.
 
@@ -43,6 +43,7 @@ def label_clips(
         reward: the config's `reward` section.
         name: name of the progress bar.
         artifacts: folder of each artifact that the judge is built from, by its name.
+        given: the generator began with each scene's first frame; a judge that can will compare.
 
     Raises:
         JudgeError: clips without a verdict, in all processes alike. All others are kept: the next
@@ -59,20 +60,19 @@ def label_clips(
         ) as progress:
             for path, ids in mine:
                 if not path.exists():
-                    _label_chunk(path, clips, ids, judge, reward)
+                    _label_chunk(path, clips, ids, judge, reward, given)
                 progress.update(len(ids))
     except Exception as caught:  # told to all: the others would wait for this process for ever
         error = caught
     _raise_in_all(error)
-    if jax.process_index() == 0:
-        labels = pd.concat([pd.read_parquet(path) for path, _ in chunks], ignore_index=True)
-        write_table(folder / "labels.parquet", _in_order(labels, clips).reset_index(drop=True))
+    decided(f"{name}: labels", lambda: _join(folder, chunks, clips))
 
 
 def mean_score(
     drawn: Iterable[tuple[list[Row], dict[str, np.ndarray]]],
     reward: ConfigDict,
     artifacts: Mapping[str, Path] = MappingProxyType({}),
+    given: bool = False,
 ) -> dict[str, float]:
     """Returns {dimension: mean score} of freshly drawn clips, over all processes.
 
@@ -80,6 +80,7 @@ def mean_score(
         drawn: rows and clips as `Sampler` returns them.
         reward: the config's `reward` section.
         artifacts: folder of each artifact that the judge is built from, by its name.
+        given: see `label_clips`.
 
     Raises:
         JudgeError: clips without a verdict, in all processes alike.
@@ -91,14 +92,15 @@ def mean_score(
         if not rows or error is not None:
             continue
         try:
-            scores.append(_scores(judge, seen_clip(clips), rows)[reward.dimension])
+            frames = [scene.first_frame for scene, _ in rows] if given else []
+            told = _first_frames(reward, frames)
+            scores.append(_scores(judge, seen_clip(clips), rows, told)[reward.dimension])
         except Exception as caught:
             error = caught
     _raise_in_all(error)
-    total = np.array([sum(s.sum() for s in scores), sum(len(s) for s in scores)])
-    if jax.process_count() > 1:
-        total = multihost_utils.process_allgather(total).sum(axis=0)
-    return {reward.dimension: float(total[0] / total[1])}
+    total = [float(sum(s.sum() for s in scores)), sum(len(s) for s in scores)]
+    sums, counts = zip(*gathered("mean score", total), strict=True)
+    return {reward.dimension: sum(sums) / sum(counts)}
 
 
 def read_labels(folder: Path) -> pd.DataFrame:
@@ -140,6 +142,12 @@ def _in_order(labels: pd.DataFrame, clips: SampledClips) -> pd.DataFrame:
     return labels.set_index(clips.numbers(labels["clip_id"])).sort_index()
 
 
+def _join(folder: Path, chunks: Sequence[tuple[Path, list[str]]], clips: SampledClips) -> None:
+    """Puts the labels of all chunks into one file."""
+    labels = pd.concat([pd.read_parquet(path) for path, _ in chunks], ignore_index=True)
+    write_table(folder / "labels.parquet", _in_order(labels, clips).reset_index(drop=True))
+
+
 def _chunks(folder: Path, clips: SampledClips) -> list[tuple[Path, list[str]]]:
     """The file of every chunk and the ids of its clips."""
     ids = clips.index["clip_id"].tolist()
@@ -148,7 +156,12 @@ def _chunks(folder: Path, clips: SampledClips) -> list[tuple[Path, list[str]]]:
 
 
 def _label_chunk(
-    path: Path, clips: SampledClips, ids: Sequence[str], judge: Reward, reward: ConfigDict
+    path: Path,
+    clips: SampledClips,
+    ids: Sequence[str],
+    judge: Reward,
+    reward: ConfigDict,
+    given: bool,
 ) -> None:
     """Writes the labels of clips, or, if the judge fails, those it gave for the next attempt."""
     kept = path.with_name(path.name.replace("labels", "scored"))
@@ -158,7 +171,8 @@ def _label_chunk(
     numbers = clips.numbers(left)
     records = [clips[number] for number in numbers]
     prompts = [record["prompt"] for record in records]
-    judgement = judge.score(np.stack([seen_clip(record) for record in records]), prompts)
+    told = _first_frames(reward, [record.get("first_frame") for record in records] if given else [])
+    judgement = judge.score(np.stack([seen_clip(record) for record in records]), prompts, **told)
     frame = clips.index.iloc[numbers].reset_index(drop=True)
     frame["score"] = judgement.scores[reward.dimension]
     frame["dimension"] = reward.dimension
@@ -179,8 +193,19 @@ def _label_chunk(
     kept.unlink(missing_ok=True)
 
 
-def _scores(judge: Reward, clips: np.ndarray, rows: Sequence[Row]) -> Mapping[str, np.ndarray]:
-    judgement = judge.score(clips, [scene.text for scene, _ in rows])
+def _first_frames(reward: ConfigDict, frames: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
+    """What `score` is told beside clips and prompts: where the judge compares them and all are
+    there, the frames.
+    """
+    if not reward_spec(reward).first_frames or not frames or any(f is None for f in frames):
+        return {}
+    return {"first_frames": np.stack(frames)}
+
+
+def _scores(
+    judge: Reward, clips: np.ndarray, rows: Sequence[Row], told: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    judgement = judge.score(clips, [scene.text for scene, _ in rows], **told)
     if judgement.failures:
         names = [f"clip {clip_id(*row)}, {row[0].text!r}" for row in rows]
         raise JudgeError(complaint(judge, judgement, names))
@@ -190,7 +215,7 @@ def _scores(judge: Reward, clips: np.ndarray, rows: Sequence[Row]) -> Mapping[st
 def _raise_in_all(error: Exception | None) -> None:
     """Raises in every process if any has an error; waits for all of them."""
     said = "" if error is None else f"{type(error).__name__}: {error}"
-    failed = [f"process {i}: {text}" for i, text in enumerate(gather_texts(said)) if text]
+    failed = [f"process {i}: {text}" for i, text in enumerate(gathered("labelled", said)) if text]
     if failed and jax.process_count() > 1:
         raise JudgeError("\n".join(failed)) from error
     if error is not None:

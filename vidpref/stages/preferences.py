@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import jax
 import numpy as np
 import pandas as pd
 from absl import logging
 from ml_collections import ConfigDict
 
+from vidpref.coordination.agreeing import decided
 from vidpref.datasets.preferences import Preferences, read_preferences
 from vidpref.datasets.prompts import SPLITS
 from vidpref.datasets.records import RecordFile
@@ -116,8 +116,10 @@ def read(folder: Path, data: ConfigDict) -> None:
     Raises:
         ValueError: see `read_preferences` and `load_captions`.
     """
-    if jax.process_index() != 0:
-        return
+    decided("preferences", lambda: _write(folder, data))
+
+
+def _write(folder: Path, data: ConfigDict) -> None:
     found = _read(data)
     for name in _FRAMES:
         getattr(found, name).to_parquet(folder / f"{name}.parquet")

@@ -8,8 +8,8 @@ from typing import Any, SupportsIndex
 import jax
 import numpy as np
 import pandas as pd
-from jax.experimental import multihost_utils
 
+from vidpref.coordination.agreeing import barrier, decided
 from vidpref.datasets.records import BrokenRecords, Record, RecordFile, write_records
 from vidpref.datasets.scenes import Scene
 from vidpref.files import write_table, write_text
@@ -61,10 +61,8 @@ def sample_clips(
             write_text(_account(paths[i]), json.dumps([clip_id(*row) for row in rows]))
             write_records(paths[i], _records(rows, drawn))
             progress.update(len(chunks[i]))
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(f"{name}: clips")
-    if jax.process_index() == 0:
-        _write_index(folder, chunks)
+    barrier(f"{name}: clips")
+    decided(f"{name}: index", lambda: _write_index(folder, chunks))
 
 
 class SampledClips:

@@ -49,6 +49,7 @@ class Training:
         generator: whose clips are learnt from.
         row: what a training row holds.
         needs_reference: whether the loss has a reference that stands still.
+        warning: see `fit`.
     """
 
     plan: Plan
@@ -56,6 +57,7 @@ class Training:
     generator: Generator
     row: RowShape
     needs_reference: bool = False
+    warning: Callable[[Mapping[str, float]], str] | None = None
 
     def frozen(self, params: PyTree, reference: PyTree | None = None) -> dict[str, PyTree]:
         """Returns what the loss needs besides the trainable parameters.
@@ -111,6 +113,7 @@ def generator_training(
             pair_score=spec.needs_pair_score(hyper),
         ),
         needs_reference=spec.needs_reference and not follows,
+        warning=loss_fn.warning,
     )
 
 
@@ -159,6 +162,7 @@ def train(
         start=tuning.start(params),
         frozen=training.frozen(params, reference),
         evaluate=None if validate is None else evaluate,
+        warning=training.warning,
     )
     tuning.save(folder, state.ema if settings.ema_decay else state.params, params)
 

@@ -19,6 +19,8 @@ from vidpref.training.state import TrainState
 from vidpref.training.step import put_batch
 from vidpref.typing import Array, PyTree
 
+_SHOWN = ("loss", "leash", "saturation")  # beside the progress, where a run has them
+
 
 class TrainingDiverged(RuntimeError):
     """A metric became NaN or infinite; the message names it, its step and what is left."""
@@ -34,6 +36,7 @@ def fit(
     frozen: PyTree | None = None,
     prepare: Prepare | None = None,
     evaluate: Callable[[PyTree, int], Mapping[str, float]] | None = None,
+    warning: Callable[[Mapping[str, float]], str] | None = None,
 ) -> TrainState:
     """Trains until `plan.settings.steps`, from the latest checkpoint in `workdir`, if any.
 
@@ -49,6 +52,8 @@ def fit(
         prepare: `(policy, frozen, batch, key) -> batch` before every step, see `rollouts`.
         evaluate: `(trainable, step) -> metrics`, called before each checkpoint, with the moving
             average where there is one; its metrics join the step's.
+        warning: called once, with the means of the metrics over the steps up to the first that is
+            logged; what it returns is printed, "" for nothing.
 
     Returns:
         The state after the last step; with `best_metric`, that of the best checkpoint.
@@ -89,7 +94,7 @@ def fit(
         )
         if done:
             progress.say(f"{name}: goes on from step {done} of {settings.steps}")
-        record = _Recorder(name, settings.log_every, writer, progress, checkpoints)
+        record = _Recorder(name, settings.log_every, writer, progress, checkpoints, warning)
         notice = stack.enter_context(PreemptionNotice())
 
         late = None  # the step before: its metrics are read while the devices work on this one
@@ -136,9 +141,11 @@ class _Recorder:
         writer: MetricsWriter,
         progress: Progress,
         checkpoints: Checkpoints | None,
+        warning: Callable[[Mapping[str, float]], str] | None,
     ):
         self._name, self._log_every = name, log_every
         self._writer, self._progress, self._checkpoints = writer, progress, checkpoints
+        self._warning, self._seen = warning, []
 
     def write(
         self,
@@ -150,6 +157,7 @@ class _Recorder:
     ) -> dict[str, float]:
         read = jax.device_get(metrics)
         values = {key: float(read[key]) for key in sorted(read, key=lambda key: key != "loss")}
+        own = dict(values)
         for key, value in (more or {}).items():
             if key in values:
                 raise ValueError(f"{self._name}: evaluate returns {key!r}, a name of the step's")
@@ -160,8 +168,22 @@ class _Recorder:
         logged = always or step % self._log_every == 0
         if logged:
             self._writer.write(step, values)
-        self._progress.update(1, f"loss {values['loss']:.4g}" if logged else "")
+        shown = [f"{key} {values[key]:.4g}" for key in _SHOWN if key in values]
+        self._progress.update(1, ", ".join(shown) if logged else "")
+        self._warn(own, logged)
         return values
+
+    def _warn(self, values: dict[str, float], logged: bool) -> None:
+        """Tells the user once what the first steps, up to one that is logged, give reason to."""
+        if self._warning is None:
+            return
+        self._seen.append(values)
+        if not logged:
+            return
+        means = {key: sum(v[key] for v in self._seen) / len(self._seen) for key in values}
+        if said := self._warning(means):
+            self._progress.say(f"{self._name}: warning: {said}")
+        self._warning, self._seen = None, []
 
     def _divergence(self, step: int, metric: str, value: float) -> str:
         message = f"{self._name}: step {step}: {metric} is {value}. "

@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
+from vidpref.coordination.agreeing import gathered
 from vidpref.typing import Array, PyTree
 
 
@@ -18,22 +18,8 @@ def unfinished(paths: Sequence[Path]) -> list[int]:
     Args:
         paths: this process's file of every chunk.
     """
-    missing = np.array([not path.exists() for path in paths], bool)
-    if jax.process_count() > 1:
-        missing = multihost_utils.process_allgather(missing).any(axis=0)
-    return np.flatnonzero(missing).tolist()
-
-
-def gather_texts(text: str) -> list[str]:
-    """Returns the text that each process gives, in all of them."""
-    if jax.process_count() == 1:
-        return [text]
-    data = np.frombuffer(text.encode(), np.uint8)
-    longest = multihost_utils.process_allgather(np.array(len(data))).max()
-    padded = np.pad(data, (0, longest - len(data) + 1))
-    return [
-        row.tobytes().rstrip(b"\0").decode() for row in multihost_utils.process_allgather(padded)
-    ]
+    missing = [number for number, path in enumerate(paths) if not path.exists()]
+    return sorted({number for numbers in gathered("unfinished", missing) for number in numbers})
 
 
 def my_share(rows: Sequence[Any], batch_size: int, padded: bool = True) -> list[Any]:

@@ -37,15 +37,19 @@ def make_train_step(
 ) -> TrainStep:
     """Returns the compiled `step(state, frozen, batch) -> (state, metrics)`; it donates `state`.
 
-    Metrics are scalars on the devices: the loss and its own metrics (means over the microbatches),
+    Metrics are scalars on the devices: the loss and its own metrics (means over the batch),
     `grad_norm` (before clipping), `update_norm`, `param_norm` (after the update) and
     `learning_rate`.
 
     Args:
         loss_fn: `(trainable, frozen, batch, rng) -> (loss, metrics)`, pure, a mean over the batch.
-            A loss whose rows depend on each other says so by `needs_statistics`: under accumulation
-            the mean of its `statistics(trainable, frozen, batch, rng)` over the microbatches then
-            stands in `frozen["statistics"]`.
+            A loss whose mean is over what counts, such as rows with weights, has
+            `counts(batch) -> {name: number}`: what the loss ("loss") and its metrics were divided
+            by, those of the loss where a metric is not named. Microbatches then weigh by it, so
+            that the sum over all of them is divided once. A loss whose rows depend on each other
+            says so by `needs_statistics`: under accumulation the mean of its
+            `statistics(trainable, frozen, batch, rng)` over the microbatches then stands in
+            `frozen["statistics"]`.
         optimizer: from `make_optimizer`.
         schedule: step -> learning rate, for the metrics.
         shardings: from `state_shardings`.
@@ -113,10 +117,11 @@ def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:
 
 
 def _gradients(loss_fn: LossFn, accumulate: int, mesh: Mesh) -> Callable[..., PyTree]:
-    """`((loss, metrics), gradients)` of a batch, as means over its microbatches."""
+    """`((loss, metrics), gradients)` of a batch, as weighted means over its microbatches."""
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
     if accumulate == 1:
         return value_and_grad
+    counts = getattr(loss_fn, "counts", lambda batch: {})
 
     def gradients(params: PyTree, frozen: PyTree, batch: PyTree, rng: Array) -> PyTree:
         numbered = jnp.arange(accumulate), _microbatches(batch, accumulate, mesh)
@@ -133,17 +138,36 @@ def _gradients(loss_fn: LossFn, accumulate: int, mesh: Mesh) -> Callable[..., Py
 
         def microstep(numbered: tuple[Array, PyTree]) -> PyTree:
             number, microbatch = numbered
-            return value_and_grad(params, frozen, microbatch, jax.random.fold_in(rng, number))
+            result = value_and_grad(params, frozen, microbatch, jax.random.fold_in(rng, number))
+            (_, metrics), _ = result
+            weights = _weights(counts(microbatch), metrics)
+            return _weighed(jnp.multiply, result, weights), weights
 
         def add(total: PyTree, numbered: tuple[Array, PyTree]) -> tuple[PyTree, None]:
             return jax.tree.map(jnp.add, total, microstep(numbered)), None
 
         shapes = jax.eval_shape(microstep, jax.tree.map(lambda x: x[0], numbered))
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        total, _ = jax.lax.scan(add, zeros, numbered)
-        return jax.tree.map(lambda x: x / accumulate, total)
+        (total, weights), _ = jax.lax.scan(add, zeros, numbered)
+        return _weighed(jnp.divide, total, weights)
 
     return gradients
+
+
+def _weights(counts: dict[str, Array], metrics: dict[str, Array]) -> dict[str, Array]:
+    """What a microbatch weighs in the loss and in each metric; alike where nothing counts."""
+    least = jnp.finfo(jnp.float32).tiny * 1e6
+    of_loss = counts.get("loss", 1.0)
+    found = {name: counts.get(name, of_loss) for name in ("loss", *metrics)}
+    return {name: jnp.maximum(jnp.float32(count), least) for name, count in found.items()}
+
+
+def _weighed(op: Callable, result: PyTree, weights: dict[str, Array]) -> PyTree:
+    """Multiplies or divides loss, metrics and gradients by their weights."""
+    (loss, metrics), grads = result
+    metrics = {name: op(value, weights[name]) for name, value in metrics.items()}
+    of_grads = jax.tree.map(lambda x: op(x, weights["loss"]), grads)
+    return (op(loss, weights["loss"]), metrics), of_grads
 
 
 def _microbatches(batch: PyTree, accumulate: int, mesh: Mesh) -> PyTree:

@@ -14,8 +14,8 @@ from typing import Any
 
 import jax
 
+from vidpref.coordination.agreeing import gathered
 from vidpref.files import write_text
-from vidpref.training.processes import gather_texts
 
 _ID_FILE = "wandb_id"  # W&B's name of a folder's run: a stage that goes on goes on there
 _LONGEST_ID = 128  # of W&B
@@ -62,7 +62,7 @@ def check_wandb(project: str) -> None:
     if not project:
         return
     first = jax.process_index() == 0
-    problem = "".join(gather_texts(_problem() if first else ""))
+    problem = "".join(gathered("wandb", _problem() if first else ""))
     if problem:
         raise ValueError(f"config.wandb={project!r}: {problem}; config.wandb='' does without")
 

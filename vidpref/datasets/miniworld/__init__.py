@@ -1,7 +1,7 @@
 """The mini world: coloured shapes doing one of sixteen things in 8 frames of 16x16 pixels.
 
 Prompts fall in AIF's five categories, and on request in a sixth in which the camera pans;
-`vidpref.rewards.verifier` knows the truth of every clip.
+`vidpref.rewards.verifier` fits a clip with what its prompt should show.
 """
 
 from vidpref.datasets.miniworld.defects import DEFECTS, defective_scene

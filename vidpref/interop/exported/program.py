@@ -82,6 +82,10 @@ class VideoGenerator(nn.Module):
             condition = {"text": text, "text_mask": text_mask} | given
             settings = {"steps": steps or network["steps"], "guidance_scale": guidance_scale}
             clip = self.sample(name, x, condition, **settings, random=random, step_noise=added)
+            broken = (~clip.isfinite()).flatten(1).any(dim=1)
+            if broken.any():
+                which = ", ".join(map(str, broken.nonzero().flatten().tolist()))
+                raise ValueError(f"{name}: NaN or infinite pixels in clips {which} of {len(clip)}")
             pixels = ((clip + 1.0) * 127.5).round().to(torch.uint8)
             given = {"low_res": pixels.float() / 127.5 - 1.0}
         return pixels.permute(0, 2, 3, 4, 1).cpu()

@@ -7,6 +7,7 @@ mean over the rows of the global batch, weighted by `Labels.weight` where it is 
 from vidpref.objectives.alignment.dpo import dpo, mcdpo
 from vidpref.objectives.alignment.errors import Errors, Labels, Metrics
 from vidpref.objectives.alignment.kto import kto, kto_statistics
+from vidpref.objectives.alignment.leash import LEASH, leash_warning
 from vidpref.objectives.alignment.likelihood import flow_rwr, rwr, sft
 from vidpref.objectives.alignment.registry import (
     OBJECTIVES,
@@ -16,6 +17,7 @@ from vidpref.objectives.alignment.registry import (
 )
 
 __all__ = [
+    "LEASH",
     "OBJECTIVES",
     "Errors",
     "Labels",
@@ -26,6 +28,7 @@ __all__ = [
     "flow_rwr",
     "kto",
     "kto_statistics",
+    "leash_warning",
     "mcdpo",
     "needs_real_clips",
     "rwr",

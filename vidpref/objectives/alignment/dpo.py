@@ -30,16 +30,23 @@ def dpo(
 ) -> tuple[Float[Array, ""], Metrics]:
     """Diffusion-DPO, the reverse-BT projection: `-log sigmoid(-beta/2 (d_w - d_l))`.
 
-    The 1/2 is that of Diffusion-DPO's public code; AIF's eq. 7 prints none, so its beta there is
-    half of ours. On velocity errors it is Flow-DPO (VideoAlign eq. 6); on x0 errors, with a real
-    clip as winner and several losers, RealDPO (eq. 6).
+    The 1/2 stands in all public code (Diffusion-DPO, flow_grpo, VideoDPO, RealDPO) and in
+    VideoAlign's eq. 6. AIF's eq. 7, IPO's eq. 9 and RealDPO's eq. 6 print none: where the formula
+    is meant, twice their beta is ours. The papers print squared norms, a sum over a clip; public
+    code takes the mean, as `reduction="mean"` does. Under the sum, the same beta is stronger by the
+    number of elements.
+
+    On velocity errors it is Flow-DPO (VideoAlign eq. 6). With a real clip as winner and several
+    losers it is RealDPO (eq. 6); its code sums over the losers, ours is the mean, which Adam does
+    not feel. That code weighs x0 errors by 1 / (1 - abar): those of v, not of x0.
 
     Args:
         errors: errors of a winner and one or more losers, with those of the reference; the loss is
             the mean over the losers.
         labels: their rewards count for `pair_weight="gap"` only, `pair_score` for "probability".
         beta: strength of the pull towards the reference; its scale goes with the reduction of the
-            errors (mean or sum).
+            errors (mean or sum) and their space: x0 errors are far smaller than those of the noise
+            for which papers choose it. `leash` tells.
         nll_weight: adds this much of the winner's error ("DPO + NLL"; 0.2 in IPO eq. 9), against
             the drift in which both errors grow.
         real_weight: adds this much of the error on real clips (0.1 in IPO eq. 9).
@@ -55,7 +62,8 @@ def dpo(
     Returns:
         The loss and its metrics: `saturation`, mean `beta |d_w - d_l|` (a run far above 8 has a
         dead sigmoid, one near 0 has not moved); `saturated_fraction`, pairs whose
-        `beta/2 |d_w - d_l|` exceeds 4; `pair_accuracy`, pairs where the policy moved towards the
+        `beta/2 |d_w - d_l|` exceeds 4; `leash`, mean `beta` times the reference's error of the
+        winner (see `leash_warning`); `pair_accuracy`, pairs where the policy moved towards the
         winner, ties counted as half; `margin`, mean `d_l - d_w`; and the four mean errors.
     """
     moved = errors.policy - errors.reference
@@ -90,6 +98,13 @@ def mcdpo(
 
     `w_w = 1/2 + sigmoid((om_w - om_l) + (cm_w - cm_l))` and `w_l = 2 - w_w`: a winner that moves
     more than the loser counts more, so that a judge's liking for still clips is not learnt.
+
+    McSc prints no 1/2: twice its beta is ours, unless its code, which is not public, has the 1/2 as
+    VideoDPO's trainer does; then both are alike. The printed norms are sums; see `dpo`.
+
+    As the paper writes it the loss also rewards drift: where the winner moves less, w_w is below 1,
+    and `w_l d_l - w_w d_w` grows as both errors grow alike. Watch `error_winner` beside
+    `reference_error_winner`.
 
     Args:
         errors: errors of winner and loser, with those of the reference.
@@ -151,5 +166,6 @@ def _pairwise(
         "margin": mean(margin),
         "pair_accuracy": mean(0.5 + 0.5 * jnp.sign(margin)),
         "saturation": mean(strength * jnp.abs(margin)),
+        "leash": mean(strength * errors.reference[:, :1]),
         "saturated_fraction": mean((jnp.abs(logit) > _SATURATED).astype(jnp.float32)),
     }

@@ -30,6 +30,17 @@ def kto(
 
     s is +1 for a desirable clip and -1 for an undesirable one; Q estimates how far the policy has
     moved from the reference (a KL divergence, hence clamped at 0), and no gradient goes through it.
+    There is no 1/2 beside beta, in the paper and in the public code of Diffusion-KTO alike.
+
+    - "mean": g over the batch, clamped; the public code's default (`bce_offset=none`).
+    - "balanced": the mean of the two classes' means of g, not clamped (`bce_offset=sigmoid`): as
+      "mean", but a class of few clips counts as much as the other.
+    - "mismatched": g with each clip under another row's condition, of the same microbatch where
+      gradients are accumulated; clamped, as in KTO's own code. That of Diffusion-KTO (`original`)
+      does not clamp it.
+    - "own_class": each clip against the mean of its own class, clamped. Of no paper, for ablations
+      only: Q follows its class, so the loss never has enough and desirable clips are pushed as hard
+      at the end as at the start.
 
     Args:
         errors: errors of single clips, with those of the reference.
@@ -39,27 +50,29 @@ def kto(
         beta: strength; its scale goes with the reduction of the errors.
         desirable_weight, undesirable_weight: lambda of each class, against unequal counts.
         threshold: see `labels`.
-        reference_point: "mean" of g over the batch; "per_class", the mean over the clip's own
-            class; "mismatched", the mean of g with each clip under another row's condition (of the
-            same microbatch, where gradients are accumulated).
+        reference_point: which Q; see below.
         real_weight: adds this much of the error on real clips (lambda of IPO eq. 7).
 
     Returns:
         The loss and its metrics: `reference_point`, Q (the mean of both classes' where they have
         one each); `moved_desirable` and `moved_undesirable`, mean g of each class; `desirable`, its
-        fraction; `saturation`, mean `beta |g - Q|`; `error`.
+        fraction; `saturation`, mean `beta |g - Q|`; `leash`, mean `beta` times the reference's
+        error; `error`.
     """
     statistics = kto_statistics(errors, labels, threshold) if statistics is None else statistics
     good = labels.reward > threshold
     moved = errors.reference - errors.policy
     mean = {name: _ratio(statistics, name) for name in ("desirable", "undesirable", "all")}
-    if reference_point == "per_class":
+    if reference_point == "own_class":
         point = jnp.where(good, mean["desirable"], mean["undesirable"])
+    elif reference_point == "balanced":
+        point = jnp.full_like(moved, 0.5 * (mean["desirable"] + mean["undesirable"]))
     elif reference_point == "mismatched":
         point = jnp.full_like(moved, _ratio(statistics, "mismatched"))
     else:
         point = jnp.full_like(moved, mean["all"])
-    point = jnp.maximum(jax.lax.stop_gradient(point), 0.0)
+    point = jax.lax.stop_gradient(point)
+    point = point if reference_point == "balanced" else jnp.maximum(point, 0.0)
     sign = jnp.where(good, 1.0, -1.0)
     weight = jnp.where(good, desirable_weight, undesirable_weight)
     rows = weight * jax.nn.sigmoid(-sign * beta * (moved - point))
@@ -70,6 +83,7 @@ def kto(
         "moved_desirable": mean["desirable"],
         "moved_undesirable": mean["undesirable"],
         "desirable": row_mean(good.astype(jnp.float32).mean(axis=1), labels),
+        "leash": row_mean((beta * errors.reference).mean(axis=1), labels),
         "saturation": row_mean((beta * jnp.abs(moved - point)).mean(axis=1), labels),
     }
 

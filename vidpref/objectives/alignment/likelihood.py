@@ -19,7 +19,8 @@ def rwr(
 
     The linear transform of the reward stands where the projection has exp(r / beta) (AIF section
     3.2). A clip of negative weight is pushed away without bound: choose gamma against it and watch
-    `negative_weights`.
+    `negative_weights`. The paper prints a squared norm, a sum over a clip; with the mean only the
+    scale of the loss differs, which Adam does not feel.
 
     Args:
         errors: errors of k >= 1 clips a row, all of which count.
@@ -34,6 +35,9 @@ def rwr(
 
 def flow_rwr(errors: Errors, labels: Labels, *, beta: float) -> tuple[Float[Array, ""], Metrics]:
     """Flow-RWR (VideoAlign eq. 9): `exp(r / beta) e`, with the error of the velocity.
+
+    beta is a temperature of rewards: neither the reduction (eq. 9 prints a squared norm) nor the
+    1/2 of `dpo` has to do with it.
 
     The weights are not normalised: rewards should be (mean 0, deviation 1), or `weight_max` will
     show that few clips carry the loss.

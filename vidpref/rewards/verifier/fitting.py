@@ -61,6 +61,8 @@ class Fit:
         stage: the clips without objects.
         share: share of every pixel, by object.
         tracked: the pieces found.
+        cover: how much of every pixel each piece covers.
+        residual: the clips without all that the pieces and the stage explain.
         wanted, wanted_mass: `tracked.state` and `tracked.mass` of the clip without jitter.
         misfit: what the pieces leave open.
     """
@@ -73,6 +75,8 @@ class Fit:
     stage: Float[Array, "n t h w c"]
     share: Float[Array, "n o t h w"]
     tracked: Tracked
+    cover: Float[Array, "n p t h w"]
+    residual: Float[Array, "n t h w c"]
     wanted: Float[Array, "n o t 3"]
     wanted_mass: Float[Array, "n o t"]
     misfit: Misfit
@@ -135,21 +139,27 @@ def _panned_shares(
     return share
 
 
-def _draw(stage: np.ndarray, tracked: Tracked, colours: np.ndarray, behind_wall: bool):
-    """What the clip would be if the fitted pieces were all of it; `stage` is [n, t, h, w, c]."""
-    n, pieces, frames, _ = tracked.box.shape
+def draw(
+    stage: Float[Array, "n t grid grid c"],
+    tracked: Tracked,
+    colours: Float[Array, "n o c"],
+    *,
+    behind_wall: bool,
+) -> tuple[Float[Array, "n t grid grid c"], Float[Array, "n p t grid grid"]]:
+    """What the clip would be if the fitted pieces were all of it, and what each piece covers."""
+    (n, pieces, frames, _), grid = tracked.box.shape, stage.shape[2]
     shape = np.broadcast_to(tracked.shape[:, :, None], (n, pieces, frames))
     side = np.broadcast_to(tracked.side[None, :, None], (n, pieces, frames))
-    cover = coverage(tracked.box.reshape(-1, 4), shape.ravel(), side.ravel(), rows=2)
-    cover = cover.reshape(n, pieces, frames, SIZE, SIZE)
+    cover = coverage(tracked.box.reshape(-1, 4), shape.ravel(), side.ravel(), grid=grid, rows=2)
+    cover = cover.reshape(n, pieces, frames, grid, grid)
     if behind_wall:
-        cover *= 1 - wall_mask()
+        cover *= 1 - wall_mask(grid)
     picture = np.array(stage)
     for piece in range(pieces):
         owner = min(piece, colours.shape[1] - 1)
         colour = colours[:, owner, None, None, None]
         picture += cover[:, piece, ..., None] * (colour - picture)
-    return picture
+    return picture, cover
 
 
 def _shape_error(share: np.ndarray, tracked: Tracked, shape: np.ndarray, behind: bool):
@@ -176,8 +186,7 @@ def _shape_error(share: np.ndarray, tracked: Tracked, shape: np.ndarray, behind:
     return np.where(tracked.mass > 0.6, own / (np.minimum(*others) + 1e-3), 0)
 
 
-def _misfit(clips, stage, share, colours, shape, tracked: Tracked, behind_wall: bool) -> Misfit:
-    residual = clips - _draw(stage, tracked, colours, behind_wall)
+def _misfit(residual, share, shape, tracked: Tracked, behind_wall: bool) -> Misfit:
     smooth = box_mean(np.moveaxis(residual, -1, 2))
     return Misfit(
         shape=_shape_error(share, tracked, shape, behind_wall),
@@ -212,7 +221,9 @@ def fit(action: str, clips: Float[Array, "n t h w c"], meanings: Sequence[Meanin
         share *= wall_mask() < 1
     tracked = track(action, share, shape, shift)
     wanted, wanted_mass = _nominals(action, shape)
-    misfit = _misfit(clips, stage, share, colours, shape, tracked, spec.behind_wall)
+    picture, cover = draw(stage, tracked, colours, behind_wall=spec.behind_wall)
+    residual = clips - picture
+    misfit = _misfit(residual, share, shape, tracked, spec.behind_wall)
     return Fit(
         action,
         materials,
@@ -222,6 +233,8 @@ def fit(action: str, clips: Float[Array, "n t h w c"], meanings: Sequence[Meanin
         stage,
         share,
         tracked,
+        cover,
+        residual,
         wanted,
         wanted_mass,
         misfit,
@@ -243,8 +256,8 @@ def free_misfit(found: Fit, which: Int[Array, " m"]) -> Misfit:
         mass=found.tracked.mass[which],
     )
     colours, behind_wall = found.colours[which], ACTIONS[found.action].behind_wall
-    pixels = found.clips[which], found.stage[which]
-    return _misfit(*pixels, share, colours, shape, tracked, behind_wall)
+    picture, _ = draw(found.stage[which], tracked, colours, behind_wall=behind_wall)
+    return _misfit(found.clips[which] - picture, share, shape, tracked, behind_wall)
 
 
 def shift(found: Fit) -> Float[Array, "n t"]:

@@ -1,0 +1,17 @@
+"""All groups of claims by their names, the project's own question first."""
+
+from claimed import aif, ipo, mcsc, realdpo, videoalign
+from claimed.claim import Group
+
+GROUPS: dict[str, Group] = {
+    "projections": aif.PROJECTIONS,
+    "beta": videoalign.BETA,
+    "text": videoalign.TEXT,
+    "mcdpo": mcsc.MCDPO,
+    "still": mcsc.STILL,
+    "ipo": ipo.IPO,
+    "real": ipo.REAL,
+    "realdpo": realdpo.REALDPO_GROUP,
+    "nrg": videoalign.NRG,
+    "overoptimisation": aif.OVEROPTIMISATION,
+}

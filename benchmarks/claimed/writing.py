@@ -1,0 +1,97 @@
+"""From a folder of scores to claims.md and its pictures; nothing is run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from claimed import aif, measuring, pictures, tables
+from claimed.claim import PRETRAINED, Group
+from claimed.evidence import Evidence
+from claimed.scores import Scores
+from vidpref.evaluation.tables import Table, write_markdown
+
+
+def stored(
+    groups: Mapping[str, Group],
+    configs: Mapping[str, Sequence[ConfigDict]],
+    seeds: Sequence[int],
+    workdir: Path,
+    scores: Scores,
+    *,
+    as_stored: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Evidence]:
+    """Returns the scores of each group that are in the folder.
+
+    Args:
+        groups, configs: by the groups' names.
+        seeds: training seeds.
+        workdir: of the runs; nothing is read or written there.
+        scores: the folder.
+        as_stored: take scores whatever version or config made them.
+        say: told which scores are there of another config or version only.
+
+    Raises:
+        ValueError: with `as_stored`, several versions of one policy and seed.
+    """
+    found = {}
+    for name, group in groups.items():
+        of_seeds: dict[int, dict[str, tuple[str, str]]] = {}
+        for seed in seeds:
+            for policy, need in measuring.needed(group, configs[name], seed, workdir).items():
+                fingerprint = _fingerprint(need, seed, scores, as_stored, say)
+                if fingerprint:
+                    of_seeds.setdefault(seed, {})[policy] = (need.policy, fingerprint)
+        found[name] = Evidence(scores, of_seeds)
+    return found
+
+
+def write(out: Path, groups: Mapping[str, Group], evidence: Mapping[str, Evidence]) -> str:
+    """Writes claims.md and the pictures of what is measured; returns the text."""
+    out.mkdir(parents=True, exist_ok=True)
+    claims = {name: group.claims for name, group in groups.items()}
+    judged = tables.judge(claims, evidence)
+    nothing = Evidence(Scores(out), {})
+    projections = evidence.get("projections", nothing)
+    pictures.draw_rounds(out / "projections.png", aif.METHODS, aif.ROUNDS, projections)
+    proxies = {steps: aif.proxy(steps) for steps in aif.STEPS}
+    steps = evidence.get("overoptimisation", nothing)
+    pictures.draw_steps(out / "overoptimisation.png", proxies, steps)
+    found = [
+        *(
+            tables.category_table(aif.METHODS, aif.ROUNDS, projections, split)
+            for split in ("test", "train")
+        ),
+        tables.verdict_table(judged),
+        tables.seeds_table(judged, evidence),
+        tables.dimension_table(judged),
+        *(tables.policy_table(name, evidence[name]) for name in groups),
+    ]
+    write_markdown(out / "claims.md", [table for table in found if _has_rows(table)])
+    return (out / "claims.md").read_text(encoding="utf-8")
+
+
+def _has_rows(table: Table) -> bool:
+    return bool(table.rows) or table.title == "Verdicts"
+
+
+def _fingerprint(
+    need: measuring.Needed, seed: int, scores: Scores, as_stored: bool, say: Callable[[str], None]
+) -> str:
+    """Under which a policy's scores are there; "" where they are not."""
+    if scores.path(need.policy, seed, need.fingerprint).exists():
+        return need.fingerprint
+    others = scores.versions(need.policy, seed)
+    if not others:
+        return ""
+    if not as_stored:
+        if need.policy != PRETRAINED:
+            say(measuring.of_another(need, seed, scores))
+        return ""
+    if len(others) > 1:
+        raise ValueError(
+            f"{need.policy}, seed {seed}: {scores.folder} has scores of {len(others)} versions "
+            f"({', '.join(others)}), and none is that of the config now: remove all but one"
+        )
+    return others[0]
