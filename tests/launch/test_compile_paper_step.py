@@ -98,7 +98,7 @@ def check(found):
 
 
 @tpu_compiler.needs_libtpu
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("part", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_every_network_and_every_method_has_a_step(part):
     chosen = [case for case, new in CASES if new][part::3]
     found = lowered(chosen)

@@ -112,11 +112,10 @@ def test_a_seed_gives_the_same_clip_twice(folder, pipe, sample):
         assert done.returncode == 0, done.stderr
         return np.load(folder / "latents.npy")
 
-    two, again, other = latents(1, 2), latents(1, 1), latents(2, 1)
+    two, again = latents(1, 2), latents(1, 1)
     assert two.shape == (2, LATENT_CHANNELS, 1, 2, 2)
     np.testing.assert_allclose(two[:1], again, atol=1e-5)
     assert np.abs(two[0] - two[1]).max() > 0.1
-    assert np.abs(again - other).max() > 0.1
     assert (folder / "clip-001.mp4").exists()
     assert (folder / "clip.mp4").exists()
 

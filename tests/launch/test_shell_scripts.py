@@ -55,8 +55,7 @@ def test_the_image_runs_as_nobody_special_with_pinned_packages_and_signals():
     assert 'ENTRYPOINT ["tini", "--", "python"]' in lines
 
 
-def test_python_names_no_such_programs_as_are_no_files():
-    """What the scripts call in the checkout is there."""
+def test_what_scripts_call_in_the_checkout_is_there():
     for path in SCRIPTS:
         for word in path.read_text().replace('"', " ").split():
             named = word.split("/launch/")[-1] if "/launch/" in word else word

@@ -135,7 +135,7 @@ def test_kto_takes_its_reference_point_from_the_whole_batch_under_accumulation()
     assert abs(alone["loss"] - whole["loss"]) > 1e-4
 
 
-@pytest.mark.parametrize("case", ["flow_rwr", "dpo", "kto"])
+@pytest.mark.parametrize("case", ["flow_rwr", "kto", pytest.param("dpo", marks=pytest.mark.slow)])
 def test_padding_rows_are_divided_out_once_under_accumulation(case):
     """3 padding rows of 16, which fall into microbatches of 4 rows as 2, 0, 1 and 0."""
     name, hyper = CASES[case]
