@@ -1,13 +1,38 @@
 """Runs a worker script as two processes, each with virtual devices of its own."""
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+
+from vidpref.coordination.agreeing import barrier
+from vidpref.coordination.clusters import Cluster
+from vidpref.coordination.ending import ending_together
+from vidpref.coordination.joining import join
+
 ROOT = Path(__file__).parents[1]
+
+
+@contextlib.contextmanager
+def joined(rank: int, port: int) -> Iterator[None]:
+    """In a worker: makes one run of both processes, which an error in one of them ends."""
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    with ending_together(lambda error: False):
+        join(
+            Cluster("run_two", f"localhost:{port}", 2, rank),
+            {},
+            start_seconds=200.0,
+            heartbeat_seconds=200.0,
+            barrier_seconds=600.0,
+        )
+        yield
+        barrier("the end")
 
 
 def run_two(worker: str, *arguments: object, devices: int = 2) -> None:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.end_to_end.test_prompted import SUPERRES
 from tests.end_to_end.tiny import TINY, TINY_FLOW
@@ -58,7 +59,8 @@ def random_policy(recipe):
         base, adapters = jax.tree.map(
             lambda x: jnp.asarray(rng.normal(size=x.shape) * 0.2, x.dtype), nn.unbox(shapes)
         )
-        return merge_into(base, adapters, spec)
+        merged = merge_into(base, adapters, spec)
+        return jax.device_put(merged, NamedSharding(recipe.mesh, PartitionSpec()))
 
     return dataclasses.replace(recipe.pretrained, load=load, load_generator=load)
 

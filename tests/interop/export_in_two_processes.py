@@ -12,14 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from tests.two_processes import joined
 from vidpref.interop.export import export_pipeline
 from vidpref.interop.pipelines import PipelineFolder
 from vidpref.models.condition import Condition
 
 
-def main(rank: int, port: int, source: Path, out: Path) -> None:
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=rank)
+def main(source: Path, out: Path) -> None:
     mesh = Mesh(np.array(jax.devices()), ("fsdp",))
     folder = PipelineFolder(source)
     module = folder.transformer()
@@ -40,4 +39,6 @@ def main(rank: int, port: int, source: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]))
+    rank, port = int(sys.argv[1]), int(sys.argv[2])
+    with joined(rank, port):
+        main(Path(sys.argv[3]), Path(sys.argv[4]))

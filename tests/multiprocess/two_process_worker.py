@@ -6,14 +6,13 @@ from pathlib import Path
 import jax
 import tiny_training as tiny
 
+from tests.two_processes import joined
 from vidpref.training.checkpoints import save_params
 from vidpref.training.loop import fit
 from vidpref.training.sharding import make_mesh
 
 
-def main(rank: int, port: int, workdir: Path) -> None:
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=rank)
+def main(rank: int, workdir: Path) -> None:
     mesh = make_mesh({"data": -1, "fsdp": 2})
     assert (jax.process_count(), mesh.size, jax.local_device_count()) == (2, 8, 4)
     settings = tiny.config(steps=12, checkpoint_every=6)
@@ -26,4 +25,6 @@ def main(rank: int, port: int, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    rank, port = int(sys.argv[1]), int(sys.argv[2])
+    with joined(rank, port):
+        main(rank, Path(sys.argv[3]))

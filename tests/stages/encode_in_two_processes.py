@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import flax.linen as nn
-import jax
 import pandas as pd
 
+from tests.two_processes import joined
 from vidpref.config.fields import build
 from vidpref.config.schema import Data
 from vidpref.generation.autoencoder import Decoder
@@ -29,9 +29,7 @@ class Brightness(nn.Module):
         return clips[:, :, ::2, ::2, :1]
 
 
-def main(rank: int, port: int, clips: Path, out: Path) -> None:
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=rank)
+def main(clips: Path, out: Path) -> None:
     encode(clips, out)
 
 
@@ -49,4 +47,6 @@ def encode(clips: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]))
+    rank, port = int(sys.argv[1]), int(sys.argv[2])
+    with joined(rank, port):
+        main(Path(sys.argv[3]), Path(sys.argv[4]))

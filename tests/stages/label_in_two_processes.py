@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from tests.stages.sampled_clips import write_sampled
+from tests.two_processes import joined
 from vidpref.config.fields import build
 from vidpref.config.schema import Reward
 from vidpref.datasets.scenes import Scene
@@ -77,9 +77,7 @@ def raised(call: Callable, *args: object, **options: object) -> str:
     return ""
 
 
-def main(rank: int, port: int, out: Path) -> None:
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=rank)
+def main(rank: int, out: Path) -> None:
     write_sampled(out, numbered(CLIPS), batch_size=4)
     multihost_utils.sync_global_devices("index")  # as after every stage of a run
     found = {
@@ -94,4 +92,6 @@ def main(rank: int, port: int, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    rank, port = int(sys.argv[1]), int(sys.argv[2])
+    with joined(rank, port):
+        main(rank, Path(sys.argv[3]))

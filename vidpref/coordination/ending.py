@@ -177,9 +177,7 @@ class Watch:
     def _leave(self, first: dict[str, Any], own: list[str]) -> NoReturn:
         self._code = first["code"]
         text = "\n".join([first["line"], *own])
-        os.write(2, f"\n{text}\n".encode())
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
+        _print(text)
         with contextlib.suppress(RuntimeError):
             self.bid_farewell()
         # no exit handlers: jax's would wait for the other hosts
@@ -214,10 +212,17 @@ class Watch:
         if self._code is not None:
             os._exit(self._code)
         if self.index != 0 and not _answers(self._address):
-            os.write(2, f"\n{_gone([0], f'{self._address} does not answer')}\n".encode())
+            _print(_gone([0], f"{self._address} does not answer"))
             os._exit(STOPPED)
         if faulthandler.is_enabled():
             faulthandler.dump_traceback()
+
+
+def _print(text: str) -> None:
+    """Prints to stderr; nobody may be reading any more, and the process must end all the same."""
+    with contextlib.suppress(Exception):
+        os.write(2, f"\n{text}\n".encode())
+        sys.stdout.flush()
 
 
 def _gone(lost: list[int], why: str) -> str:

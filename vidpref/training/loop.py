@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
+from vidpref.coordination.agreeing import barrier
 from vidpref.training.checkpoints import Checkpoints
 from vidpref.training.metrics import MetricsWriter, Progress
 from vidpref.training.plan import Plan
@@ -96,6 +97,7 @@ def fit(
             progress.say(f"{name}: goes on from step {done} of {settings.steps}")
         record = _Recorder(name, settings.log_every, writer, progress, checkpoints, warning)
         notice = stack.enter_context(PreemptionNotice())
+        barrier(f"{name} starts")  # the first process alone opens files, and imports what writes
 
         late = None  # the step before: its metrics are read while the devices work on this one
         for step in range(done + 1, settings.steps + 1):
