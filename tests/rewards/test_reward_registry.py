@@ -72,6 +72,31 @@ def test_a_judge_that_a_stage_made_labels_clips(brightness, tmp_path):
     assert set(labels["who"]) == {"brightness"}
 
 
+class SameStart:
+    """Accepts clips that begin with the frame that was given."""
+
+    dimensions = ("accept",)
+
+    def score(self, clips, prompts, first_frames=None):
+        same = np.zeros(len(clips)) if first_frames is None else clips[:, 0] == first_frames
+        same = same.reshape(len(clips), -1).all(1)
+        return Judgement({"accept": same.astype(np.float32)}, ["" for _ in clips])
+
+
+@pytest.mark.parametrize(("given", "accepted"), [(True, [1, 0]), (False, [0, 0])])
+def test_a_judge_that_compares_is_told_the_first_frames(given, accepted, monkeypatch, tmp_path):
+    spec = RewardSpec(lambda section, dimensions, artifacts: SameStart(), first_frames=True)
+    monkeypatch.setitem(REWARDS, "same_start", spec)
+    clips = np.random.default_rng(0).integers(0, 256, (2, 2, 4, 4, 3), np.uint8)
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "labels").mkdir()
+    frames = [clips[0, 0], 255 - clips[1, 0]]
+    write_sampled(tmp_path / "samples", clips, first_frames=frames)
+    reward = section("same_start", dimensions=("accept",))
+    label.label_clips(tmp_path / "labels", tmp_path / "samples", reward, name="label", given=given)
+    assert label.read_labels(tmp_path / "labels")["accept"].tolist() == accepted
+
+
 def test_an_artifact_that_is_missing_is_named_and_not_needed_for_a_check(brightness):
     reward = section("brightness", dimensions=("accept", "brightness"))
     assert check_reward(reward) == ("accept", "brightness")

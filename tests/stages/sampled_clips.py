@@ -1,5 +1,6 @@
 """A finished sample stage of given clips."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,16 @@ class Given(Sampler):
         return mine, {"video": self._given[[i for _, i in mine]]}
 
 
-def write_sampled(folder: Path, clips: np.ndarray, *, batch_size: int = 8) -> None:
+def write_sampled(
+    folder: Path,
+    clips: np.ndarray,
+    *,
+    batch_size: int = 8,
+    first_frames: Sequence[np.ndarray | None] | None = None,
+) -> None:
     """Writes `clips` as a sample stage does; clip i is "scene/<i>" of "prompt <i>"."""
-    rows = [(Scene("scene", f"prompt {i}", "DM", "train", None), i) for i in range(len(clips))]
+    frames = first_frames or [None] * len(clips)
+    scenes = [Scene("scene", f"prompt {i}", "DM", "train", f) for i, f in enumerate(frames)]
+    rows = list(zip(scenes, range(len(clips)), strict=True))
     chunks = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
     sample_clips(folder, Given(clips, batch_size), [], chunks, seed=0, name="sample")
