@@ -4,8 +4,9 @@ Paper:    none for video; the likelihood of the winner beside DPO is in Pang et 
           Reasoning Preference Optimization", and in IPO's eq. 9. All else is AIF's eq. 7.
 Command:  python launch/tpu_run.py --config=dpo_nll_aif:mini --workdir=runs/dpo_nll
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run.
-Time:     mini, measured: 2 min 21 s on idle cores.
-Number:   mini: docs/measurements.md.
+Time:     mini, expected: as `dpo_aif`.
+Number:   mini, measured: 76.7 % of 800 validation clips with seed 0, `dpo_aif` 66.5 %
+          (docs/measurements.md, "The settings of the methods").
 """
 
 from configs import dpo_aif

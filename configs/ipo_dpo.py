@@ -23,7 +23,7 @@ def get_config(scale: str = "paper"):
     c.align.beta = 500.0
     # Eq. 9 weighs negative log-likelihoods, whose unit is the sum over a clip and all times; here
     # they weigh mean errors, beside which DPO pulls with beta / 4 = 125: next to nothing. In the
-    # unit of a likelihood they would be 10 to 1000 times as large (docs/claims.md).
+    # unit of a likelihood they would be larger by orders; benchmarks/claims.py has 10 and 100.
     c.align.nll_weight, c.align.real_weight = 0.2, 0.1
     c.align.rows = "pairs"
     c.align.lora.rank = 0
