@@ -3,6 +3,7 @@
 The fixtures are folders of tiny pipelines, which tests read and do not change.
 """
 
+import logging
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -19,6 +20,16 @@ import pytest  # noqa: E402
 from tests.tiny_pipelines import tiny_cogvideox, tiny_wan  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True)
+def what_is_logged():
+    """The programs' `main` logs warnings only; tests after one that runs it see all again."""
+    loggers = [logging.getLogger(), logging.getLogger("absl")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

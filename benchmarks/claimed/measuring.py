@@ -19,7 +19,8 @@ class Needed:
     """The scores of one policy and seed.
 
     Attributes:
-        config: the config that makes the policy, as the group names it; "pretrained" for none.
+        config: the config that makes the policy, as the group names it; for the pre-trained one,
+            the first.
         policy: its name in the runs' tables.
         fingerprint: of the stage that judges its clips.
     """
@@ -53,7 +54,7 @@ def needed(
         recipe = open_recipe(apply_overrides(config, [f"seed={seed}"]), workdir)
         policies = list(recipe.policies(group.rounds).values())
         prints = [recipe.evaluation(policy).last.fingerprint for policy in policies]
-        found.setdefault(PRETRAINED, Needed(PRETRAINED, PRETRAINED, prints[0]))
+        found.setdefault(PRETRAINED, Needed(name, PRETRAINED, prints[0]))
         for round_ in range(1, group.rounds + 1):
             made = Needed(name, policy_name(config, round_), prints[round_])
             found[after(name, round_)] = made
@@ -68,7 +69,8 @@ def measure(
     scores: Scores,
     say: Callable[[str], None],
 ) -> None:
-    """Runs what a group needs of one seed and the folder of scores lacks, and keeps its scores.
+    """Runs what a group needs of one seed and the folder of scores lacks, config after config, and
+    keeps the scores of each as soon as they are there.
 
     Args:
         group, configs, seed, workdir: as for `needed`.
@@ -84,16 +86,15 @@ def measure(
     for need in missing.values():
         if need.policy != PRETRAINED and scores.versions(need.policy, seed):
             say(of_another(need, seed, scores))
-    if not missing:
-        return
-    names = {need.config for need in missing.values()}
-    names = names if names != {PRETRAINED} else {group.configs[0]}
-    chosen = [c for name, c in zip(group.configs, configs, strict=True) if name in names]
-    seeded = [apply_overrides(config, [f"seed={seed}"]) for config in chosen]
-    found = compare.compare(seeded, workdir, seeds=1, rounds=group.rounds).frame
-    for need in missing.values():
-        rows = found[found["policy"] == need.policy]
-        scores.write(rows, need.policy, seed, need.fingerprint)
+    for name, config in zip(group.configs, configs, strict=True):
+        mine = [need for need in missing.values() if need.config == name]
+        if not mine:
+            continue
+        seeded = [apply_overrides(config, [f"seed={seed}"])]
+        found = compare.compare(seeded, workdir, seeds=1, rounds=group.rounds).frame
+        for need in mine:
+            rows = found[found["policy"] == need.policy]
+            scores.write(rows, need.policy, seed, need.fingerprint)
 
 
 def of_another(need: Needed, seed: int, scores: Scores) -> str:

@@ -177,7 +177,10 @@ def test_only_what_is_missing_runs(tmp_path, monkeypatch):
     store, ran = Scores(tmp_path), []
     group = Group(("a", "b"), ())
     configs = measuring.load_configs(Group(("flow_sft", "flow_rwr"), ()), (), 8)
-    wanted = {name: Needed(name, name, "1" * 12) for name in (PRETRAINED, "a", "b")}
+    wanted = {
+        name: Needed(config, name, "1" * 12)
+        for config, name in (("a", PRETRAINED), ("a", "a"), ("b", "b"))
+    }
     monkeypatch.setattr(measuring, "needed", lambda *_: wanted)
 
     class Found:
@@ -193,6 +196,31 @@ def test_only_what_is_missing_runs(tmp_path, monkeypatch):
     for _ in range(2):
         measuring.measure(group, configs, 3, tmp_path, store, print)
     assert ran == [[("flow_rwr", 3)]]
+
+
+def test_scores_are_kept_as_soon_as_they_are_there(tmp_path, monkeypatch):
+    store = Scores(tmp_path)
+    group = Group(("a", "b"), ())
+    configs = measuring.load_configs(Group(("flow_sft", "flow_rwr"), ()), (), 8)
+    wanted = {
+        name: Needed(config, name, "1" * 12)
+        for config, name in (("a", PRETRAINED), ("a", "a"), ("b", "b"))
+    }
+    monkeypatch.setattr(measuring, "needed", lambda *_: wanted)
+
+    class Found:
+        frame = pd.concat([clips_of(name, 3) for name in (PRETRAINED, "a")])
+
+    def compare(configs, workdir, *, seeds, rounds):
+        if configs[0].name == "flow_rwr":
+            raise KeyboardInterrupt
+        return Found
+
+    monkeypatch.setattr(measuring.compare, "compare", compare)
+    with pytest.raises(KeyboardInterrupt):
+        measuring.measure(group, configs, 3, tmp_path, store, print)
+    there = [store.path(name, 3, "1" * 12).exists() for name in (PRETRAINED, "a", "b")]
+    assert there == [True, True, False]
 
 
 @pytest.mark.slow
