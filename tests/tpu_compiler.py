@@ -21,6 +21,7 @@ def run(*arguments: str) -> str:
         "JAX_PLATFORMS": "cpu",
         "TPU_SKIP_MDS_QUERY": "1",
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",  # what is compiled is looked at
     }
     command = [sys.executable, *arguments]
     done = subprocess.run(

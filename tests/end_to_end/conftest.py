@@ -28,16 +28,11 @@ def small_world(tmp_path_factory):
         )  # fmt: skip
         cache = str(tmp_path_factory.mktemp("compiled"))
         jax.config.update("jax_compilation_cache_dir", cache)
+        shortest = jax.config.jax_persistent_cache_min_compile_time_secs
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         yield
         jax.config.update("jax_compilation_cache_dir", None)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    """Compiling is most of these tests' time, and what is compiled runs but a few times."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", shortest)
 
 
 class Fickle:

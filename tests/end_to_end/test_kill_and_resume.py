@@ -19,12 +19,18 @@ from vidpref.stages.sample import read_clips
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# rwr with gamma = 1, so that the weights are not all zero where a tiny model earns no reward
+FIELDS = (
+    *TINY,
+    "pretrain.train.checkpoint_every=2",
+    "align.train.checkpoint_every=2",
+    "align.gamma=1.0",  # so that the weights are not all zero where a tiny model earns no reward
+    "label.per_prompt=8",
+)
 COMMAND = [
     sys.executable,
     "launch/tpu_run.py",
     "--config=rwr_aif:mini",
-    *(f"--config.{override}" for override in (*TINY, "align.gamma=1.0", "label.per_prompt=8")),
+    *(f"--config.{field}" for field in FIELDS),
 ]
 
 

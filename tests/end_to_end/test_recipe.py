@@ -120,7 +120,9 @@ def test_the_dit_has_the_same_interface(tmp_path, fickle):
 
 
 def test_the_best_checkpoint_by_validation_acceptance_is_kept(tmp_path, fickle):
-    done, _, _ = _run("dpo_aif:mini", tmp_path, "align.train.best_metric=accept")
+    done, _, _ = _run(
+        "dpo_aif:mini", tmp_path, "align.train.best_metric=accept", "align.train.checkpoint_every=2"
+    )
     (folder,) = (f.path for f in done.stages if f.stage.name == "align-dpo-round1")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "accept" in line] == [2, 4, 6]

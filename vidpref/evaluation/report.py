@@ -134,13 +134,16 @@ class Headline:
     count: int
 
 
-def write_report(path: Path, data: ReportData, videos: Videos | None = None) -> None:
+def write_report(
+    path: Path, data: ReportData, videos: Videos | None = None, *, copies: Sequence[Path] = ()
+) -> None:
     """Writes the report as one HTML file; only large clips lie beside it.
 
     Args:
         path: path of the file, whose folder must exist.
         data: what to show.
         videos: what encodes the clips; by default all are kept inside the page.
+        copies: paths of the same page elsewhere, with addresses of large clips as seen from there.
     """
     videos = Videos() if videos is None else videos
     evaluation = data.evaluation
@@ -150,7 +153,8 @@ def write_report(path: Path, data: ReportData, videos: Videos | None = None) -> 
         values |= _of_evaluation(evaluation, data)
     values["curves"] = [training_curves(stage, records) for stage, records in data.curves.items()]
     values["total"] = sum(seconds for _, seconds, reused in data.timings if not reused)
-    write_text(path, fill("report.html", values, page_filters(path, videos)))
+    for page in (path, *copies):
+        write_text(page, fill("report.html", values, page_filters(page, videos)))
 
 
 def page_filters(path: Path, videos: Videos) -> dict[str, Callable]:

@@ -237,8 +237,7 @@ def _write(
         fps=shown.config.data.fps or PLAYED_FPS,
         embed=EMBEDDED if judged else 0,  # without scores the videos are what the run is about
     )
-    for folder in (shown.folder, shown.workdir):
-        write_report(folder / REPORT, data, videos)
+    write_report(shown.folder / REPORT, data, videos, copies=[shown.workdir / REPORT])
     write_record(shown.folder, _record(shown))
     publish(shown.folder, shown.workdir)
     return shown.workdir / REPORT
