@@ -5,12 +5,12 @@ from claimed.settings import DPO, DPO_WINNER, FLOW_RWR, RWR, SFT
 from vidpref.evaluation.verdicts import Kind
 
 ROUNDS = 3
-METHODS = {  # as they are called, in the order of the picture
-    "SFT": SFT,
+METHODS = {  # as they are called, in the order of the runs and of the picture
     "RWR (forward EM)": RWR,
-    "Flow-RWR (forward EM)": FLOW_RWR,
     "DPO (reverse BT)": DPO,
     "DPO with the winner's error": DPO_WINNER,
+    "SFT": SFT,
+    "Flow-RWR (forward EM)": FLOW_RWR,
 }
 _MORE = (*QUALITY, "object_motion")
 _OURS = "ours: no paper has it"
