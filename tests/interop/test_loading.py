@@ -56,6 +56,21 @@ def test_loads_what_to_params_gives(tmp_path, dtype, max_shard_bytes):
         np.testing.assert_array_equal(np.asarray(leaf), want.astype(dtype), strict=True)
 
 
+def test_parameters_are_kept_in_another_form_one_by_one(tmp_path):
+    write_tensors(tmp_path, state_dict())
+    wanted, seen = to_params(state_dict(), TABLE), []
+
+    def keep(path, array):
+        seen.append("/".join(path))
+        return {"doubled": 2 * array} if path == ("blocks", "up") else array
+
+    loaded = load_onto(target(wanted, jnp.float32), tmp_path, TABLE, keep=keep)
+    assert sorted(seen) == ["blocks/up", "gain", "stem/kernel"]
+    doubled = np.asarray(loaded["blocks"]["up"]["doubled"])
+    np.testing.assert_array_equal(doubled, 2 * wanted["blocks"]["up"].astype(np.float32))
+    np.testing.assert_array_equal(np.asarray(loaded["gain"]), wanted["gain"].astype(np.float32))
+
+
 def test_the_folder_is_named_in_the_error(tmp_path):
     tensors = state_dict()
     wanted = target(to_params(tensors, TABLE), jnp.float32)

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from vidpref.coordination.agreeing import barrier
 from vidpref.interop.pipelines import TRANSFORMER, PipelineFolder
 from vidpref.interop.safetensors_files import PICKLES, TensorFolder, write_tensors
-from vidpref.interop.table import plan
+from vidpref.interop.table import Source, plan
 from vidpref.typing import Array, PyTree
 
 DTYPES = ("float32", "bfloat16")
@@ -60,7 +60,7 @@ def export_pipeline(
     with new_folder(out) as folder:
         if folder is not None:
             write_tensors(folder / TRANSFORMER, tensors, max_shard_bytes=max_shard_bytes)
-            _copy_rest(source.path, folder)
+            copy_rest(source.path, folder, weights=TRANSFORMER)
         else:
             # the tensors come from the devices of all processes, in the order of the files
             for tensor in tensors.values():
@@ -136,6 +136,17 @@ def _tensors(
         raise ValueError(
             f"the parameters to export are not those of {source.path / TRANSFORMER}: {error}"
         ) from error
+    return tensors_of(parts, params, dtype)
+
+
+def tensors_of(parts: list[Source], params: PyTree, dtype: np.dtype) -> dict[str, _Tensor]:
+    """Returns tensors for `write_tensors` that come to the host one by one.
+
+    Args:
+        parts: result of `plan`.
+        params: boxed or not, on the devices of all processes or on the host.
+        dtype: type of the tensors.
+    """
     leaves = traverse_util.flatten_dict(nn.unbox(params))
     tensors = {}
     for part in parts:
@@ -146,15 +157,21 @@ def _tensors(
     return dict(sorted(tensors.items()))
 
 
-def _copy_rest(source: Path, out: Path) -> None:
-    """Copies all that is not hidden, not pickle and not the weights of the transformer."""
+def copy_rest(source: Path, out: Path, *, weights: str) -> None:
+    """Copies all that is not hidden, not pickle and not the weights in a folder of the source.
+
+    Args:
+        source: the folder to be copied.
+        out: its copy, which there is.
+        weights: folder of the source whose safetensors are left out; "." for the source itself.
+    """
     pickles = []
     for folder, folders, files in os.walk(source, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = Path(folder).relative_to(source)
         for name in sorted(files):
             suffixes = Path(name).suffixes  # an index of shards has the suffix before ".json"
-            if name.startswith(".") or (str(below) == TRANSFORMER and ".safetensors" in suffixes):
+            if name.startswith(".") or (str(below) == weights and ".safetensors" in suffixes):
                 continue
             if set(suffixes) & set(PICKLES):
                 pickles.append(str(below / name))

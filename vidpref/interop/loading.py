@@ -17,7 +17,12 @@ from vidpref.typing import PyTree
 
 
 def load_onto(
-    target: PyTree, folder: str | os.PathLike, table: Table, *, ignore: tuple[str, ...] = ()
+    target: PyTree,
+    folder: str | os.PathLike,
+    table: Table,
+    *,
+    ignore: tuple[str, ...] = (),
+    keep: Callable[[tuple[str, ...], jax.Array], PyTree] | None = None,
 ) -> PyTree:
     """Returns a component's parameters, read one after another onto their devices.
 
@@ -29,6 +34,7 @@ def load_onto(
         folder: folder of the component, see `TensorFolder`.
         table: table of the model.
         ignore: prefixes of the names of tensors that belong to something else.
+        keep: `(path, parameter) -> what is kept of it`, called before the next one is read.
 
     Raises:
         ValueError: see `TensorFolder` and `table.to_params`; weights that are no floats.
@@ -53,8 +59,9 @@ def load_onto(
         leaf = leaves[source.path]
         read = _reader(tensors, source, leaf.dtype)
         array = jax.make_array_from_callback(source.shape, leaf.sharding, read, dtype=leaf.dtype)
+        kept = array if keep is None else keep(source.path, array)
         # what was read may be dropped only once it has arrived
-        flat[source.path] = jax.block_until_ready(array)
+        flat[source.path] = jax.block_until_ready(kept)
     return traverse_util.unflatten_dict(flat)
 
 

@@ -95,9 +95,10 @@ class PipelineFolder:
         """Returns the encoder of first frames, where `attends_to_image`; `options`: `dtype`."""
         return self._module(ClipVision, IMAGE_ENCODER, options)
 
-    def load_transformer(self, module: nn.Module, target: PyTree) -> PyTree:
-        """Returns the generator's parameters as `load_onto` places them."""
-        return load_onto(target, self.path / TRANSFORMER, self.family.transformer_table(module))
+    def load_transformer(self, module: nn.Module, target: PyTree, **options: Any) -> PyTree:
+        """Returns the generator's parameters as `load_onto` places them; `options` are its own."""
+        table = self.family.transformer_table(module)
+        return load_onto(target, self.path / TRANSFORMER, table, **options)
 
     def load_autoencoder(self, module: nn.Module, target: PyTree) -> PyTree:
         """Returns the autoencoder's parameters as `load_onto` places them."""

@@ -99,6 +99,25 @@ def to_tensors(params: PyTree, table: Table) -> dict[str, np.ndarray]:
     return {name: part for rule in table for name, part in _tensors_of(rule, flat)}
 
 
+def tensor_shapes(params: PyTree, table: Table) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the tensors that `to_tensors` makes, without their values.
+
+    Args:
+        params: boxed or not, or their shapes.
+        table: table of the model.
+
+    Raises:
+        ValueError: see `to_tensors`.
+    """
+    flat = _flatten(params)
+    _raise(_parameter_complaints(table, flat), "these parameters are not those of the table")
+    return {
+        rule.torch.replace(_BLOCK, str(i)): _torch_shape(rule, flat)
+        for rule in table
+        for i in range(flat[tuple(rule.ours.split("/"))].shape[0] if _BLOCK in rule.torch else 1)
+    }
+
+
 def plan(
     shapes: Mapping[str, Sequence[int]], table: Table, *, expected: PyTree | None = None
 ) -> list[Source]:

@@ -5,8 +5,6 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
-
 from vidpref.config.nearest import nearest
 
 # Fields of our modules that are choices of a run; no config of the originals has them.
@@ -21,20 +19,21 @@ _LARGEST = 10**6  # size of a layer; larger ones are slips, which would take hou
 
 
 def read_config(
-    module: type[nn.Module],
+    module: type,
     config: Mapping[str, Any],
     *,
     fixed: Mapping[str, Any],
     ignored: tuple[str, ...] = (),
     **options: Any,
-) -> nn.Module:
+) -> Any:
     """Returns the module with the fields that the config has.
 
     Fields that the config lacks keep the module's defaults, which must be the original's. Unknown
     fields that are null are passed over, as none of them asks for anything.
 
     Args:
-        module: its fields are named as in the config; numbers are sizes and scales, above 0.
+        module: a Linen module or a dataclass; its fields are named as in the config, and numbers
+            are sizes and scales, above 0.
         config: a component's config.json; names that begin with "_" say who wrote it.
         fixed: fields of the original whose other values `module` does not implement.
         ignored: fields of the original that do not change the computation, besides `WRITTEN`.

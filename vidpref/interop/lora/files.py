@@ -10,7 +10,7 @@ from vidpref.interop.safetensors_files import PICKLES, open_safetensors
 from vidpref.json_text import parse_json
 
 FILE = "pytorch_lora_weights.safetensors"  # of diffusers
-_PEFT_FILE, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 METADATA = "lora_adapter_metadata"  # where diffusers keeps the fields of PEFT's LoraConfig
 PREFIX = "transformer."
 # Files that lie beside a LoRA and hold none, as diffusers passes over them.
@@ -42,7 +42,7 @@ def lora_file(path: Path) -> Path:
     if "model_index.json" in names:
         raise ValueError(f"{path} is a whole pipeline and no LoRA: give it as --model")
     weights = [n for n in names if n.endswith(".safetensors") and (path / n).is_file()]
-    for name in (FILE, _PEFT_FILE):
+    for name in (FILE, PEFT_FILE):
         if name in weights:
             return path / name
     weights = [n for n in weights if not any(word in n for word in _BESIDE)]
@@ -71,8 +71,8 @@ def lora_files(path: Path) -> dict[str, Path]:
         ValueError: see `lora_file`.
     """
     weights = lora_file(path)
-    config = weights.with_name(_PEFT_CONFIG)
-    if weights.name == _PEFT_FILE and config.exists():
+    config = weights.with_name(PEFT_CONFIG)
+    if weights.name == PEFT_FILE and config.exists():
         return {"lora": weights, "config": config}
     return {"lora": weights}
 

@@ -2,7 +2,7 @@
 
 import collections
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 # Parts of an adapter: the factors and the bias of its product; the strength as a tensor; whole
 # differences of a weight and of a bias.
@@ -52,19 +52,19 @@ _OTHER_NETWORKS = {
 }
 
 
-def layers_of(modules: Collection[str], original: Mapping[str, str], depth: int) -> dict[str, str]:
-    """Returns {name in a file: name in diffusers} of every layer of a network.
+def layers_of(depths: Mapping[str, int], original: Mapping[str, str]) -> dict[str, str]:
+    """Returns {name in a file: name in the table} of every layer of a network.
 
     Args:
-        modules: names in diffusers, with "{i}" where the number of a block stands.
-        original: names of the authors' own code -> those of diffusers, likewise; of modules that
-            the network lacks too.
-        depth: blocks of the network.
+        depths: names in the table, with "{i}" where the number of a block stands, and how many
+            blocks there are.
+        original: other names that files have -> those in the table, likewise; of modules that the
+            network lacks too.
     """
     named = {}
-    spellings = {name: module for name, module in original.items() if module in modules}
-    for name, module in [*spellings.items(), *zip(modules, modules, strict=True)]:
-        for i in range(depth if "{i}" in name else 1):
+    spellings = {name: module for name, module in original.items() if module in depths}
+    for name, module in [*spellings.items(), *zip(depths, depths, strict=True)]:
+        for i in range(depths[module]):
             spelt, layer = (text.replace("{i}", str(i)) for text in (name, module))
             named |= {spelt: layer, spelt.replace(".", "_"): layer}
     return named

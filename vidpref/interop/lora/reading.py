@@ -51,21 +51,61 @@ def read_lora(
             adapter that computes something else; or a scale that is no finite number. It names
             them.
     """
+    adaptable = Adaptable(
+        family.transformer_table(module),
+        family.original,
+        passes_over=True,
+        reads=f"LoRA of the linear layers of a {family.name} transformer. Merge other adapters in "
+        "the program that made them, save the whole pipeline as "
+        f"{next(iter(family.pipelines))} has it, and give that as --model.",
+    )
+    return read_adapters(path, adaptable, base_shapes, scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adaptable:
+    """A network whose layers a LoRA may adapt.
+
+    Attributes:
+        table: its table.
+        original: other names that files have of its layers -> those in the table; "{i}" stands for
+            the number of a block.
+        passes_over: whether whole differences of weights are passed over with a warning, as in
+            diffusers; they are errors otherwise.
+        reads: what is read, and what to do with anything else, for errors.
+    """
+
+    table: Table
+    original: Mapping[str, str]
+    passes_over: bool
+    reads: str
+
+
+def read_adapters(
+    path: str | os.PathLike, adaptable: Adaptable, base_shapes: PyTree, scale: float | int = 1.0
+) -> tuple[PyTree, LoRA]:
+    """Returns the float32 adapters of a LoRA file, as `read_lora` does.
+
+    Args:
+        path: a file, or a folder with one; see `lora_file`.
+        adaptable: the network.
+        base_shapes: shapes of its parameters, boxed or not.
+        scale: by what all adapters are multiplied.
+
+    Raises:
+        ValueError: see `read_lora`.
+    """
     if not math.isfinite(scale):
         raise ValueError(f"a LoRA cannot count {scale:g} times: give a finite number, such as 1")
     file = files.lora_file(Path(path))
     tensors, config = files.read_tensors(file)
     kernels = traverse_util.flatten_dict(nn.unbox(base_shapes))
     try:
-        layers = _layers(tensors, family, family.transformer_table(module), kernels)
+        layers = _layers(tensors, adaptable, kernels)
         spelt = {layer: adapter.spelt for layer, adapter in layers.items()}
         strengths = scales(config, {n: adapter.rank for n, adapter in layers.items()}, spelt)
     except ValueError as error:
-        raise ValueError(
-            f"{file}: {error}\nvidpref reads LoRA of the linear layers of a {family.name} "
-            "transformer. Merge other adapters in the program that made them, save the whole "
-            f"pipeline as {next(iter(family.pipelines))} has it, and give that as --model."
-        ) from error
+        raise ValueError(f"{file}: {error}\nvidpref reads {adaptable.reads}") from error
     return _stacked(layers, {n: scale * s for n, s in strengths.items()}, kernels)
 
 
@@ -97,13 +137,16 @@ class _Adapter:
 
 
 def _layers(
-    tensors: Mapping[str, np.ndarray], family: Family, table: Table, kernels: Mapping[tuple, Any]
+    tensors: Mapping[str, np.ndarray], adaptable: Adaptable, kernels: Mapping[tuple, Any]
 ) -> dict[str, _Adapter]:
-    """The adapters of a file by the layers' names in diffusers."""
-    rules = {r.torch.removesuffix(".weight"): r for r in table if r.torch.endswith(".weight")}
-    stacked = (r for r in rules.values() if "{i}" in r.torch)
-    depth = max(kernels[tuple(r.ours.split("/"))].shape[0] for r in stacked)
-    known = names.layers_of(rules, family.original, depth)
+    """The adapters of a file by the layers' names in the table."""
+    weights = (r for r in adaptable.table if r.torch.endswith(".weight"))
+    rules = {r.torch.removesuffix(".weight"): r for r in weights}
+    depths = {
+        name: kernels[tuple(rule.ours.split("/"))].shape[0] if "{i}" in name else 1
+        for name, rule in rules.items()
+    }
+    known = names.layers_of(depths, adaptable.original)
     sorted_, complaints = names.sort_tensors(tensors, known)
     passed_over, adapters = [], {}
     for layer, parts in sorted_.items():
@@ -133,6 +176,8 @@ def _layers(
             if np.any(bias):
                 complaints.append(f"{layer} has no bias that {parts[names.BIAS]} could be added to")
         adapters[layer] = adapter
+    if passed_over and not adaptable.passes_over:
+        complaints.append(f"whole differences of weights: {', '.join(passed_over[:3])}")
     if complaints:
         more = len(complaints) - _NAMED_AT_ONCE
         rest = [f"and {more} more"] if more > 0 else []

@@ -4,6 +4,7 @@ import collections
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import numpy as np
@@ -40,7 +41,7 @@ def export_lora(out: Path, family: Family, module: nn.Module, adapters: PyTree, 
         ValueError: `out` holds something, or as `lora_tensors`.
     """
     tensors = lora_tensors(adapters, spec, family.transformer_table(module))
-    config = {PREFIX + field: value for field, value in _config(tensors, spec).items()}
+    config = {PREFIX + field: value for field, value in lora_config(tensors, spec).items()}
     metadata = {"format": "pt", METADATA: json.dumps(config, indent=2, sort_keys=True)}
     with new_folder(out) as folder:
         if folder is not None:
@@ -49,7 +50,9 @@ def export_lora(out: Path, family: Family, module: nn.Module, adapters: PyTree, 
                 file.write_bytes(safetensors.numpy.save(tensors, metadata))
 
 
-def lora_tensors(adapters: PyTree, spec: LoRA, table: Table) -> dict[str, np.ndarray]:
+def lora_tensors(
+    adapters: PyTree, spec: LoRA, table: Table, *, prefix: str = PREFIX
+) -> dict[str, np.ndarray]:
     """Returns the tensors of a LoRA file.
 
     Ranks of which both factors are zero are left out, and so are layers that have no other: they
@@ -58,7 +61,8 @@ def lora_tensors(adapters: PyTree, spec: LoRA, table: Table) -> dict[str, np.nda
     Args:
         adapters: adapters of `spec`, boxed or not.
         spec: rank and scale of the adapters.
-        table: table of the transformer.
+        table: table of the network.
+        prefix: what stands before the names of the table.
 
     Raises:
         ValueError: names adapters of layers that PyTorch does not have or has in another shape,
@@ -85,7 +89,9 @@ def lora_tensors(adapters: PyTree, spec: LoRA, table: Table) -> dict[str, np.nda
                 )
             elif shape[axis] != spec.rank:
                 complaints.append(f"{layer}/{factor} {shape} is not of rank {spec.rank}")
-        chosen += _rules(rule, [part for part in _PARTS if (*layer.split("/"), part) in flat])
+        chosen += _rules(
+            prefix, rule, [part for part in _PARTS if (*layer.split("/"), part) in flat]
+        )
     if complaints:
         raise ValueError(
             "these adapters have no form in PEFT: " + "; ".join(complaints) + ". Export the whole "
@@ -132,9 +138,9 @@ def stack(parts: Sequence[tuple[PyTree, LoRA]]) -> tuple[PyTree, LoRA]:
     return traverse_util.unflatten_dict(found), LoRA(rank, scale * rank, targets)
 
 
-def _rules(rule: Rule, parts: Iterable[str]) -> list[Rule]:
+def _rules(prefix: str, rule: Rule, parts: Iterable[str]) -> list[Rule]:
     """A [in, rank] and b [rank, out] are the kernels of two linear layers of PyTorch."""
-    torch = PREFIX + rule.torch.removesuffix("weight")
+    torch = prefix + rule.torch.removesuffix("weight")
     ours = rule.ours.removesuffix("kernel")
     kinds = {"a": "linear", "b": "linear", "bias": "vector"}
     return [Rule(torch + _PARTS[part], ours + part, kinds[part]) for part in parts]
@@ -160,9 +166,20 @@ def _trimmed(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return kept
 
 
-def _config(tensors: Mapping[str, np.ndarray], spec: LoRA) -> dict:
-    """The fields of PEFT's LoraConfig; layers of another rank than most have patterns."""
-    start, end = len(PREFIX), -len(_A) - 1
+def lora_config(
+    tensors: Mapping[str, np.ndarray], spec: LoRA, *, prefix: str = PREFIX
+) -> dict[str, Any]:
+    """Returns the fields of PEFT's LoraConfig; layers of another rank than most have patterns.
+
+    Args:
+        tensors: result of `lora_tensors`.
+        spec: rank and alpha of the adapters.
+        prefix: as there.
+
+    Raises:
+        ValueError: no tensors.
+    """
+    start, end = len(prefix), -len(_A) - 1
     ranks = {name[start:end]: len(a) for name, a in tensors.items() if name.endswith(_A)}
     if not ranks:
         raise ValueError("these adapters are zero: there is nothing to export")
