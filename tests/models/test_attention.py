@@ -19,8 +19,9 @@ TOLERANCE = 1e-5
 GPU_TOLERANCE = 2e-2  # of bfloat16
 
 
-def splash(q, k, v, mask):
-    return splash_attention(q * q.shape[-1] ** -0.5, k, v, mask, interpret=True)
+def splash(q, k, v, mask, causal=False):
+    scaled = q * q.shape[-1] ** -0.5
+    return splash_attention(scaled, k, v, mask, causal=causal, interpret=True)
 
 
 ON_CPU = {
@@ -72,11 +73,14 @@ def with_gradients(attend, qkv, mask):
     return out, *grads
 
 
-def of_torch(qkv, mask):
-    probe = np.random.default_rng(1).normal(size=qkv[0].shape).astype(np.float32)
+def of_torch(qkv, mask, causal=False, probe=None):
+    if probe is None:
+        probe = np.random.default_rng(1).normal(size=qkv[0].shape).astype(np.float32)
     tensors = [torch.tensor(x, requires_grad=True) for x in qkv]
     heads_first = [x.transpose(1, 2) for x in tensors]
     torch_mask = None if mask is None else torch.tensor(mask)[:, None, None]
+    if causal:
+        torch_mask = torch.ones(qkv[0].shape[1], qkv[1].shape[1]).tril().bool() & torch_mask
     out = torch.nn.functional.scaled_dot_product_attention(*heads_first, torch_mask)
     out = out.transpose(1, 2)
     (out * torch.tensor(probe)).sum().backward()
@@ -90,6 +94,29 @@ def test_equals_torch(qkv, implementation, masked):
     ours = with_gradients(ON_CPU[implementation], qkv, mask)
     for mine, theirs in zip(ours, of_torch(qkv, mask), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("implementation", ON_CPU)
+def test_causal_equals_torch_and_padding_may_be_left(implementation):
+    qkv = draw((2, 10, 3, 8), 10)
+    mask = np.array([[0] * 3 + [1] * 7, [1] * 6 + [0] * 4], bool)
+    attend = functools.partial(ON_CPU[implementation], causal=True)
+    ours = with_gradients(attend, qkv, mask)
+    assert all((np.asarray(x)[0, :3] == 0).all() for x in ours)
+    # torch has no rule for a query that sees nothing
+    for row, seen in ((0, slice(3, None)), (1, slice(None))):
+        own = [x[row : row + 1, seen] for x in qkv]
+        probe = np.random.default_rng(1).normal(size=qkv[0].shape).astype(np.float32)
+        theirs = of_torch(own, mask[row : row + 1, seen], True, probe[row : row + 1, seen])
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(mine[row : row + 1, seen], other, atol=TOLERANCE)
+
+
+def test_heads_of_queries_share_keys_and_values():
+    q, k, v = draw((2, 10, 6, 8), 7)
+    grouped = dot_product_attention(q, k[:, :, ::3], v[:, :, ::3])
+    whole = dot_product_attention(q, *(np.repeat(x[:, :, ::3], 3, axis=2) for x in (k, v)))
+    np.testing.assert_array_equal(grouped, whole)
 
 
 @pytest.mark.parametrize("implementation", ON_CPU)
@@ -168,7 +195,7 @@ def test_auto_takes_what_runs(monkeypatch, kind, dtype, l, expected):
         f"{module}.cudnn.cudnn_attention": "cudnn",
     }
     for path, name in names.items():
-        monkeypatch.setattr(path, lambda q, *_, name=name: taken.append(name) or q)
+        monkeypatch.setattr(path, lambda q, *_, name=name, **__: taken.append(name) or q)
     q = jax.ShapeDtypeStruct((1, l, 1, 8), dtype)
     jax.eval_shape(lambda q: dot_product_attention(q, q, q, implementation="auto"), q)
     assert taken == [expected]

@@ -230,14 +230,14 @@ def test_dropout_is_of_the_key_of_every_layer_and_off_without_one():
 
 
 @pytest.mark.parametrize(
-    ("axes", "a_axis", "b_axis"),
+    ("axes", "a_parts", "b_parts"),
     [
-        ({"data": 2, "fsdp": 2, "context": 2}, "fsdp", None),
-        ({"data": 4, "tensor": 2}, None, "tensor"),
-        ({"data": 2, "fsdp": 2, "tensor": 2}, "fsdp", "tensor"),
+        ({"data": 2, "fsdp": 2, "context": 2}, 4, 1),
+        ({"data": 4, "tensor": 2}, 1, 2),
+        ({"data": 2, "fsdp": 2, "tensor": 2}, 2, 2),
     ],
 )
-def test_eight_devices_equal_one(axes, a_axis, b_axis):
+def test_eight_devices_equal_one(axes, a_parts, b_parts):
     module, inputs = build("st_dit", remat="full"), make_inputs()
     x, tau, condition = jax.tree.map(lambda leaf: jnp.repeat(leaf, 2, axis=0), inputs)
     boxed_base = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
@@ -252,9 +252,8 @@ def test_eight_devices_equal_one(axes, a_axis, b_axis):
     mesh = make_mesh(axes)
     shardings = param_shardings(boxed, mesh)
     placed = jax.device_put(adapters, shardings)["blocks"]["full"]["qkv"]
-    for factor, axis, dimension in (("a", a_axis, 1), ("b", b_axis, 2)):
+    for factor, parts, dimension in (("a", a_parts, 1), ("b", b_parts, 2)):
         whole, shard = placed[factor].shape, placed[factor].addressable_shards[0].data.shape
-        parts = mesh.shape[axis] if axis else 1
         assert shard[dimension] == whole[dimension] // parts
     sharded = jax.device_put(
         (adapters, base, (x, tau, condition)),

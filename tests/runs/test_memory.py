@@ -60,11 +60,18 @@ def test_a_card_lays_a_scale_out_for_one_device(spec):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("flow_dpo:wan2_1_1_3b@25gb", "did you mean 24gb"),
-        ("flow_dpo:wan2_1_14b@80gb", "not for such a card. There are wan2_1_1_3b@24gb"),
+        ("flow_dpo:wan2_1_1_3b@25gb", "did you mean 32gb or 24gb"),
+        ("flow_dpo:wan2_1_14b@48gb", "not for such a card. There are wan2_1_1_3b@16gb"),
         ("dpo_aif:paper@24gb", "not for such a card"),
     ],
 )
 def test_cards_that_are_none_or_too_small_are_refused(spec, message):
     with pytest.raises(ValueError, match=message):
         load_config(spec)
+
+
+def test_small_cards_keep_activations_on_the_host():
+    small, large = (load_config(f"flow_dpo:wan2_1_1_3b@{card}") for card in ("16gb", "80gb"))
+    assert (small.model.wan.remat, large.model.wan.remat) == ("offload", "full")
+    assert load_config("ipo_kto:cogvideox_5b@32gb").model.cogvideox.remat == "offload"
+    assert {c.align.lora.base for c in (small, large)} == {"compute"}

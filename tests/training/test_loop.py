@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_training as tiny
 
+from vidpref.coordination import stopping
 from vidpref.training.loop import TrainingDiverged, fit
 from vidpref.training.metrics import read_metrics
 from vidpref.training.plan import check_config
@@ -91,6 +93,32 @@ def test_sigterm_saves_and_stops(mesh, tmp_path, capsys):
     assert "goes on from step 8 of 12" in capsys.readouterr().err
     same((parts.params, parts.ema), (whole.params, whole.ema))
     assert read_metrics(tmp_path / "parts") == read_metrics(tmp_path / "whole")
+
+
+def test_checkpoints_by_time_come_besides(mesh, tmp_path, capsys, monkeypatch):
+    whole = train(tmp_path / "whole", mesh, checkpoint_every=10)
+    batches = Interrupted(6)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, mesh, batches=batches, checkpoint_every=10, checkpoint_minutes=1e-9)
+    said = capsys.readouterr().err
+    assert re.search(r"train: checkpoint of step \d: [\d.e-]+ GB in [\d.]+ s\n", said)
+    parts = train(tmp_path, mesh, checkpoint_every=10)
+    assert "goes on from step 6 of 12" in capsys.readouterr().err
+    same(parts.params, whole.params)
+    monkeypatch.setattr(stopping, "_grace", 0.0)
+    train(tmp_path / "slow", mesh, checkpoint_every=2)
+    assert "longer than the 0 s that a host has after SIGTERM" in capsys.readouterr().err
+
+
+def test_sigterm_after_the_last_step_is_not_lost(mesh, tmp_path):
+    def stop(params, step):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    with pytest.raises(Preempted, match="stopped after a training; the same command goes on"):
+        train(tmp_path, mesh, checkpoint_every=12, evaluate=stop)
+    again = train(tmp_path, mesh, checkpoint_every=12, evaluate=stop)  # nothing left to do
+    assert int(again.step) == 12
 
 
 def test_sigterm_without_checkpoints_says_so(mesh, tmp_path):

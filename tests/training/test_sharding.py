@@ -82,6 +82,27 @@ def test_without_both_axes_each_has_its_dimension(names, expected, sizes):
     assert spec((4,) * len(names), names, make_mesh(sizes)) == expected
 
 
+@pytest.mark.parametrize(
+    ("sizes", "shape", "expected"),
+    [
+        ({"fsdp": 2, "context": 4}, (8, 4), P(("fsdp", "context"), "tensor")),
+        ({"fsdp": 2, "context": 4}, (4, 4), P("fsdp", "tensor")),
+        ({"context": 8}, (8, 4), P("context", "tensor")),
+        ({"context": 8}, (4, 8), P(None, "tensor")),
+        ({"fsdp": 2, "context": 2, "tensor": 2}, (4, 8), P(None, ("tensor", "fsdp", "context"))),
+        ({"fsdp": 2, "context": 2, "tensor": 2}, (4, 4), P(None, ("tensor", "fsdp"))),
+        ({"context": 4, "tensor": 2}, (4, 8), P(None, ("tensor", "context"))),
+    ],
+)
+def test_context_divides_what_fsdp_divides(sizes, shape, expected):
+    assert spec(shape, ("in", "out"), make_mesh(sizes)) == expected
+
+
+def test_what_context_leaves_whole_is_reported():
+    (line,) = whole_dimensions(boxed((4, 4), "in", "out"), make_mesh({"fsdp": 2, "context": 4}))
+    assert "dimension 0 ('in') is not a multiple of fsdp*context=8" in line
+
+
 def test_a_dimension_that_both_axes_do_not_divide_is_split_by_tensor_alone(mesh):
     assert spec((8, 6), ("in", "out"), mesh) == P(None, "tensor")
     (line,) = whole_dimensions(boxed((8, 6), "in", "out"), mesh)

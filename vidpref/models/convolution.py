@@ -1,10 +1,13 @@
 """Convolutions of frames and patches, and the rearrangements between pixels and channels."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from vidpref.models.dense import product
 from vidpref.typing import Array, Float
 
 IMPLEMENTATIONS = ("xla", "matmul")
@@ -54,7 +57,7 @@ class SpatialConv(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """A convolution whose stride is its kernel, as one matrix product.
+    """A convolution whose stride is its kernel, as one matrix product: clips to tokens.
 
     Attributes:
         features: features of a token.
@@ -69,7 +72,15 @@ class PatchEmbedding(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t2 h2 w2 d"]:
+    def __call__(
+        self, x: Float[Array, "b t h w c"], split: Callable[[Array], Array] = lambda x: x
+    ) -> Float[Array, "b l d"]:
+        """Returns the tokens, w fastest.
+
+        Args:
+            x: clips.
+            split: what becomes of the patches [b, l, .] before they are multiplied.
+        """
         axes = ("kernel",) * len(self.patch) + ("in", "out")
         kernel = self.param(
             "kernel",
@@ -78,12 +89,14 @@ class PatchEmbedding(nn.Module):
         )
         pt, ph, pw = (1, *self.patch)[-3:]
         patches = space_to_channels(x, (pt, ph, pw))
+        patches = split(patches.reshape(x.shape[0], -1, patches.shape[-1]))
         patches, kernel = nn.dtypes.promote_dtype(patches, kernel, dtype=self.dtype)
-        out = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, self.features)
+        out = product(patches, kernel.reshape(-1, self.features))
         if self.bias:
             init = nn.with_logical_partitioning(nn.initializers.zeros, ("out",))
-            out = out + self.param("bias", init, (self.features,)).astype(out.dtype)[None]
-        return out.reshape(*patches.shape[:-1], self.features)
+            bias = self.param("bias", init, (self.features,)).astype(out.dtype)
+            out = out + bias[None, None]
+        return out
 
 
 def _matmul_conv(x: Float[Array, "b h w c"], kernel: Array) -> Float[Array, "b h w f"]:

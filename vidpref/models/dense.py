@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from vidpref.typing import Array
+from vidpref.models.spread import tokens_may_be_split
+from vidpref.typing import Array, Float
 
 
 def flat_dot_general(
@@ -18,8 +19,17 @@ def flat_dot_general(
     """`dot_general` of [..., d] with [d, f] as ONE two-dimensional product.
 
     The result is the same; XLA's CPU compiler turns the weight gradient of the flat form into one
-    fast matrix product, which it does not do for more than two dimensions.
+    fast matrix product, which it does not do for more than two dimensions. Not where tokens may be
+    divided over devices: clips and tokens that are both divided have no common dimension.
     """
+    if tokens_may_be_split():
+        return jax.lax.dot_general(
+            lhs,
+            rhs,
+            dimension_numbers,
+            precision=precision,
+            preferred_element_type=preferred_element_type,
+        )
     flat = jax.lax.dot_general(
         lhs.reshape(-1, lhs.shape[-1]),
         rhs,
@@ -28,6 +38,11 @@ def flat_dot_general(
         preferred_element_type=preferred_element_type,
     )
     return flat.reshape(*lhs.shape[:-1], rhs.shape[-1])
+
+
+def product(x: Float[Array, "*l d"], kernel: Float[Array, "d f"]) -> Float[Array, "*l f"]:
+    """x @ kernel over the last axis, by `flat_dot_general`."""
+    return flat_dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
 
 
 def dense(

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vidpref.config.nearest import nearest
+from vidpref.models.dense import product
+from vidpref.models.frozen import Int8, with_scales
 from vidpref.typing import Array, Key, PyTree
 
 COLLECTION = "lora"
@@ -170,7 +172,7 @@ class Adapted:
     """What `apply_network` takes in the place of parameters.
 
     Attributes:
-        base: parameters of the whole network.
+        base: parameters of the whole network; kernels may be `Int8`.
         adapters: adapters of `spec`; None for the base itself.
         spec: targets, rank and scale of the adapters.
         dropout_rng: None switches dropout off.
@@ -187,7 +189,7 @@ def apply_network(module: nn.Module, params: PyTree, *inputs: Any, **options: An
 
     Args:
         module: the network.
-        params: its parameters, or `Adapted`.
+        params: its parameters, kernels as they are or `Int8`; or `Adapted`.
         *inputs: inputs of the network.
         **options: options of `module.apply`, such as `method`.
 
@@ -195,8 +197,8 @@ def apply_network(module: nn.Module, params: PyTree, *inputs: Any, **options: An
         ValueError: adapters that do not fit the base.
     """
     if not isinstance(params, Adapted):
-        return module.apply({"params": params}, *inputs, **options)
-    adapted = with_lora(module.apply, params.spec)
+        return with_scales(module.apply)({"params": params}, *inputs, **options)
+    adapted = with_lora(with_scales(module.apply), params.spec)
     variables, rng = {"params": params.base}, params.dropout_rng
     return adapted(variables, params.adapters, *inputs, dropout_rng=rng, **options)
 
@@ -279,9 +281,9 @@ def _intercept(spec: LoRA, next_fun: Callable, args: tuple, kwargs: dict, contex
         kept = jax.random.bernoulli(layer.make_rng("dropout"), 1 - spec.dropout, x.shape)
         x = jnp.where(kept, x / (1 - spec.dropout), 0)
     x, a, b = nn.dtypes.promote_dtype(x, a, b, dtype=layer.dtype)
-    # two-dimensional products, for the reason given in `flat_dot_general`
-    low = x.reshape(-1, a.size // spec.rank) @ a.reshape(-1, spec.rank)
-    out += (spec.scale * (low @ b.reshape(spec.rank, -1))).reshape(out.shape)
+    low = x.reshape(*x.shape[: x.ndim + 1 - a.ndim], -1)  # one axis of inputs, and of outputs
+    low = product(low, a.reshape(-1, spec.rank))
+    out += (spec.scale * product(low, b.reshape(spec.rank, -1))).reshape(out.shape)
     if layer.has_variable(COLLECTION, "bias"):
         # held: blocks of a stack that have none would learn one
         bias = jax.lax.stop_gradient(layer.get_variable(COLLECTION, "bias"))
@@ -294,7 +296,7 @@ def _intercept(spec: LoRA, next_fun: Callable, args: tuple, kwargs: dict, contex
 class _Pair:
     """The adapter of a layer, and where the parameters are that it changes: kernel and bias."""
 
-    kernel: Array
+    kernel: Array | Int8
     a: Array
     b: Array
     bias: Array | None

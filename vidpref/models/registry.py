@@ -45,6 +45,7 @@ class Backbone:
         pretrained: whether its sizes and first weights are those of a diffusers pipeline, and it
             is not trained from nothing.
         from_preferences: whether it learns from a file of preferences, and not from a data set.
+        divides_tokens: whether it can divide the tokens of one clip over devices.
     """
 
     module: type[nn.Module]
@@ -55,6 +56,7 @@ class Backbone:
     latents: bool = False
     pretrained: bool = False
     from_preferences: bool = False
+    divides_tokens: bool = True
 
     def null_prompt(self, words: str) -> str | None:
         """Returns the prompt that stands for no text, None where the mask does.
@@ -80,7 +82,7 @@ def _from_diffusers(module: type[nn.Module], *, text_width: str) -> Backbone:
 
 
 BACKBONES = {
-    "unet3d": Backbone(module=UNet3D),
+    "unet3d": Backbone(module=UNet3D, divides_tokens=False),
     "dit": Backbone(module=DiT),
     "st_dit": Backbone(module=STDiT),
     "wan": _from_diffusers(Wan, text_width="text_dim"),

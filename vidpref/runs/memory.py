@@ -8,7 +8,7 @@ import jax
 
 # First word of a stage's name -> fields that shrink what it holds at once, and how.
 _ROWS = "config.{0}.train.accumulate higher or config.{0}.train.batch_size lower"
-_REMAT = "config.model.NETWORK.remat=full"
+_REMAT = "config.model.NETWORK.remat=full, or offload"
 _DRAWN = "config.sampler.batch_size lower"
 _SMALLER = {
     "latents": ("config.data.encode_batch lower", "config.model.tiled=True"),
@@ -16,7 +16,10 @@ _SMALLER = {
     "pretrain": (_ROWS.format("pretrain"), _REMAT),
     "superres": (_ROWS.format("superres"), _REMAT),
     "sample": (_DRAWN, "config.model.tiled=True for latents"),
-    "align": (_ROWS.format("align"), _REMAT, "config.align.lora.rank=64", _DRAWN),
+    "align": (
+        *(_ROWS.format("align"), _REMAT, "config.align.lora.rank=64"),
+        *("config.align.lora.base=int8", _DRAWN),
+    ),
     "latent": (_ROWS.format("align"), "config.align.layers lower"),  # latent-reward
     "import": (),
 }

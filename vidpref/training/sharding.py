@@ -15,11 +15,15 @@ from vidpref.typing import PyTree
 
 MESH_AXES = ("data", "fsdp", "context", "tensor")
 BATCH_AXES = ("data", "fsdp")
+_PARAM_AXES = ("fsdp", "context")
 
 # Logical name of a parameter's dimension -> mesh axes it may take, the preferred one first. Names
 # higher up choose first: the output of an attention layer ("heads", "head_dim", "out") has its
 # heads on `tensor`, so its "out" takes `fsdp`. The scanned axis must stay whole: every device runs
 # every layer.
+#
+# What takes `fsdp` takes `context` too where both divide it: clips and tokens are divided over
+# `context`, and it would hold copies otherwise, such as all 14B parameters for a batch of one clip.
 #
 # Where a kernel would have fsdp on one dimension and tensor on another, and both are more than one
 # device, the dimension of tensor takes both. Columns over fsdp next to a sum over tensor are what
@@ -43,11 +47,12 @@ def make_mesh(mesh_config: Mapping[str, int], devices: Sequence[jax.Device] | No
 
     Args:
         mesh_config: size of each axis; missing axes are 1, and one may be -1 for "the rest".
-        devices: default all devices of all processes.
+        devices: default all devices of all processes. Between several slices, which only the
+            data-centre network connects, lies the axis data.
 
     Raises:
-        ValueError: an unknown axis, sizes that do not multiply to the number of devices, or devices
-            of several slices.
+        ValueError: an unknown axis, sizes that do not multiply to the number of devices, or a data
+            axis that does not divide over the slices.
     """
     devices = jax.devices() if devices is None else list(devices)
     unknown = sorted(set(mesh_config) - set(MESH_AXES))
@@ -64,14 +69,22 @@ def make_mesh(mesh_config: Mapping[str, int], devices: Sequence[jax.Device] | No
             f"there are {len(devices)}; change config.mesh, or set one axis to -1 for the rest"
         )
     sizes = [len(devices) // fixed if size == -1 else size for size in sizes]
-    slices = {getattr(device, "slice_index", 0) for device in devices}
-    if len(slices) > 1:
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if sizes[0] % slices:
         raise ValueError(
-            f"the devices are of {len(slices)} slices and a run works on one: start it on the "
-            "hosts of one slice"
+            f"mesh.data={sizes[0]} does not divide over {slices} slices: only data lies between "
+            "slices, so make it a multiple of them, or start the run on the hosts of one slice"
         )
     # an axis of the torus is split only where no whole one fits: (2, 32) on v5p's 4x4x4
-    grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    if slices == 1:
+        grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    else:
+        grid = mesh_utils.create_hybrid_device_mesh(
+            (sizes[0] // slices, *sizes[1:]),
+            (slices, 1, 1, 1),
+            devices,
+            allow_split_physical_axes=True,
+        )
     return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 
@@ -96,9 +109,12 @@ def activation_rules(mesh: Mesh) -> Iterator[None]:
 
     A row of the batch holds several clips, so there may be fewer rows than devices. A network that
     constrains the logical axis "batch" then still gives each device clips of its own, and no layer
-    gathers them to shard something else.
+    gathers them to shard something else. Where there are fewer clips than devices, a network that
+    knows the logical axis "tokens" divides the tokens of each over `context`.
     """
     rules = (("batch", (*BATCH_AXES, "context")),) if mesh.size > 1 else ()
+    if mesh.shape["context"] > 1:
+        rules += (("tokens", "context"),)
     with in_scope(mesh), nn.logical_axis_rules(rules):
         yield
 
@@ -195,7 +211,7 @@ def _assign(path: Any, leaf: Any, mesh: Mesh) -> tuple[PartitionSpec, list[str]]
     unknown = [name for name in names if name is not None and name not in RULES]
     if unknown:
         raise ValueError(f"{where}: no rule for {unknown[0]!r}; RULES has {', '.join(RULES)}")
-    spec: list[str | tuple[str, str] | None] = [None] * len(shape)
+    spec: list[str | tuple[str, ...] | None] = [None] * len(shape)
     whole = []
     for name, choices in RULES.items():
         for i in [i for i, own in enumerate(names) if own == name and choices]:
@@ -211,13 +227,17 @@ def _assign(path: Any, leaf: Any, mesh: Mesh) -> tuple[PartitionSpec, list[str]]
             else:
                 sizes = " or ".join(f"{axis}={mesh.shape[axis]}" for axis in free)
                 whole.append(f"{where}: dimension {i} ({name!r}) is not a multiple of {sizes}")
-    if {"fsdp", "tensor"} <= set(spec) and mesh.shape["fsdp"] > 1 and mesh.shape["tensor"] > 1:
-        spec[spec.index("fsdp")] = None
-        i, parts = spec.index("tensor"), mesh.shape["tensor"] * mesh.shape["fsdp"]
-        if shape[i] % parts == 0:
-            spec[i] = ("tensor", "fsdp")
-        else:
-            whole.append(
-                f"{where}: dimension {i} ({names[i]!r}) is not a multiple of tensor*fsdp={parts}"
-            )
+    axes: tuple[str, ...] = tuple(axis for axis in _PARAM_AXES if mesh.shape[axis] > 1)
+    if "fsdp" not in spec or not axes:
+        return PartitionSpec(*spec), whole
+    i = spec.index("fsdp")
+    if "tensor" in spec and mesh.shape["tensor"] > 1:
+        spec[i] = None
+        i, axes = spec.index("tensor"), ("tensor", *axes)
+    while shape[i] % (parts := math.prod(mesh.shape[axis] for axis in axes)):
+        whole.append(
+            f"{where}: dimension {i} ({names[i]!r}) is not a multiple of {'*'.join(axes)}={parts}"
+        )
+        axes = axes[:-1]
+    spec[i] = axes if len(axes) > 1 else (*axes, None)[0]
     return PartitionSpec(*spec), whole

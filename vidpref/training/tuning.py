@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.config.nearest import nearest
+from vidpref.models.frozen import Keeping, check_stored
 from vidpref.models.lora import Adapted, LoRA, merge
 from vidpref.training.checkpoints import load_params, save_params
 from vidpref.training.sharding import abstract_params
@@ -102,7 +103,7 @@ def make_tuning(
             "parts are trained or adapters; set lora.rank=0, or parts=()"
         )
     if spec is not None:
-        return Adapters(network, spec)
+        return Adapters(network, spec, config.lora.base)
     return Parts(network, parts) if parts else Everything(network)
 
 
@@ -161,10 +162,21 @@ class Adapters:
 
     The network to start from may be `Adapted`: then its adapters are trained on, and the reference
     is the base with them as they were.
+
+    Attributes:
+        network: key -> parameters of the whole network, boxed.
+        spec: the adapters.
+        base: how base and reference are kept, see `Keeping`.
     """
 
     network: Callable[[Array], PyTree]
     spec: LoRA
+    base: str = "float32"
+
+    @functools.cached_property
+    def keeping(self) -> Keeping:
+        """How base and reference are kept."""
+        return Keeping(self.network, self.base)
 
     @functools.cached_property
     def _boxed(self) -> PyTree:
@@ -177,11 +189,15 @@ class Adapters:
         return params.adapters if isinstance(params, Adapted) else None
 
     def frozen(self, params: PyTree, reference: PyTree | None = None) -> dict[str, PyTree]:
-        if not isinstance(params, Adapted):
-            return _beside(params, reference)
-        if reference is params:
-            return {_BASE: params.base, "reference": params.adapters}
-        return _beside(params.base, reference)
+        base = params.base if isinstance(params, Adapted) else params
+        if reference is not params:
+            beside = _beside(base, reference)
+        elif isinstance(params, Adapted):
+            beside = {_BASE: base, "reference": params.adapters}
+        else:
+            beside = {_BASE: base}
+        whole = [name for name in (_BASE, _OTHER) if name in beside]
+        return beside | {name: self.keeping.all(beside[name]) for name in whole}
 
     def policy(self, trainable: PyTree, frozen: PyTree, rng: Array | None) -> PyTree:
         base = jax.lax.stop_gradient(frozen[_BASE])
@@ -194,6 +210,7 @@ class Adapters:
 
     def whole(self, trainable: PyTree, params: PyTree) -> PyTree:
         base = params.base if isinstance(params, Adapted) else params
+        check_stored(base, self._boxed)
         return jax.jit(merge, static_argnames="spec")(base, trainable, spec=self.spec)
 
     def save(self, folder: Path, trainable: PyTree, params: PyTree) -> None:

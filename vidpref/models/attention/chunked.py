@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from vidpref.typing import Array, Bool, Float
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def chunked_attention(
     q: Float[Array, "b l n d"],
     k: Float[Array, "b m n d"],
     v: Float[Array, "b m n d"],
     mask: Bool[Array, "b m"] | None,
     chunk: int,
+    causal: bool = False,
 ) -> Float[Array, "b l n d"]:
     """softmax(q k^T) v with the weights of `chunk` queries at a time, in the backward pass too.
 
@@ -28,38 +29,42 @@ def chunked_attention(
         v: values.
         mask: True for keys that may be seen. A row that sees none returns zeros.
         chunk: queries a chunk.
+        causal: whether query i sees the keys up to i only.
     """
-    return _forward(q, k, v, mask, chunk)[0]
+    return _forward(q, k, v, mask, chunk, causal)[0]
 
 
 def _forward(
-    q: Array, k: Array, v: Array, mask: Array | None, chunk: int
+    q: Array, k: Array, v: Array, mask: Array | None, chunk: int, causal: bool
 ) -> tuple[Array, tuple[Array | None, ...]]:
     keys, values = _heads_first(k), _heads_first(v)
 
-    def attend(queries: Array) -> tuple[Array, Array]:
-        logits = _logits(queries, keys, mask)
+    def attend(part: tuple[Array, Array]) -> tuple[Array, Array]:
+        queries, start = part
+        seen = _seen(mask, start, chunk, k.shape[1], causal)
+        logits = _logits(queries, keys, seen)
         top = logits.max(axis=-1, keepdims=True)
-        weights = _hide(jnp.exp(logits - top), mask)
+        weights = _hide(jnp.exp(logits - top), seen)
         total = weights.sum(axis=-1, keepdims=True)
         total = jnp.where(total == 0.0, 1.0, total)
         out = _product("bnlm,bnmd->bnld", weights.astype(values.dtype), values) / total
         return out.astype(q.dtype), top + jnp.log(total)
 
-    out, log_sum = jax.lax.map(attend, _chunks(q, chunk))
+    out, log_sum = jax.lax.map(attend, (_chunks(q, chunk), _starts(q, chunk)))
     out = _whole(out, q.shape[1])
     return out, (q, k, v, mask, out, log_sum)
 
 
 def _backward(
-    chunk: int, residuals: tuple[Array | None, ...], out_grad: Array
+    chunk: int, causal: bool, residuals: tuple[Array | None, ...], out_grad: Array
 ) -> tuple[Array | None, ...]:
     q, k, v, mask, out, log_sum = residuals
     keys, values = _heads_first(k), _heads_first(v)
 
     def add(totals: tuple[Array, Array], part: tuple[Array, ...]):
-        queries, out, log_sum, out_grad = part
-        weights = _hide(jnp.exp(_logits(queries, keys, mask) - log_sum), mask)
+        queries, start, out, log_sum, out_grad = part
+        seen = _seen(mask, start, chunk, k.shape[1], causal)
+        weights = _hide(jnp.exp(_logits(queries, keys, seen) - log_sum), seen)
         # what a change of all logits of a query would do, which the softmax takes out
         common = _product("bnld,bnld->bnl", out, out_grad)[..., None]
         logits_grad = weights * (_product("bnld,bnmd->bnlm", out_grad, values) - common)
@@ -72,7 +77,8 @@ def _backward(
 
     b, n, m, d = keys.shape
     zeros = (jnp.zeros((b, n, d, m), jnp.float32),) * 2
-    parts = (_chunks(q, chunk), _chunks(out, chunk), log_sum, _chunks(out_grad, chunk))
+    starts = _starts(q, chunk)
+    parts = (_chunks(q, chunk), starts, _chunks(out, chunk), log_sum, _chunks(out_grad, chunk))
     (keys_grad, values_grad), queries_grad = jax.lax.scan(add, zeros, parts)
     return (
         _whole(queries_grad, q.shape[1]),
@@ -87,16 +93,26 @@ chunked_attention.defvjp(_forward, _backward)
 _product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
-def _logits(queries: Array, keys: Array, mask: Array | None) -> Array:
+def _seen(
+    mask: Array | None, start: Array, chunk: int, keys: int, causal: bool
+) -> Bool[Array, "b 1 l m"] | None:
+    """Which keys the queries of a chunk see; None for all."""
+    seen = None if mask is None else mask[:, None, None]
+    if not causal:
+        return seen
+    ahead = jnp.arange(keys)[None] <= start + jnp.arange(chunk)[:, None]
+    ahead = ahead[None, None]
+    return ahead if seen is None else seen & ahead
+
+
+def _logits(queries: Array, keys: Array, seen: Array | None) -> Array:
     logits = _product("bnld,bnmd->bnlm", queries, keys)
-    if mask is None:
-        return logits
-    return jnp.where(mask[:, None, None], logits, jnp.finfo(logits.dtype).min)
+    return logits if seen is None else jnp.where(seen, logits, jnp.finfo(logits.dtype).min)
 
 
-def _hide(weights: Array, mask: Array | None) -> Array:
+def _hide(weights: Array, seen: Array | None) -> Array:
     """Zeros for hidden keys, also in a row without any visible one."""
-    return weights if mask is None else jnp.where(mask[:, None, None], weights, 0.0)
+    return weights if seen is None else jnp.where(seen, weights, 0.0)
 
 
 def _heads_first(x: Array) -> Array:
@@ -109,6 +125,11 @@ def _chunks(x: Array, chunk: int) -> Array:
     b, l, n, d = x.shape
     x = jnp.pad(x, ((0, 0), (0, -l % chunk), (0, 0), (0, 0)))
     return x.reshape(b, -1, chunk, n, d).transpose(1, 0, 3, 2, 4)
+
+
+def _starts(x: Array, chunk: int) -> Array:
+    """The number of the first query of each chunk."""
+    return jnp.arange(0, x.shape[1], chunk)
 
 
 def _whole(chunks: Array, length: int) -> Array:

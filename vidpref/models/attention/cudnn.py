@@ -25,10 +25,16 @@ def cudnn_attention(
     k: Float[Array, "b m n d"],
     v: Float[Array, "b m n d"],
     mask: Bool[Array, "b m"] | None,
+    causal: bool = False,
 ) -> Float[Array, "b l n d"]:
     """softmax(q k^T / sqrt(d)) v; see `dot_product_attention`."""
     if mask is None:
-        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+        return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="cudnn")
+    if causal:
+        out = jax.nn.dot_product_attention(
+            q, k, v, mask=mask[:, None, None], is_causal=True, implementation="cudnn"
+        )
+        return jnp.where((jnp.cumsum(mask, axis=1) > 0)[..., None, None], out, 0)
     # The kernel can leave out the last keys of a row, and the order of keys does not matter: with
     # the visible ones first, no [l, m] bias is needed.
     order = jnp.argsort(~mask, axis=1, stable=True)

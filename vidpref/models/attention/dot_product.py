@@ -15,10 +15,11 @@ _KERNELS = {"splash": splash, "cudnn": cudnn}
 
 def dot_product_attention(
     q: Float[Array, "b l n d"],
-    k: Float[Array, "b m n d"],
-    v: Float[Array, "b m n d"],
+    k: Float[Array, "b m g d"],
+    v: Float[Array, "b m g d"],
     mask: Bool[Array, "b m"] | None = None,
     *,
+    causal: bool = False,
     implementation: str = "xla",
     chunk: int = CHUNK,
 ) -> Float[Array, "b l n d"]:
@@ -26,9 +27,10 @@ def dot_product_attention(
 
     Args:
         q: queries.
-        k: keys.
-        v: values.
-        mask: True for keys that may be seen. A row that sees none returns zeros.
+        k: keys, of as many heads or of one for every n / g heads of the queries.
+        v: values, likewise.
+        mask: True for keys that may be seen. A query that sees none returns zeros.
+        causal: whether query i sees the keys up to i only.
         implementation: "xla" holds all [l, m] weights; "chunked" those of `chunk` queries at a
             time, in the backward pass too; "cudnn" (NVIDIA GPUs, half precision) and "splash" (TPU
             v4 and later) are kernels that hold none. "auto" takes the kernel that runs on the
@@ -48,15 +50,17 @@ def dot_product_attention(
         reason = _KERNELS[implementation].refusal(_device_kind(), q)
         if reason:
             raise ValueError(f"attention implementation {implementation!r} {reason}; use 'auto'")
+    if k.shape[2] != q.shape[2]:
+        k, v = (jnp.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
     if implementation == "cudnn":
-        return cudnn.cudnn_attention(q, k, v, mask)
+        return cudnn.cudnn_attention(q, k, v, mask, causal)
     q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
     if implementation == "splash":
-        return splash.splash_attention(q, k, v, mask)
+        return splash.splash_attention(q, k, v, mask, causal=causal)
     if implementation == "chunked" and q.shape[1] > chunk:
         chunks = -(-q.shape[1] // chunk)
-        return chunked_attention(q, k, v, mask, -(-q.shape[1] // chunks))
-    return _attend(q, k, v, mask)
+        return chunked_attention(q, k, v, mask, -(-q.shape[1] // chunks), causal)
+    return _attend(q, k, v, mask, causal)
 
 
 def _choose(q: Array, k: Array) -> str:
@@ -75,12 +79,15 @@ def _device_kind() -> str:
     return device.device_kind
 
 
-def _attend(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
+def _attend(q: Array, k: Array, v: Array, mask: Array | None, causal: bool) -> Array:
     logits = jnp.einsum("blnd,bmnd->bnlm", q, k, preferred_element_type=jnp.float32)
-    if mask is None:
+    visible = None if mask is None else mask[:, None, None, :]
+    if causal:
+        ahead = jnp.tril(jnp.ones((q.shape[1], k.shape[1]), bool))[None, None]
+        visible = ahead if visible is None else visible & ahead
+    if visible is None:
         weights = jax.nn.softmax(logits, axis=-1)
     else:
-        visible = mask[:, None, None, :]
         weights = jax.nn.softmax(jnp.where(visible, logits, jnp.finfo(logits.dtype).min), axis=-1)
-        weights = jnp.where(visible, weights, 0.0)  # a row without any visible key gives zeros
+        weights = jnp.where(visible, weights, 0.0)  # a query without any visible key gives zeros
     return jnp.einsum("bnlm,bmnd->blnd", weights.astype(v.dtype), v)

@@ -30,23 +30,26 @@ def splash_attention(
     v: Float[Array, "b m n d"],
     mask: Bool[Array, "b m"] | None,
     *,
+    causal: bool = False,
     interpret: bool = False,
 ) -> Float[Array, "b l n d"]:
     """softmax(q k^T) v; XLA cannot partition the kernel, so each device gets its rows and heads.
 
     Where a mesh is in scope, rows are spread over its axes data, fsdp and context, the last ones
-    left out until they divide the rows, and heads over tensor where it divides them.
+    left out until they divide the rows, and heads over tensor where it divides them. Within
+    `jax.shard_map` over all axes the arrays are those of one device.
 
     Args:
         q: queries, already scaled.
         k: keys.
         v: values.
         mask: True for keys that may be seen. A row that sees none returns zeros.
+        causal: whether query i sees the keys up to i only.
         interpret: run on any device, slowly.
     """
-    kernel = functools.partial(_on_one_device, interpret=interpret)
+    kernel = functools.partial(_on_one_device, causal=causal, interpret=interpret)
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.size == 1:
+    if mesh.empty or mesh.size == 1 or mesh.are_all_axes_manual:
         return kernel(q, k, v, mask)
     rows, heads = _axes(mesh, q.shape[0], q.shape[2])
     spec = PartitionSpec(rows, None, heads)
@@ -67,7 +70,9 @@ def _axes(mesh: AbstractMesh, b: int, n: int) -> tuple[tuple[str, ...], str | No
     return rows, _HEAD_AXIS if n % mesh.shape.get(_HEAD_AXIS, n + 1) == 0 else None
 
 
-def _on_one_device(q: Array, k: Array, v: Array, mask: Array | None, *, interpret: bool) -> Array:
+def _on_one_device(
+    q: Array, k: Array, v: Array, mask: Array | None, *, causal: bool, interpret: bool
+) -> Array:
     (b, l, n, _), m = q.shape, k.shape[1]
     block_q, block_kv = (min(_BLOCK, length + -length % LANES) for length in (l, m))
     seen = jnp.ones((b, m), bool) if mask is None else mask
@@ -80,8 +85,9 @@ def _on_one_device(q: Array, k: Array, v: Array, mask: Array | None, *, interpre
         segments = pallas.SegmentIds(
             q=jnp.ones((b, q.shape[2]), jnp.int32), kv=seen.astype(jnp.int32)
         )
+    pattern = pallas.CausalMask if causal else pallas.FullMask
     kernel = pallas.make_splash_mha(
-        pallas.MultiHeadMask([pallas.FullMask((q.shape[2], k.shape[2]))] * n),
+        pallas.MultiHeadMask([pattern((q.shape[2], k.shape[2]))] * n),
         block_sizes=pallas.BlockSizes(
             block_q=block_q,
             block_kv=block_kv,
@@ -97,7 +103,8 @@ def _on_one_device(q: Array, k: Array, v: Array, mask: Array | None, *, interpre
     out = jax.vmap(kernel)(q, k, v, segments).swapaxes(1, 2)[:, :l]
     if mask is None:
         return out
-    return jnp.where(mask.any(axis=1)[:, None, None, None], out, 0)
+    seen = jnp.cumsum(mask, axis=1) > 0 if causal else mask.any(axis=1, keepdims=True)
+    return jnp.where(seen[..., None, None], out, 0)
 
 
 def _padded_heads(x: Array, block: int) -> Array:

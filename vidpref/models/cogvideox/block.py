@@ -4,12 +4,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from vidpref.models.attention import dot_product_attention
+from vidpref.models.attention import attention_of_tokens
 from vidpref.models.dense import dense
 from vidpref.models.dit.blocks import perceptron
 from vidpref.models.norm import layer_norm
 from vidpref.models.rope import rotate
-from vidpref.models.spread import spread_batch
+from vidpref.models.spread import Division, spread_batch
 from vidpref.typing import Array, Float
 
 QK_EPSILON = 1e-6  # of the norms of queries and keys, whatever `norm_eps` is
@@ -19,10 +19,12 @@ class CogVideoXBlock(nn.Module):
     """Attention over text and video, then a perceptron, both behind an expert adaptive layer norm.
 
     Attributes:
+        division: where the tokens lie.
         text_tokens: the first tokens, which are text.
         head_dim, qkv_bias, epsilon, attention, dtype: see `CogVideoX`.
     """
 
+    division: Division
     text_tokens: int
     head_dim: int
     qkv_bias: bool
@@ -37,7 +39,7 @@ class CogVideoXBlock(nn.Module):
         embedding: Float[Array, "b e"],
         rotary: tuple[Float[Array, "l f"], Float[Array, "l f"]] | None,
     ) -> tuple[Float[Array, "b l d"], None]:
-        x, embedding = spread_batch((x, embedding))
+        x, embedding = self.division.spread(x), spread_batch(embedding)
         b, l, width = x.shape
         y, gate = self._modulated(x, embedding, "attention")
         options = {"axes": ("in", "heads"), "bias": self.qkv_bias, "dtype": self.dtype}
@@ -49,10 +51,11 @@ class CogVideoXBlock(nn.Module):
         k = affine_norm(QK_EPSILON, self.dtype, "key_norm")(k)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
-        y = dot_product_attention(q, k, v, implementation=self.attention).reshape(b, l, width)
+        y = attention_of_tokens(q, k, v, self.division, implementation=self.attention)
+        y = y.reshape(b, l, width)
         x = x + gate * dense(width, axes=("heads", "out"), dtype=self.dtype, name="out")(y)
         y, gate = self._modulated(x, embedding, "mlp")
-        return spread_batch(x + gate * perceptron(y, 4, self.dtype)), None
+        return self.division.spread(x + gate * perceptron(y, 4, self.dtype)), None
 
     @nn.nowrap
     def _modulated(self, x: Array, embedding: Array, name: str) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from vidpref.models.dense import dense
 from vidpref.models.embeddings import sinusoidal
 from vidpref.models.inputs import check_inputs
 from vidpref.models.scan import scan_blocks
-from vidpref.models.spread import spread_batch
+from vidpref.models.spread import spread_batch, token_division
 from vidpref.typing import Array, Float
 
 STEPS = 1000  # of the diffusion process that every CogVideoX was trained with
@@ -128,15 +128,18 @@ class CogVideoX(nn.Module):
             x = jnp.concatenate([x, condition.image_latent.astype(x.dtype)], axis=-1)
         video = PatchEmbedding(width, (p, p), self.patch_bias, dtype, name="patch")(x)
         text = dense(width, dtype=dtype, name="text")(condition.text)
-        tokens = jnp.concatenate([text, video.reshape(b, -1, width)], axis=1)
+        division = token_division(b, m + video.shape[1], self.num_attention_heads)
+        tokens = division.split(jnp.concatenate([text, video], axis=1))
         rotary = None
         if self.use_rotary_positional_embeddings:
             trained = (self.sample_height // p, self.sample_width // p)
             cos, sin = rotary_positions(grid, self.attention_head_dim, trained=trained)
             text_rows = ((m, 0), (0, 0))  # by no angle
-            rotary = jnp.pad(cos, text_rows, constant_values=1), jnp.pad(sin, text_rows)
+            cos, sin = jnp.pad(cos, text_rows, constant_values=1), jnp.pad(sin, text_rows)
+            rotary = division.fill(cos), division.fill(sin)
         if not self.use_rotary_positional_embeddings or self.use_learned_positional_embeddings:
-            tokens = tokens + self._added_positions(grid, m).astype(dtype)
+            positions = division.fill(self._added_positions(grid, m))
+            tokens = tokens + positions.astype(dtype)[None]
 
         blocks = scan_blocks(
             CogVideoXBlock,
@@ -145,6 +148,7 @@ class CogVideoX(nn.Module):
             remat=self.remat,
             unroll=self.unroll,
         )(
+            division=division,
             text_tokens=m,
             head_dim=self.attention_head_dim,
             qkv_bias=self.attention_bias,
@@ -155,19 +159,19 @@ class CogVideoX(nn.Module):
         )
         tokens, _ = blocks(tokens, embedding, rotary)
 
-        tokens = affine_norm(self.norm_eps, dtype, "final_norm")(tokens[:, m:])
+        tokens = affine_norm(self.norm_eps, dtype, "final_norm")(tokens)
         tokens = affine_norm(self.norm_eps, dtype, "out_norm")(tokens)
         modulation = dense(2 * width, dtype=dtype, name="out_modulation")(embedding)
         shift, scale = jnp.split(modulation[:, None], 2, axis=-1)
         out = dense(p * p * self.out_channels, dtype=dtype, name="head")(
             tokens * (1 + scale) + shift
-        )
+        )[:, m : division.length]
         # a token's features are (channel, row, column), other than `channels_to_space` has them
         out = out.reshape(b, *grid, self.out_channels, p, p).transpose(0, 1, 2, 5, 3, 6, 4)
         return out.reshape(b, t, h, w, self.out_channels).astype(jnp.float32)
 
     @nn.nowrap
-    def _added_positions(self, grid: tuple[int, int, int], m: int) -> Float[Array, "1 l d"]:
+    def _added_positions(self, grid: tuple[int, int, int], m: int) -> Float[Array, "l d"]:
         width = self.num_attention_heads * self.attention_head_dim
 
         def sincos(frames: int) -> Array:
@@ -180,11 +184,11 @@ class CogVideoX(nn.Module):
             return jnp.pad(positions, ((m, 0), (0, 0)))[None]
 
         if not self.use_learned_positional_embeddings:
-            return sincos(grid[0])
+            return sincos(grid[0])[0]
         frames = (self.sample_frames - 1) // self.temporal_compression_ratio + 1
         init = nn.with_logical_partitioning(lambda key: sincos(frames), (None, None, "embed"))
         learned = self.param("positions", init)
-        return learned if grid[0] == frames else sincos(grid[0])
+        return (learned if grid[0] == frames else sincos(grid[0]))[0]
 
     @nn.nowrap
     def _check(self, x: Array, condition: Condition) -> None:

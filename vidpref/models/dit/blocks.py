@@ -14,14 +14,14 @@ from vidpref.models.embeddings import ConditionEmbedding, sinusoidal
 from vidpref.models.inputs import check_inputs, network_inputs
 from vidpref.models.norm import layer_norm
 from vidpref.models.scan import scan_blocks
-from vidpref.models.spread import spread_batch
+from vidpref.models.spread import spread_batch, token_division
 from vidpref.typing import Array, Float
 
 
 class VideoTransformer(nn.Module):
     """A text-, first-frame- and low-resolution-conditioned transformer over tubelets.
 
-    A subclass says with `block` which block is scanned; its call is
+    A subclass says with `block` which block is scanned; it has a field `division`, and its call is
     `(x [b, l, d], embedding [b, e], text [b, m, e], text_mask [b, m]) -> (x, None)`.
 
     Attributes:
@@ -106,8 +106,11 @@ class VideoTransformer(nn.Module):
             tau, condition
         )
         b, *grid, _ = inputs.shape
-        h = dense(self.width, dtype=dtype, name="stem")(inputs.reshape(b, math.prod(grid), -1))
-        h = h + _grid_positions(tuple(grid), self.width).astype(dtype)[None]
+        l = math.prod(grid)
+        division = token_division(b, l, self.width // self.head_dim)
+        inputs = division.split(inputs.reshape(b, l, -1))
+        h = dense(self.width, dtype=dtype, name="stem")(inputs)
+        h = h + division.fill(_grid_positions(tuple(grid), self.width)).astype(dtype)[None]
         block, fields = self.block(grid[0])
         blocks = scan_blocks(
             block,
@@ -116,8 +119,9 @@ class VideoTransformer(nn.Module):
             remat=self.remat,
             unroll=self.unroll,
         )
-        h, _ = blocks(**fields, name="blocks")(h, embedding, tokens, condition.text_mask)
-        return h, embedding, base
+        blocks = blocks(**fields, division=division, name="blocks")
+        h, _ = blocks(h, embedding, tokens, condition.text_mask)
+        return h[:, :l], embedding, base
 
 
 def perceptron(x: Array, ratio: int, dtype: DTypeLike) -> Array:

@@ -9,6 +9,7 @@ from vidpref.models.attention import CrossAttention, SelfAttention
 from vidpref.models.dense import dense
 from vidpref.models.dit.blocks import VideoTransformer, perceptron
 from vidpref.models.norm import layer_norm
+from vidpref.models.spread import Division
 from vidpref.typing import Array, Bool, Float
 
 
@@ -23,6 +24,7 @@ class DiTBlock(nn.Module):
     cross: bool
     attention: str
     dtype: DTypeLike
+    division: Division | None = None
 
     @nn.compact
     def __call__(
@@ -32,8 +34,13 @@ class DiTBlock(nn.Module):
         text: Float[Array, "b m e"],
         text_mask: Bool[Array, "b m"],
     ) -> tuple[Float[Array, "b l d"], None]:
-        width = x.shape[-1]
-        options = {"implementation": self.attention, "dtype": self.dtype}
+        width, division = x.shape[-1], self.division or Division(x.shape[1])
+        options = {
+            "division": division,
+            "implementation": self.attention,
+            "dtype": self.dtype,
+        }
+        x = division.spread(x)
         modulation = dense(6 * width, zero=True, dtype=self.dtype, name="modulation")(
             jax.nn.silu(embedding)
         )
@@ -44,7 +51,7 @@ class DiTBlock(nn.Module):
             y = layer_norm(dtype=self.dtype)(x)
             x = x + CrossAttention(self.head_dim, name="cross", **options)(y, text, text_mask)
         y = layer_norm(dtype=self.dtype)(x) * (1 + scale2) + shift2
-        return x + gate2 * perceptron(y, self.mlp_ratio, self.dtype), None
+        return division.spread(x + gate2 * perceptron(y, self.mlp_ratio, self.dtype)), None
 
 
 class DiT(VideoTransformer):

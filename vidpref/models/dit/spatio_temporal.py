@@ -9,6 +9,7 @@ from vidpref.models.attention import CrossAttention, SelfAttention
 from vidpref.models.dense import dense
 from vidpref.models.dit.blocks import VideoTransformer, perceptron
 from vidpref.models.norm import layer_norm
+from vidpref.models.spread import Division
 from vidpref.typing import Array, Bool, Float
 
 
@@ -21,6 +22,7 @@ class STDiTBlock(nn.Module):
     Attributes:
         frames: the l tokens are those of `frames` frames, one frame after the other.
         head_dim, mlp_ratio, attention, dtype: see `VideoTransformer`.
+        division: where the tokens lie; None for whole ones.
     """
 
     frames: int
@@ -28,6 +30,7 @@ class STDiTBlock(nn.Module):
     mlp_ratio: int
     attention: str
     dtype: DTypeLike
+    division: Division | None = None
 
     @nn.compact
     def __call__(
@@ -37,8 +40,13 @@ class STDiTBlock(nn.Module):
         text: Float[Array, "b m e"],
         text_mask: Bool[Array, "b m"],
     ) -> tuple[Float[Array, "b l d"], None]:
-        b, _, width = x.shape
-        options = {"implementation": self.attention, "dtype": self.dtype}
+        width, division = x.shape[-1], self.division or Division(x.shape[1])
+        options = {
+            "division": division,
+            "implementation": self.attention,
+            "dtype": self.dtype,
+        }
+        x = division.spread(x)
         modulation = dense(9 * width, zero=True, dtype=self.dtype, name="modulation")(
             jax.nn.silu(embedding)
         )
@@ -46,9 +54,10 @@ class STDiTBlock(nn.Module):
 
         shift, scale, gate = jnp.split(spatial, 3, axis=-1)
         y = layer_norm(dtype=self.dtype)(x) * (1 + scale) + shift
-        y = y.reshape(b * self.frames, -1, width)
-        y = SelfAttention(self.head_dim, zero=False, name="spatial", **options)(y)
-        x = x + gate * y.reshape(x.shape)
+        inside = SelfAttention(
+            self.head_dim, groups=self.frames, zero=False, name="spatial", **options
+        )
+        x = x + gate * inside(y)
 
         shift, scale, gate = jnp.split(full, 3, axis=-1)
         y = layer_norm(dtype=self.dtype)(x) * (1 + scale) + shift
@@ -59,7 +68,7 @@ class STDiTBlock(nn.Module):
 
         shift, scale, gate = jnp.split(mlp, 3, axis=-1)
         y = layer_norm(dtype=self.dtype)(x) * (1 + scale) + shift
-        return x + gate * perceptron(y, self.mlp_ratio, self.dtype), None
+        return division.spread(x + gate * perceptron(y, self.mlp_ratio, self.dtype)), None
 
 
 class STDiT(VideoTransformer):

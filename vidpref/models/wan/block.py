@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from vidpref.models.attention import dot_product_attention
+from vidpref.models.attention import attention_of_tokens, attention_to_whole
 from vidpref.models.dense import dense
 from vidpref.models.norm import layer_norm
 from vidpref.models.rope import rotate
-from vidpref.models.spread import spread_batch
+from vidpref.models.spread import Division, spread_batch
 from vidpref.typing import Array, Float
 
 
@@ -19,6 +19,7 @@ class WanBlock(nn.Module):
     The modulation of all blocks is one projection of the time, plus a learned vector a block.
 
     Attributes:
+        division: where the tokens of the clip lie.
         heads: heads of the attention.
         ffn_dim: hidden width of the perceptron.
         cross_norm: whether there is a norm before the attention to the text.
@@ -27,6 +28,7 @@ class WanBlock(nn.Module):
         dtype: type of the computation, besides norms and modulation in float32.
     """
 
+    division: Division
     heads: int
     ffn_dim: int
     cross_norm: bool
@@ -44,7 +46,8 @@ class WanBlock(nn.Module):
         rotary: tuple[Float[Array, "l f"], Float[Array, "l f"]],
     ) -> tuple[Float[Array, "b l d"], None]:
         width, dtype = x.shape[-1], self.dtype
-        x, modulation, text = spread_batch((x, modulation, text))
+        modulation, text = spread_batch((modulation, text))
+        x = self.division.spread(x)
         table = self.param(
             "scale_shift_table",
             nn.with_logical_partitioning(nn.initializers.normal(width**-0.5), (None, None, "out")),
@@ -53,6 +56,7 @@ class WanBlock(nn.Module):
         parts = jnp.split(table + modulation, 6, axis=1)
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = parts
         options = {
+            "division": self.division,
             "heads": self.heads,
             "eps": self.eps,
             "implementation": self.attention,
@@ -71,19 +75,21 @@ class WanBlock(nn.Module):
         y = (layer_norm(self.eps)(x) * (1 + ffn_scale) + ffn_shift).astype(dtype)
         y = jax.nn.gelu(dense(self.ffn_dim, dtype=dtype, name="mlp_in")(y))
         y = dense(width, dtype=dtype, name="mlp_out")(y)
-        return spread_batch((x + y * ffn_gate).astype(dtype)), None
+        return self.division.spread((x + y * ffn_gate).astype(dtype)), None
 
 
 class WanAttention(nn.Module):
     """Attention with a norm over all heads of the queries and of the keys.
 
     Attributes:
+        division: where the tokens that ask lie.
         heads: heads of the attention.
         eps: epsilon of the norms.
         implementation: implementation of `dot_product_attention`.
         dtype: type of the computation.
     """
 
+    division: Division
     heads: int
     eps: float
     implementation: str
@@ -103,20 +109,23 @@ class WanAttention(nn.Module):
         Args:
             x: tokens that ask.
             context: tokens that are seen.
-            rotary: turns queries and keys, which then have the same positions.
+            rotary: turns queries and keys, which then are of the same tokens.
             image: more tokens that are seen, with their own keys and values.
         """
         width = x.shape[-1]
         query = self._heads("query", x, normed=True)
         key = self._heads("key", context, normed=True)
         value = self._heads("value", context)
+        options = {"division": self.division, "implementation": self.implementation}
         if rotary is not None:
             query, key = rotate(query, *rotary), rotate(key, *rotary)
-        out = dot_product_attention(query, key, value, implementation=self.implementation)
+            out = attention_of_tokens(query, key, value, **options)
+        else:
+            out = attention_to_whole(query, key, value, None, **options)
         if image is not None:
             key = self._heads("image_key", image, normed=True)
             value = self._heads("image_value", image)
-            out += dot_product_attention(query, key, value, implementation=self.implementation)
+            out += attention_to_whole(query, key, value, None, **options)
         out = out.reshape(x.shape)
         return dense(width, axes=("heads", "out"), dtype=self.dtype, name="out")(out)
 

@@ -18,7 +18,7 @@ from vidpref.models.embeddings import TimeEmbedding
 from vidpref.models.norm import layer_norm
 from vidpref.models.rope import rotary_tables
 from vidpref.models.scan import scan_blocks
-from vidpref.models.spread import spread_batch
+from vidpref.models.spread import spread_batch, token_division
 from vidpref.models.wan.block import WanBlock
 from vidpref.typing import Array, Float
 
@@ -101,9 +101,11 @@ class Wan(nn.Module):
         width = self.num_attention_heads * self.attention_head_dim
         if condition.image_latent is not None:
             x = jnp.concatenate([x, condition.image_latent.astype(x.dtype)], axis=-1)
-        h = PatchEmbedding(width, self.patch_size, dtype=dtype, name="patch_embedding")(x)
-        b, *grid, _ = h.shape
-        h = h.reshape(b, math.prod(grid), width)
+        b, *sizes, _ = x.shape
+        grid = [size // patch for size, patch in zip(sizes, self.patch_size, strict=True)]
+        division = token_division(b, math.prod(grid), self.num_attention_heads)
+        embed = PatchEmbedding(width, self.patch_size, dtype=dtype, name="patch_embedding")
+        h = embed(x, division.split)
 
         time = TimeEmbedding(width, self.freq_dim, name="time")(tau).astype(dtype)
         modulation = dense(6 * width, dtype=dtype, name="time_projection")(jax.nn.silu(time))
@@ -122,6 +124,7 @@ class Wan(nn.Module):
             remat=self.remat,
             unroll=self.unroll,
         )(
+            division,
             self.num_attention_heads,
             self.ffn_dim,
             self.cross_attn_norm,
@@ -130,7 +133,8 @@ class Wan(nn.Module):
             dtype,
             name="blocks",
         )
-        h, _ = blocks(h, modulation, text, image, self._rotary(grid))
+        rotary = tuple(division.fill(table) for table in self._rotary(grid))
+        h, _ = blocks(h, modulation, text, image, rotary)
 
         table = self.param(
             "scale_shift_table",
@@ -141,7 +145,7 @@ class Wan(nn.Module):
         h = (layer_norm(self.eps)(h) * (1 + scale) + shift).astype(dtype)
         outputs = self.out_channels or self.in_channels
         h = dense(outputs * math.prod(self.patch_size), dtype=dtype, name="head")(h)
-        h = h.astype(jnp.float32).reshape(b, *grid, -1)
+        h = h[:, : division.length].astype(jnp.float32).reshape(b, *grid, -1)
         return channels_to_space(h, self.patch_size)
 
     @nn.nowrap
