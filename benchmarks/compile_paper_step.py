@@ -80,7 +80,7 @@ def main(overrides: Sequence[str]) -> None:
         if name not in known:
             raise ValueError(f"--section={name}: {_CONFIG.value} has {', '.join(known)}")
         print(f"{_CONFIG.value} {name}, {_TOPOLOGY.value}", flush=True)
-        report(known[name]())
+        report(known[name]().trace().lower())
 
 
 def report(lowered: jax.stages.Lowered) -> None:
@@ -93,9 +93,14 @@ def report(lowered: jax.stages.Lowered) -> None:
 
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _GIB
     memory = compiled.memory_analysis()
-    peak, arguments = memory.peak_memory_in_bytes / _GIB, memory.argument_size_in_bytes / _GIB
+    arguments, on_host = memory.argument_size_in_bytes / _GIB, memory.host_temp_size_in_bytes / _GIB
+    peak = memory.peak_memory_in_bytes / _GIB
+    if on_host:  # then XLA's figure for the peak takes the larger of both memories
+        peak = arguments + memory.temp_size_in_bytes / _GIB
     found = re.findall(rf" ({'|'.join(_COLLECTIVES)})(?:-start)?\(", compiled.as_text())
     print(f"peak memory: {peak:.2f} GiB a device, {arguments:.2f} of it given to the program")
+    if on_host:
+        print(f"of activations, {on_host:.2f} GiB lie in the host's memory")
     print(f"compile: {wall:.0f} s wall, {cpu:.0f} CPU-seconds, {host:.1f} GiB peak on the host")
     print("collectives: " + ", ".join(f"{n} {kind}" for kind, n in Counter(found).most_common()))
 

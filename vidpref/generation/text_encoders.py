@@ -97,7 +97,7 @@ class T5TextEncoder:
     def __init__(self, config: ConfigDict, mesh: Mesh):
         self.length, self.dim = config.length, config.dim
         self._seen, self._clean, self._mesh = config.padding == "seen", config.clean, mesh
-        self._dtype = jnp.dtype(config.dtype)
+        self._config = config
         self._folder, tokenizer = _folders(config)
         self._module = _build_module(config, self._folder)
         self._tokenizer = read_tokenizer(tokenizer)
@@ -106,13 +106,9 @@ class T5TextEncoder:
         self.fingerprint = (
             f"{config.name}-v2-{_digest(self._folder, tokenizer)}-{self.length}x{self.dim}-{how}"
         )
-        shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-        self._rows = shards * -(-_ROWS // shards)
-        module = self._module  # a program that held self would keep the weights until a collection
-        self._apply = jax.jit(
-            lambda params, *inputs: module.apply({"params": params}, *inputs),
-            out_shardings=replicated(mesh),
-        )
+        self._rows = rows_at_once(mesh)
+        # a program that held self would keep the weights until a collection
+        self._apply = encoding_text(self._module, mesh)
 
     def encode(self, prompts: Sequence[str]) -> tuple[Float[Array, "b l d"], Bool[Array, "b l"]]:
         """Returns the states of all tokens and which of them are text (all, if padding is seen).
@@ -168,14 +164,59 @@ class T5TextEncoder:
         return np.asarray(self._apply(self._params, *inputs))[: len(tokens)]
 
     def _load(self) -> PyTree:
-        example = jnp.zeros((1, self.length), jnp.int32)
-        boxed = jax.eval_shape(self._module.init, jax.random.key(0), example)["params"]
-        target = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, self._dtype, sharding=x.sharding),
-            abstract_params(boxed, self._mesh),
-        )
+        target = abstract_text_params(self._module, self._config, self._mesh)
         table = t5_table(self._module)
         return load_onto(target, self._folder, table, ignore=NOT_OF_THE_ENCODER)
+
+
+def encoding_text(module: T5Encoder, mesh: Mesh) -> jax.stages.Wrapped:
+    """Returns the compiled program `(params, tokens [b, l], mask [b, l]) -> states [b, l, d]`."""
+    return jax.jit(
+        lambda params, *inputs: module.apply({"params": params}, *inputs),
+        out_shardings=replicated(mesh),
+    )
+
+
+def rows_at_once(mesh: Mesh) -> int:
+    """Returns the number of prompts that the program is given, a multiple of those that hold it."""
+    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    return shards * -(-_ROWS // shards)
+
+
+def abstract_text_params(module: T5Encoder, config: ConfigDict, mesh: Mesh) -> PyTree:
+    """Returns shapes and places of the encoder's parameters, in `config.dtype`."""
+    example = jnp.zeros((1, config.length), jnp.int32)
+    boxed = jax.eval_shape(module.init, jax.random.key(0), example)["params"]
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(config.dtype), sharding=x.sharding),
+        abstract_params(boxed, mesh),
+    )
+
+
+def text_module(config: ConfigDict) -> T5Encoder:
+    """Returns the encoder of `config.path`; without one, that with the published sizes.
+
+    Args:
+        config: `config.text` of a run; its name is t5 or umt5.
+
+    Raises:
+        ValueError: a folder that does not hold such an encoder.
+    """
+    if config.path:
+        return _build_module(config, _folders(config)[0])
+    return from_config(published_fields(config.name), dtype=config.dtype)
+
+
+def published_fields(name: str) -> dict[str, object]:
+    """Returns config.json of google/t5-v1_1-xxl or google/umt5-xxl, which the pipelines hold."""
+    vocabulary = {"t5": 32128, "umt5": 256384}[name]
+    sizes = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
+    return {
+        "model_type": name,
+        "vocab_size": vocabulary,
+        "feed_forward_proj": "gated-gelu",
+        **sizes,
+    }
 
 
 def _build_module(config: ConfigDict, folder: Path) -> T5Encoder:

@@ -1,5 +1,6 @@
 """Every compiled program of a run that takes memory, planned for devices that need not be there."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,12 @@ from ml_collections import ConfigDict
 from vidpref.generation.autoencoder import Decoder, build_autoencoder
 from vidpref.generation.cascade import DrawsClips, drawing
 from vidpref.generation.generator import build_base, build_superres
+from vidpref.generation.text_encoders import (
+    abstract_text_params,
+    encoding_text,
+    rows_at_once,
+    text_module,
+)
 from vidpref.models.registry import backbone
 from vidpref.stages.encode import encoding
 from vidpref.stages.planning import plan_section, trained_sections
@@ -19,22 +26,40 @@ from vidpref.training.sharding import abstract_params, batch_sharding
 from vidpref.typing import PyTree
 
 
-def programs(config: ConfigDict, mesh: Mesh) -> dict[str, Callable[[], jax.stages.Lowered]]:
-    """Returns {name: what lowers it}: the training steps, and how clips are encoded and drawn.
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled function of a run, and what it is given.
+
+    Attributes:
+        apply: the function.
+        arguments: by name, in their order, as `jax.ShapeDtypeStruct`s with shardings.
+    """
+
+    apply: jax.stages.Wrapped
+    arguments: dict[str, PyTree]
+
+    def trace(self) -> jax.stages.Traced:
+        """Returns the function, traced for its arguments."""
+        return self.apply.trace(*self.arguments.values())
+
+
+def programs(config: ConfigDict, mesh: Mesh) -> dict[str, Callable[[], Program]]:
+    """Returns {name: what makes it}: the training steps, and how clips are encoded and drawn.
 
     Names are those of `trained_sections`, and "encode", "sample", "decode", "sample-superres" where
-    the config has them. The text encoder is not among them: only its folder says how large it is.
+    the config has them, and "text" where the text encoder is a network. What the encoder's folder
+    would say is taken from `published_fields` where config.text.path is empty.
 
     Args:
         config: the whole config.
         mesh: devices.
     """
     found = {
-        section: lambda section=section: plan_section(config, section, mesh).lower()
+        section: lambda section=section: _step(config, section, mesh)
         for section in trained_sections(config)
     }
     base = build_base(config)
-    found["sample"] = lambda: _lower_drawing(base, _seen_by(base, config, mesh), mesh)
+    found["sample"] = lambda: _drawing(base, _seen_by(base, config, mesh), mesh)
     if backbone(config.model.name).latents:
         decoder = Decoder(build_autoencoder(config.model))
         clips = jax.ShapeDtypeStruct(
@@ -42,30 +67,47 @@ def programs(config: ConfigDict, mesh: Mesh) -> dict[str, Callable[[], jax.stage
             jnp.float32,
             sharding=batch_sharding(mesh),
         )
-        found["encode"] = lambda: _lower_encoding(decoder, config, mesh)
-        found["decode"] = lambda: _lower_drawing(decoder, {"latent": clips}, mesh)
+        found["encode"] = lambda: _encoding(decoder, config, mesh)
+        found["decode"] = lambda: _drawing(decoder, {"latent": clips}, mesh)
     if config.superres.enabled:
         large = build_superres(config)
-        found["sample-superres"] = lambda: _lower_drawing(
-            large, _seen_by(large, config, mesh), mesh
-        )
+        found["sample-superres"] = lambda: _drawing(large, _seen_by(large, config, mesh), mesh)
+    if config.text.name != "words":
+        found["text"] = lambda: _text(config, mesh)
     return found
 
 
-def _lower_encoding(decoder: Decoder, config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
+def _step(config: ConfigDict, section: str, mesh: Mesh) -> Program:
+    planned = plan_section(config, section, mesh)
+    plan = planned.training.plan
+    arguments = {"state": plan.state, "frozen": planned.frozen, "batch": planned.batch}
+    return Program(plan.step, arguments)
+
+
+def _text(config: ConfigDict, mesh: Mesh) -> Program:
+    module = text_module(config.text)
+    shape, sharding = (rows_at_once(mesh), config.text.length), batch_sharding(mesh)
+    tokens, mask = (jax.ShapeDtypeStruct(shape, t, sharding=sharding) for t in (jnp.int32, bool))
+    params = abstract_text_params(module, config.text, mesh)
+    return Program(encoding_text(module, mesh), {"params": params, "tokens": tokens, "mask": mask})
+
+
+def _encoding(decoder: Decoder, config: ConfigDict, mesh: Mesh) -> Program:
     """The largest bucket; first frames of image-to-video, a frame each, are left out."""
     data = config.data
     sizes = [tuple(size) for size in data.buckets] or [(data.height, data.width)]
     height, width = max(sizes, key=lambda size: size[0] * size[1])
     shape = (data.encode_batch, data.frames, height, width, 3)
     clips = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=batch_sharding(mesh))
-    return encoding(decoder, None, mesh).lower(_params(decoder, mesh), None, clips, {})
+    arguments = {"params": _params(decoder, mesh), "images": None, "clips": clips, "scenes": {}}
+    return Program(encoding(decoder, None, mesh), arguments)
 
 
-def _lower_drawing(network: DrawsClips, batch: PyTree, mesh: Mesh) -> jax.stages.Lowered:
+def _drawing(network: DrawsClips, batch: PyTree, mesh: Mesh) -> Program:
     rows = jax.tree.leaves(batch)[0].shape[0]
     keys = jax.ShapeDtypeStruct((rows, 2), jnp.uint32, sharding=batch_sharding(mesh))
-    return drawing(network, mesh).lower(_params(network, mesh), keys, batch)
+    arguments = {"params": _params(network, mesh), "keys": keys, "batch": batch}
+    return Program(drawing(network, mesh), arguments)
 
 
 def _seen_by(generator: Any, config: ConfigDict, mesh: Mesh) -> dict:

@@ -1,0 +1,110 @@
+"""Compiles the programs of a run in processes of their own; see `worker.py`."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from vidpref.config.by_name import PROJECT_ROOT, ConfigError
+from vidpref.planning.program_plan import ProgramPlan, from_dict
+from vidpref.planning.topologies import NoTopology, parse_topology
+
+_MARK = "planned "  # begins the lines that are meant for us; compilers print others
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is to be compiled.
+
+    Attributes:
+        config: NAME[:SCALE].
+        topology: see `parse_topology`.
+        overrides: of the config, `field=value`.
+        programs: their names; none: all that the run has.
+        effort: of the TPU's compiler for speed, -1 to 1; a run has 0.
+    """
+
+    config: str
+    topology: str
+    overrides: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    effort: float = -1.0
+
+
+def compile_programs(
+    request: Request, say: Callable[[str], None] = lambda line: None
+) -> list[ProgramPlan]:
+    """Returns what is known of each program, in their order.
+
+    Args:
+        request: what is compiled.
+        say: is told which program is compiled.
+
+    Raises:
+        NoTopology: the compiler knows no such topology.
+        ConfigError: a config that cannot be, on this topology; a program that the run has not.
+        ChildProcessError: the process ended before it began to compile.
+    """
+    known: list[str] | None = None
+    found: dict[str, ProgramPlan] = {}
+    while True:
+        left = [name for name in known or request.programs if name not in found]
+        started, last = "", ""
+        for line in _lines(dataclasses.replace(request, programs=tuple(left))):
+            if not line.startswith(_MARK):
+                last = line.strip() or last
+                continue
+            message = json.loads(line.removeprefix(_MARK))
+            _raise(message)
+            if "programs" in message and known is None:
+                known = _chosen(request, message["programs"])
+            if "started" in message:
+                started = message["started"]
+                say(f"{request.topology}: compiling {started}")
+            if "program" in message:
+                program = from_dict(message["program"])
+                found[program.name] = program
+        if known is None:
+            raise ChildProcessError(f"the compiler's process ended: {last}")
+        missing = [name for name in known if name not in found]
+        if not missing:
+            return [found[name] for name in known]
+        # a fault of the compiler ended its process; the others are compiled by another
+        dead = started if started in missing else missing[0]
+        found[dead] = ProgramPlan(name=dead, refused=f"the compiler's process ended: {last}")
+
+
+def _chosen(request: Request, there: list[str]) -> list[str]:
+    if strange := [name for name in request.programs if name not in there]:
+        raise ConfigError(
+            f"--programs={strange[0]}: a run of {request.config} has {', '.join(there)}"
+        )
+    return list(request.programs) or there
+
+
+def _lines(request: Request) -> Iterator[str]:
+    environment = {**os.environ, **parse_topology(request.topology).environment}
+    command = [sys.executable, "-m", "vidpref.planning.worker"]
+    with subprocess.Popen(
+        [*command, json.dumps(dataclasses.asdict(request))],
+        cwd=PROJECT_ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            yield from process.stdout
+        finally:
+            process.kill()
+
+
+def _raise(message: dict[str, Any]) -> None:
+    if "no_topology" in message:
+        raise NoTopology(message["no_topology"])
+    if "refused" in message:
+        raise ConfigError(message["refused"])

@@ -1,0 +1,48 @@
+"""How often a run calls each of its programs, as far as its config says."""
+
+import math
+
+from ml_collections import ConfigDict
+
+from vidpref.config.schema import counts_in
+
+_DRAWN = ("sample", "decode", "sample-superres")
+
+
+def calls(config: ConfigDict, prompts: int | None = None) -> dict[str, int]:
+    """Returns {program: calls} of one run; a program is left out whose calls only the data say.
+
+    Drawn are the clips that a round learns from, those that choose its checkpoint, and those that
+    policies are compared on. Clips and prompts are encoded once; how many there are is in the data.
+
+    Args:
+        config: the whole config.
+        prompts: train prompts, where the config takes all of the data; None: not known.
+    """
+    found = {"align": config.align.train.steps * config.rounds}
+    for section in ("pretrain", "superres"):
+        found[section] = config[section].train.steps
+    clips = drawn_clips(config, prompts)
+    if clips is not None:
+        found |= dict.fromkeys(_DRAWN, math.ceil(clips / config.sampler.batch_size))
+    return found
+
+
+def drawn_clips(config: ConfigDict, prompts: int | None = None) -> int | None:
+    """Returns the clips that a run draws; None where only the data say. Arguments as `calls`."""
+    evaluated = config.evaluate
+    sets = [prompts if n == 0 else n for n in (evaluated.train_prompts, evaluated.test_prompts)]
+    learnt: int | None = 0
+    if counts_in("label.per_prompt", config):
+        asked = config.label.prompts or prompts
+        learnt = None if asked is None else asked * config.label.per_prompt
+    if learnt is None or None in sets:
+        return None
+    chosen = 0
+    train = config.align.train
+    if train.best_metric == "accept" and train.checkpoint_every:
+        validated = config.align.validation
+        tried = math.ceil(train.steps / train.checkpoint_every)
+        chosen = tried * validated.prompts * validated.per_prompt
+    policies = config.rounds + 1
+    return config.rounds * (learnt + chosen) + policies * sum(sets) * evaluated.per_prompt
