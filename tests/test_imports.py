@@ -17,10 +17,11 @@ FLOORS = (
         *("text_files", "json_text", "csv_text", "config"),
     ),
     ("models", "diffusion", "objectives"),
-    ("datasets",),
+    ("datasets", "language"),
     ("training", "losses", "rewards", "interop", "evaluation", "generation"),
     ("stages",),
     ("runs",),
+    ("planning",),
 )
 SAME_FLOOR = {
     "losses": {"training"},

@@ -1,4 +1,4 @@
-"""Runs a worker script as two processes, each with virtual devices of its own."""
+"""Runs a worker script as several processes, each with virtual devices of its own."""
 
 import contextlib
 import os
@@ -20,12 +20,12 @@ ROOT = Path(__file__).parents[1]
 
 
 @contextlib.contextmanager
-def joined(rank: int, port: int) -> Iterator[None]:
-    """In a worker: makes one run of both processes, which an error in one of them ends."""
+def joined(rank: int, port: int, count: int = 2) -> Iterator[None]:
+    """In a worker: makes one run of all processes, which an error in one of them ends."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     with ending_together(lambda error: False):
         join(
-            Cluster("run_two", f"localhost:{port}", 2, rank),
+            Cluster("run_many", f"localhost:{port}", count, rank),
             {},
             start_seconds=200.0,
             heartbeat_seconds=200.0,
@@ -36,25 +36,31 @@ def joined(rank: int, port: int) -> Iterator[None]:
 
 
 def run_two(worker: str, *arguments: object, devices: int = 2) -> None:
-    """Calls `python WORKER RANK PORT ARGUMENTS...` for ranks 0 and 1; both must end well.
+    """Calls `python WORKER RANK PORT ARGUMENTS...` for ranks 0 and 1; see `run_many`."""
+    run_many(2, worker, *arguments, devices=devices)
+
+
+def run_many(count: int, worker: str, *arguments: object, devices: int) -> None:
+    """Calls `python WORKER RANK PORT ARGUMENTS...` for every rank; all must end well.
 
     Args:
+        count: number of processes.
         worker: path below the project's root.
         *arguments: of the script.
         devices: of each process.
     """
     with tempfile.TemporaryDirectory() as compiled:
         for _ in range(3):
-            codes, outputs = _attempt(worker, arguments, devices, compiled)
+            codes, outputs = _attempt(count, worker, arguments, devices, compiled)
             # Gloo gives up after 30 s where a busy machine lets one process compile much longer
             # than the other; what is compiled by then serves the next attempt.
             if "Gloo context initialization failed" not in "".join(outputs):
                 break
-    assert codes == [0, 0], "\n".join(output[-5000:] for output in outputs)
+    assert codes == [0] * count, "\n".join(output[-5000:] for output in outputs)
 
 
 def _attempt(
-    worker: str, arguments: tuple[object, ...], devices: int, compiled: str
+    count: int, worker: str, arguments: tuple[object, ...], devices: int, compiled: str
 ) -> tuple[list[int], list[str]]:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
@@ -74,7 +80,7 @@ def _attempt(
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank in range(2)
+        for rank in range(count)
     ]
     try:
         outputs = [process.communicate(timeout=900)[0] for process in processes]

@@ -19,7 +19,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     Args:
         path: the file; its folder must exist. A suffix that says the format is kept.
     """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    # of this process alone: containers of several machines may have the same process numbers
+    temporary = path.with_name(f".{os.uname().nodename}.{os.getpid()}.{path.name}")
     try:
         yield temporary
         with temporary.open("rb") as written:

@@ -22,10 +22,12 @@ from jax.experimental import multihost_utils
 from tests.end_to_end.tiny import TINY
 from vidpref.config.by_name import named_config
 from vidpref.coordination.agreeing import barrier, decided, gathered
+from vidpref.coordination.stalls import watched_steps
 from vidpref.runs import command_line
 from vidpref.runs.graph import Stage, run_stage
 from vidpref.runs.workdir import locked
 from vidpref.stages.data import build_data, open_data
+from vidpref.training.pace import Pace
 from vidpref.training.preemption import Preempted, PreemptionNotice
 
 FAST = ["hosts.start_seconds=20", "hosts.heartbeat_seconds=5", "hosts.barrier_seconds=3"]
@@ -130,12 +132,53 @@ def is_asked_to_stop(rank: int, folder: Path) -> None:
         for step in range(1, 400):
             if step == 10 and rank == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-            if notice.came(step):
+            if notice.came():
                 (folder / f"step-{rank}.txt").write_text(str(step))
                 time.sleep(2 * rank)  # host 0 is done with saving before host 1
                 raise Preempted("stopped and saved")
             time.sleep(0.02)
             gathered("a step", step)
+
+
+def is_asked_to_stop_outside_of_steps(rank: int, folder: Path) -> None:
+    start(folder)
+    with PreemptionNotice() as notice:
+        notice.came()
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    barrier("never") if rank == 0 else time.sleep(60)
+
+
+def ends_its_steps_before_it_stops(rank: int, folder: Path) -> None:
+    start(folder)
+    with PreemptionNotice() as notice:
+        barrier("the last step")
+        stopped = notice.came()
+        if rank == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)  # all agree on the next step, which never comes
+    (folder / f"never-{rank}-{stopped}").touch()
+
+
+def hangs(rank: int, folder: Path) -> None:
+    start(folder, "hosts.stall_minutes=0.03")
+    with watched_steps("align") as watchdog:
+        for _ in range(3):
+            watchdog.step()
+            barrier("a step")
+        time.sleep(60 if rank == 1 else 0)  # the one that hangs
+        barrier("never")
+
+
+def is_slow(rank: int, folder: Path) -> None:
+    start(folder)
+    pace, said = Pace("align", 2, 1e-9), []
+    for step in range(1, 7):
+        with pace.own_work():
+            time.sleep(0.2 * rank)
+        said.append(pace.at(step))
+    (folder / f"found-{rank}.json").write_text(json.dumps(said))
+    barrier("the end of the case")
 
 
 def builds_data(rank: int, folder: Path) -> None:
@@ -159,6 +202,10 @@ CASES = {
     "own_disk": has_a_disk_of_its_own,
     "in_use": is_in_use,
     "preempted": is_asked_to_stop,
+    "stopped_outside": is_asked_to_stop_outside_of_steps,
+    "stopped_late": ends_its_steps_before_it_stops,
+    "hangs": hangs,
+    "slow": is_slow,
     "data": builds_data,
 }
 

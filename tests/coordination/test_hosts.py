@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 SOON = ("everything", "raises_at_barrier", "raises_in_collective", "kill_0")
 LATER = (
     *("raises_in_decision", "kill_1", "late", "differs", "alone", "own_disk", "in_use"),
-    *("preempted", "data"),
+    *("preempted", "stopped_outside", "stopped_late", "hangs", "slow", "data"),
 )
 DEFECT = "TypeError: a defect"
 IN_USE = "host 0 ({m}): WorkdirInUse: {f} is in use by another run"
@@ -157,6 +157,46 @@ def test_a_host_that_is_asked_to_stop_stops_both_at_one_step(later):
     assert case.codes == [143, 143], case.said
     steps = {(case.folder / f"step-{rank}.txt").read_text() for rank in range(2)}
     assert len(steps) == 1
+
+
+@pytest.mark.slow
+def test_a_stop_outside_of_a_training_ends_both_at_once(later):
+    case = later["stopped_outside"]
+    assert case.codes == [143, 143], case.said
+    assert case.first_lines()[0] == case.first_lines()[1]
+    assert "asked to stop; the same command goes on" in case.first_lines()[0]
+    assert abs(case.seconds[0] - case.seconds[1]) < 10.0
+
+
+@pytest.mark.slow
+def test_a_stop_that_no_step_comes_to_ends_both_after_the_last_one(later):
+    case = later["stopped_late"]
+    assert case.codes == [143, 143], case.said
+    assert not list(case.folder.glob("never-*"))
+
+
+@pytest.mark.slow
+def test_a_host_that_hangs_shows_where_and_ends_both(later):
+    case = later["hangs"]
+    assert case.codes == [143, 143], case.said
+    assert "align: no step for 0.03 minutes, after 3 in this process" in "".join(case.said)
+    assert any("in hangs" in said for said in case.said)  # of the stacks
+
+
+@pytest.mark.slow
+def test_the_slow_host_is_named(later):
+    case = later["slow"]
+    assert case.codes == [0, 0], case.said
+    first, second = case.found()
+    assert first == second
+    assert [bool(times) for times, _, _ in first] == [False, True] * 3
+    for times, save, _ in first[1::2]:
+        assert times["slowest_host"] == 1.0
+        assert 0.2 <= times["slowest_host_seconds"] <= times["step_seconds"] + 0.01
+        assert save
+    warnings = [warning for _, _, warning in first]
+    assert warnings[1].startswith(f"align: host 1 ({machine()}) is slow: reading its rows takes it")
+    assert warnings[3] == warnings[5] == ""  # once
 
 
 @pytest.mark.slow

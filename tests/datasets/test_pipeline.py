@@ -3,6 +3,8 @@ import itertools
 import json
 import time
 
+import grain
+import grain.experimental
 import numpy as np
 import pytest
 
@@ -60,8 +62,8 @@ def test_a_small_source_repeats_within_a_batch(count):
 def test_processes_share_the_global_batch(processes):
     whole = _take(training_batches(Numbers(30), batch_size=8, seed=5), 10)
     parts = [
-        _take(training_batches(Numbers(30), batch_size=8, seed=5, shard=(i, processes)), 10)
-        for i in range(processes)
+        _take(training_batches(Numbers(30), batch_size=8, seed=5, positions=own), 10)
+        for own in np.split(np.arange(8), processes)
     ]
     joined = [list(itertools.chain(*shares)) for shares in zip(*parts, strict=True)]
     assert joined == whole
@@ -83,12 +85,11 @@ def test_state_resumes_exactly():
 def test_errors():
     with pytest.raises(ValueError, match="the source has no rows"):
         training_batches(Numbers(0), batch_size=4, seed=0)
-    with pytest.raises(ValueError, match="batch_size=6 must be positive and divide over 4"):
-        training_batches(Numbers(8), batch_size=6, seed=0, shard=(0, 4))
     with pytest.raises(ValueError, match="batch_size=0"):
         training_batches(Numbers(8), batch_size=0, seed=0)
-    with pytest.raises(ValueError, match="index must be below the count"):
-        training_batches(Numbers(8), batch_size=4, seed=0, shard=(2, 2))
+    for positions in ([3, 4], [-1], []):
+        with pytest.raises(ValueError, match="there are 4 rows, from 0"):
+            training_batches(Numbers(8), batch_size=4, seed=0, positions=positions)
 
 
 def test_errors_of_a_row_reach_the_caller():
@@ -146,14 +147,14 @@ def test_rows_beside_resume_exactly():
 
 
 def test_processes_share_the_rows_beside():
-    def take(shard):
+    def take(*positions):
         batches = training_batches(
-            Numbers(30), batch_size=8, seed=5, beside=Numbers(11), shard=shard
+            Numbers(30), batch_size=8, seed=5, beside=Numbers(11), positions=positions
         )
         return _take_both(batches, 5)
 
-    parts = [take((i, 2)) for i in range(2)]
-    for whole, *halves in zip(take((0, 1)), *parts, strict=True):
+    parts = [take(0, 1, 2, 3), take(4, 5, 6, 7)]
+    for whole, *halves in zip(take(*range(8)), *parts, strict=True):
         for side in (0, 1):
             assert whole[side] == halves[0][side] + halves[1][side]
 
@@ -205,10 +206,35 @@ def test_batches_of_shapes_resume_exactly():
 
 
 def test_processes_share_batches_of_shapes():
-    def take(shard):
-        return _take(
-            training_batches(Numbers(12), batch_size=4, seed=5, shapes=SHAPES, shard=shard), 20
+    def take(*positions):
+        batches = training_batches(
+            Numbers(12), batch_size=4, seed=5, shapes=SHAPES, positions=positions
         )
+        return _take(batches, 20)
 
-    parts = zip(take((0, 2)), take((1, 2)), strict=True)
-    assert [one + other for one, other in parts] == take((0, 1))
+    parts = zip(take(0, 3), take(1, 2), strict=True)  # as devices may lie
+    assert [[a, b, c, d] for (a, d), (b, c) in parts] == take(0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("more", [{}, {"beside": Numbers(7)}, {"shapes": SHAPES}])
+def test_a_batch_is_a_function_of_its_number(more):
+    def fresh(**options):
+        return training_batches(Numbers(12), batch_size=4, seed=3, **more, **options)
+
+    def batch(iterator):
+        return {k: str(v) for k, v in next(iterator).items()}
+
+    iterator = fresh()
+    expected = [batch(iterator) for _ in range(9)]
+    for number in (7, 2, 0):
+        grain.experimental.set_next_index(iterator, number)  # forth and back
+        assert [batch(iterator), batch(iterator)] == expected[number : number + 2]
+    half = fresh(positions=[1, 2])
+    grain.experimental.set_next_index(half, 5)
+    whole = fresh()
+    grain.experimental.set_next_index(whole, 5)
+    mine, every = next(half), next(whole)
+    names = [name for name in mine if name != "real"]
+    assert names
+    for name in names:
+        np.testing.assert_array_equal(mine[name], every[name][1:3])

@@ -17,6 +17,8 @@ def test_places_may_differ_and_results_may_not(tmp_path):
     _, other = own(tmp_path, "three", "align.beta=7", "mesh.fsdp=2")
     changed = {name for name in one if one[name] != other[name]}
     assert changed == {"config.align.beta", "config.mesh.fsdp"}
+    _, seldom = own(tmp_path, "four", "align.train.log_every=3")  # at these steps hosts meet
+    assert {n for n in one if one[n] != seldom[n]} == {"config.align.train.log_every"}
 
 
 def test_what_lies_there_counts(tmp_path):

@@ -57,6 +57,35 @@ def test_a_broken_stage_goes_on_in_its_folder(tmp_path):
     assert state_of(whole, tmp_path) == "done"
 
 
+def test_a_finished_stage_lists_its_files_and_refuses_others(tmp_path):
+    def body(folder):
+        for name in ("clips-0000000-0000003.array_record", "params/a", "checkpoints/b", ".c"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(name)
+        return {"clips-0000000-0000003.array_record": 3}
+
+    stage = Stage("sample", body, {})
+    run(tmp_path, [stage])
+    folder = tmp_path / stage.folder
+    done = json.loads((folder / "done.json").read_text())
+    assert done["files"] == {
+        "clips-0000000-0000003.array_record": {"size": 34, "rows": 3},
+        "params/a": {"size": 8},
+    }
+    assert finished(stage, tmp_path).reused
+    (folder / "params" / "a").write_text("longer than before")
+    with pytest.raises(ValueError, match=r"params/a has 18 bytes, and 8 when .* Put it back, or"):
+        run(tmp_path, [stage])
+    (folder / "params" / "a").unlink()
+    with pytest.raises(ValueError, match=r"is finished and lacks params/a.* delete sample-"):
+        finished(stage, tmp_path)
+    (folder / "done.json").write_text('{"seconds": 1.0')
+    with pytest.raises(ValueError, match=r"done.json is damaged .* Delete it and run"):
+        finished(stage, tmp_path)
+    (folder / "done.json").write_text('{"seconds": 1.0}')  # of an earlier version
+    assert finished(stage, tmp_path).seconds == 1.0
+
+
 def test_the_settings_are_written_for_the_reader(tmp_path):
     _, align = run(tmp_path, chain([]))
     found = json.loads((align.path / "settings.json").read_text())

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.stages.sampled_clips import write_sampled
 from vidpref.generation.adopt import load_config
 from vidpref.rewards.registry import REWARDS, RewardSpec
 from vidpref.rewards.reward import Judgement
 from vidpref.runs import recipe as recipes
 from vidpref.runs.graph import Stage, run_stage
 from vidpref.runs.methods import open_recipe
-from vidpref.stages import sample
+from vidpref.stages.label import read_labels
 
 ONE_ROUND = [
     *("data", "text", "pretrain", "sample-train-pretrained", "label-train-pretrained"),
@@ -101,19 +102,14 @@ def test_a_judge_that_a_stage_makes_is_an_input_of_the_labels(trained_judge, tmp
     assert label.inputs["limit"] is stages["train-judge"]
 
     def draw(folder, *_, **__):
-        scene = sample.Scene("s", "a ball", "DM", "test", None)
         clips = np.stack([np.full((2, 4, 4, 3), v, np.uint8) for v in (50, 150)])
-        rows = [(scene, 0), (scene, 1)]
-        path = folder / "clips-00000.array_record"
-        path.with_suffix(".json").write_text(json.dumps(["s/0", "s/1"]))
-        sample.write_records(path, sample._records(rows, {"video": clips}))
-        sample._write_index(folder, [rows])
+        write_sampled(folder, clips)
 
     run_stage(stages["train-judge"], tmp_path, print)
     samples = stages["sample-evaluation-pretrained"]
     run_stage(Stage(samples.name, draw, samples.causes, samples.inputs), tmp_path, print)
     done = run_stage(label, tmp_path, print)
-    labels = sample.pd.read_parquet(done.path / "labels.parquet")
+    labels = read_labels(done.path)
     assert labels["score"].tolist() == [0.0, 1.0]
     assert labels["rationale"].tolist() == ["light 50", "light 150"]
 

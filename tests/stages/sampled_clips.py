@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from vidpref.datasets.scenes import Scene
 from vidpref.generation.cascade import Sampler
 from vidpref.stages.sample import sample_clips
-from vidpref.training.processes import my_share
 
 
 class Given(Sampler):
@@ -18,7 +18,9 @@ class Given(Sampler):
         self.batch_size, self._given = batch_size, clips
 
     def __call__(self, params, rows, seed, given=None):
-        mine = my_share(rows, self.batch_size, padded=False)
+        own = self.batch_size // jax.process_count()  # of a batch over all processes
+        start = own * jax.process_index()
+        mine = rows[start : start + own]
         return mine, {"video": self._given[[i for _, i in mine]]}
 
 

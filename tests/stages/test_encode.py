@@ -129,7 +129,7 @@ def test_latents_are_those_of_the_decoded_frames(tmp_path, mesh, fixture, theirs
     latents = jax.jit(decoder.encode)(params, x)
     expected = theirs(folder.path, torch.from_numpy(np.array(x)).permute(0, 4, 1, 2, 3), frames)
     expected["latent"] = np.asarray(latents)
-    records = RecordFile(out / "latents-00000.array_record")
+    records = RecordFile(out / "latents-0000000-0000003.array_record")
     assert len(records) == 3
     for i, path in enumerate(paths):
         record = records[i]
@@ -206,11 +206,11 @@ def test_a_mended_clip_is_read_again(tmp_path, mesh, monkeypatch):
     out = tmp_path / "out"
     with pytest.raises(TooManyBadClips):
         run(out, clips, mesh, section())
-    kept = (out / "latents-00000.array_record").stat().st_mtime_ns
+    kept = (out / "latents-0000000-0000001.array_record").stat().st_mtime_ns
     write(tmp_path / "videos" / "1.mp4", seed=1)
     assert list(run(out, clips, mesh, section())) == ["0.mp4", "1.mp4"]
     assert pd.read_csv(out / "bad_clips.csv").empty
-    assert (out / "latents-00000.array_record").stat().st_mtime_ns == kept
+    assert (out / "latents-0000000-0000001.array_record").stat().st_mtime_ns == kept
 
 
 def test_a_stopped_stage_goes_on_with_another_batch_size(tmp_path, mesh, monkeypatch):
@@ -220,7 +220,9 @@ def test_a_stopped_stage_goes_on_with_another_batch_size(tmp_path, mesh, monkeyp
         write(path, seed=i)
     whole = run(tmp_path / "whole", clips_of(*rows), mesh, section(), batch_size=2)
     run(tmp_path / "out", clips_of(*rows), mesh, section(), batch_size=2)
-    (tmp_path / "out" / "latents-00002.array_record").unlink()  # stopped before its last chunk
+    (
+        tmp_path / "out" / "latents-0000004-0000005.array_record"
+    ).unlink()  # stopped before its last chunk
     again = run(tmp_path / "out", clips_of(*rows), mesh, section(), batch_size=3)
     assert list(again) == list(whole)
     for name, (record, _) in whole.items():
@@ -264,7 +266,7 @@ def test_only_what_is_missing_is_done_again(tmp_path, mesh, monkeypatch):
     assert len(written) == 3
     run(out, clips, mesh, section(), batch_size=2)
     assert times() == written
-    lost = out / "latents-00001.array_record"
+    lost = out / "latents-0000002-0000004.array_record"
     lost.unlink()
     again = run(out, clips, mesh, section(), batch_size=2)
     assert {name for name, time in times().items() if written[name] != time} == {lost.name}

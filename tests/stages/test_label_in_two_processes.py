@@ -65,5 +65,5 @@ def test_one_process_goes_on_where_two_began(one, tmp_path):
     run_two(WORKER, two)
     (two / "clips.parquet").unlink()  # as if killed before
     write_sampled(two, numbered(CLIPS), batch_size=4)
-    assert len({*two.glob("clips-*.array_record")}) == len({*two.glob("clips-*.json")}) == 3
+    assert len({*two.glob("clips-*.array_record")}) == 2 * 3  # they are used as they are
     pd.testing.assert_frame_equal(read_clips(two).index, read_clips(one).index)

@@ -165,3 +165,28 @@ def test_chosen_parts_are_trained_and_the_whole_network_is_written(
         assert not moved or "self/" in name, name
     kernel = params["blocks"]["self"]["qkv"]["kernel"]
     assert np.any(kernel != before["blocks"]["self"]["qkv"]["kernel"])
+
+
+def test_a_base_in_int8_goes_on_and_is_merged_as_stored(tmp_path, generator, rows, base):
+    half = dataclasses.replace(generator, module=generator.module.clone(dtype="bfloat16"))
+    lora = dataclasses.replace(LORA, base="int8")
+
+    def after(folder, steps):
+        config = section(lora=lora, train={"steps": steps, "checkpoint_every": 2})
+        run(folder, half, rows, config, base)
+        tuning = make_tuning(half.init, config)
+        return tuning, tuning.load(folder, make_mesh({}, jax.devices()[:1]))
+
+    after(tmp_path / "stopped", 2)
+    tuning, adapters = after(tmp_path / "stopped", 4)
+    jax.tree.map(np.testing.assert_array_equal, adapters, after(tmp_path / "at_once", 4)[1])
+    # one rounding: that of the sum, in the type of what is stored
+    whole = flatten_dict(tuning.whole(adapters, base))
+    path = ("blocks", "self", "qkv", "kernel")
+    a, b = (np.float64(adapters["blocks"]["self"]["qkv"][factor]) for factor in "ab")
+    exact = np.float64(base["blocks"]["self"]["qkv"]["kernel"]) + 2.0 * (a @ b)
+    assert whole[path].dtype == jnp.float32
+    np.testing.assert_allclose(whole[path], exact, rtol=1e-6, atol=1e-6)
+    kept = tuning.keeping.all(base)
+    with pytest.raises(ValueError, match="merged into the stored weights alone"):
+        tuning.whole(adapters, kept)

@@ -23,8 +23,8 @@ class Compute:
     remat: str = field(
         "none",
         "",
-        'What is computed again for gradients: "none", "full", or a name in '
-        "jax.checkpoint_policies.",
+        'What is computed again for gradients: "none", "full", "offload" (as full, with what is '
+        "kept in the host's memory), or a name in jax.checkpoint_policies.",
         touches="speed",
     )
     unroll: bool = field(

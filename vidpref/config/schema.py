@@ -38,7 +38,13 @@ class Mesh:
 
     data: int = field(-1, ">= -1", "Copies of the parameters; rows are divided.", touches="speed")
     fsdp: int = field(1, ">= -1", "Parts of the parameters; rows are divided too.", touches="speed")
-    context: int = field(1, ">= -1", "Parts of the clips of a row.", touches="speed")
+    context: int = field(
+        1,
+        ">= -1",
+        "Parts of the clips of a row, or where clips are too few of the tokens of each; "
+        "parameters are divided as over fsdp.",
+        touches="speed",
+    )
     tensor: int = field(1, ">= -1", "Parts of the heads of attention.", touches="speed")
 
 
@@ -56,6 +62,18 @@ class Hosts:
         3600.0,
         "> 0",
         "How long to wait for all hosts where they meet; 24 times as long for work of one.",
+        touches="watching",
+    )
+    grace_seconds: float = field(
+        30.0,
+        "> 0",
+        "How long a host lives after SIGTERM; a checkpoint that takes longer is warned of.",
+        touches="watching",
+    )
+    stall_minutes: float = field(
+        60.0,
+        ">= 0",
+        "Minutes without a step after which stacks are printed and all hosts end; 0: never.",
         touches="watching",
     )
 

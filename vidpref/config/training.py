@@ -9,6 +9,7 @@ from vidpref.config.fields import ON, PATTERN, build, field, section
 OPTIMIZERS = ("adam", "adamw", "muon")
 DECAYS = ("constant", "linear", "cosine")
 LORA_ZEROS = ("a", "b")
+LORA_BASES = ("compute", "float32", "int8")
 _NEW_ADAPTERS = ({".rank": ON, "model.lora": ""}, {".rank": ON, ".go_on": False})
 
 
@@ -49,6 +50,13 @@ class Train:
     log_every: int = field(10, ">= 1", "Steps between two lines of metrics.", touches="watching")
     checkpoint_every: int = field(
         500, ">= 0", "Steps between two checkpoints; 0: none.", touches="watching"
+    )
+    checkpoint_minutes: float = field(
+        10.0,
+        ">= 0",
+        "Minutes after which a checkpoint is saved besides; 0: by steps alone.",
+        touches="watching",
+        when={".checkpoint_every": ON},
     )
     keep_last: int = field(5, ">= 1", "Checkpoints that are kept.", touches="watching")
 
@@ -92,6 +100,15 @@ class Lora:
     alpha: float = field(128.0, "> 0", "Adapters count alpha / rank times.", when=_NEW_ADAPTERS)
     dropout: float = field(
         0.0, "in [0, 1)", "Dropout in front of the adapters.", when={".rank": ON}
+    )
+    base: str = field(
+        "compute",
+        LORA_BASES,
+        "How base and reference are kept: in the type that layers compute in, which computes the "
+        "same in less memory; as stored; or kernels of blocks in 8 bits.",
+        touches="speed",
+        when={".rank": ON},
+        result_when={"align.lora.base": "int8"},
     )
     zero: str = field("b", LORA_ZEROS, "Factor that starts at zero.", when=_NEW_ADAPTERS)
     targets: tuple[str, ...] = field(

@@ -19,13 +19,16 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from vidpref.coordination import stopping
 from vidpref.coordination.store import HostsError, Store, called
 
 STOPPED = 128 + signal.SIGTERM  # ended from outside: schedulers start such a job again
 FAILED = 1  # ended by an error: they do not
 _EVERY = 1.0  # seconds between two looks
+_SOON = 0.1  # the same while hosts agree on where to stop
 _FAREWELL = 5.0  # how long host 0, with the store in it, waits for others that end
 _GRACE = 30.0  # seconds that hosts have to save what they do when one was asked to stop
+GOES_ON = "the same command goes on"
 _ENDING = "vidpref/ending"
 _BEATS = "vidpref/beats"
 
@@ -152,7 +155,7 @@ class Watch:
             time.sleep(0.1)
 
     def _run(self) -> None:
-        while not self._stopped.wait(_EVERY):
+        while not self._stopped.wait(_SOON if stopping.pending() else _EVERY):
             try:
                 self._look()
             except RuntimeError:  # of jax: host 0 is gone, and `_aborted` will say so
@@ -161,6 +164,8 @@ class Watch:
     def _look(self) -> None:
         self._beat()
         first = self._first()
+        if first is None and stopping.agree(self._shared):
+            first = self.post(f"{called(self.index)}: asked to stop; {GOES_ON}", STOPPED)
         if first is None and self.index == 0:
             now = time.monotonic()
             for index, beat in self._others().items():

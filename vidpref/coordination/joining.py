@@ -38,6 +38,8 @@ def join(
 
     names = meet(cluster, about, start_seconds)
     _without_proxy(cluster.address)
+    # its handler would swallow SIGTERM wherever nobody asks for it; see `stopping`
+    jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         coordinator_address=cluster.address,
         num_processes=cluster.count,

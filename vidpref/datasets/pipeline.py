@@ -1,5 +1,6 @@
 """Batches for training: infinite, shuffled anew every epoch, resumable to the batch, by grain."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import grain
@@ -30,14 +31,14 @@ def training_batches(
     seed: int,
     beside: Source | None = None,
     shapes: np.ndarray | None = None,
-    shard: tuple[int, int] = (0, 1),
+    positions: Sequence[int] | np.ndarray | None = None,
 ) -> grain.DatasetIterator:
     """Returns an endless iterator of batches: dicts of arrays with the batch axis first.
 
     Every row comes once an epoch, in an order that depends on the seed and the epoch alone; a
     batch may reach over the end of an epoch, so a source smaller than a batch repeats in it. The
-    global batch is the same for any number of processes: process i of n gets its i-th n-th part.
-    `get_state()` is a small dict; after `set_state` the iterator goes on exactly there.
+    global batch is the same for any number of processes, each of which reads its own rows of it.
+    Batch n is a function of n: after `grain.experimental.set_next_index(iterator, n)` it is next.
 
     Args:
         source: the rows.
@@ -47,31 +48,28 @@ def training_batches(
             gets one of them, and the batch has them under "real".
         shapes: a number a row; a batch has rows of one number only. Each number has an epoch of its
             own, and batches of all come in proportion to their rows.
-        shard: (process index, process count) of this process.
+        positions: rows of the global batch that this process reads, in ascending order; None for
+            all.
 
     Raises:
-        ValueError: a source is empty, or the batch does not divide over the processes.
+        ValueError: a source is empty, or the batch has no such rows.
     """
-    process, processes = shard
     if len(source) == 0:
         raise ValueError("there is nothing to train on: the source has no rows")
     if beside is not None and len(beside) == 0:
         raise ValueError("there is nothing to mix in: the source of real clips has no rows")
-    if batch_size < 1 or batch_size % processes:
-        raise ValueError(
-            f"batch_size={batch_size} must be positive and divide over {processes} processes"
-        )
-    if not 0 <= process < processes:
-        raise ValueError(f"shard {shard}: the index must be below the count")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be positive")
+    part = np.arange(batch_size) if positions is None else np.asarray(positions)
+    if not len(part) or part.min() < 0 or part.max() >= batch_size:
+        raise ValueError(f"positions {part.tolist()}: there are {batch_size} rows, from 0")
     # Order and batching act on row numbers, which cost nothing; rows are read after the split.
-    share = batch_size // processes
-    part = slice(process * share, (process + 1) * share)
     load = _Load(source, part)
     batches = _numbers(source, batch_size, seed, shapes).map(load)
     if beside is not None:
         others = _numbers(beside, batch_size, fold_seed(seed, "beside")).map(_Load(beside, part))
         length = min(len(batches), len(others))  # both endless for all purposes
-        both = [part.slice(slice(0, length)) for part in (batches, others)]
+        both = [half.slice(slice(0, length)) for half in (batches, others)]
         batches = grain.experimental.ZipMapDataset(both).map(_join)
     return iter(batches.to_iter_dataset(_READ))
 
@@ -100,7 +98,7 @@ def _join(batches: tuple[dict, dict]) -> dict[str, Any]:
 class _Load:
     """Reads the rows of this process's part of a batch."""
 
-    def __init__(self, source: Source, part: slice):
+    def __init__(self, source: Source, part: np.ndarray):
         self._source, self._part = source, part
 
     def __call__(self, numbers: np.ndarray) -> dict[str, np.ndarray]:

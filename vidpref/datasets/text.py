@@ -1,5 +1,6 @@
 """Frozen text embeddings: what turns prompts into `[l, d]`, and the cache that keeps them."""
 
+import collections
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from vidpref.config.nearest import nearest
+from vidpref.coordination.agreeing import barrier, decided, first_host
 from vidpref.datasets.records import BrokenRecords, RecordFile, write_records
 from vidpref.typing import Array, Bool, Float
 
@@ -134,13 +136,24 @@ class TextCache:
         self._rows = {prompt: row for row, prompt in enumerate(prompts)}
 
     @classmethod
-    def build(cls, folder: str | Path, encoder: TextEncoder, prompts: Iterable[str]) -> "TextCache":
+    def build(
+        cls,
+        folder: str | Path,
+        encoder: TextEncoder,
+        prompts: Iterable[str],
+        *,
+        shared: bool = True,
+    ) -> "TextCache":
         """Embeds the prompts that `folder` lacks and returns the cache of all.
+
+        All processes embed together, as a network lies on the devices of all, and the first one
+        writes.
 
         Args:
             folder: created if absent.
             encoder: asked only for prompts it has not embedded there before.
             prompts: duplicates are embedded once.
+            shared: whether all processes see one folder, rather than each its own.
 
         Raises:
             ValueError: a prompt the encoder refuses, or one with a line break.
@@ -150,10 +163,16 @@ class TextCache:
         for prompt in wanted:
             if "\n" in prompt:
                 raise ValueError(f"a prompt is one line, this one has a line break: {prompt!r}")
-        old = cls(folder, encoder.fingerprint) if path.exists() else None
+        there = decided("texts that are there", path.exists) if shared else path.exists()
+        old = cls(folder, encoder.fingerprint) if there else None
         missing = [prompt for prompt in wanted if old is None or prompt not in old]
         if old is None or missing:
-            write_records(path, _records(encoder, old, missing))
+            records = _records(encoder, old, missing)
+            if first_host() or not shared:
+                write_records(path, records)
+            else:
+                collections.deque(records, maxlen=0)
+            barrier("texts are embedded")
         return cls(folder, encoder.fingerprint)
 
     def __len__(self) -> int:

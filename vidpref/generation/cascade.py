@@ -15,8 +15,8 @@ from vidpref.datasets.clip_rows import IMAGE_FIELDS, Records
 from vidpref.datasets.scenes import Scene
 from vidpref.datasets.text import TextCache
 from vidpref.pixels import check_finite, not_finite, to_bytes
-from vidpref.training.processes import local_rows, my_share, place
-from vidpref.training.sharding import batch_sharding, in_scope
+from vidpref.training.processes import Share, padded, share_of
+from vidpref.training.sharding import activation_rules, batch_sharding
 from vidpref.typing import Array, PyTree
 
 Row = tuple[Scene, int]  # a clip to draw: its scene and its number
@@ -131,7 +131,7 @@ class Sampler:
         seed: int,
         given: Mapping[str, np.ndarray] | None = None,
     ) -> tuple[list[Row], dict[str, np.ndarray]]:
-        """Returns this process's rows and, by its name, what each network drew.
+        """Returns the rows that this process owns and, by its name, what each network drew.
 
         Pixels are uint8. The last network's clips come last; they are what is looked at.
 
@@ -144,12 +144,14 @@ class Sampler:
         Raises:
             ValueError: a network drew NaN or infinite values.
         """
-        local = my_share(rows, self.batch_size)
-        batch = self._conditions(local)
+        share = self.share
+        full = padded(rows, self.batch_size)
+        fed = [full[i] for i in share.held]
+        batch = self._conditions(fed)
         for name, values in (given or {}).items():
-            batch[name] = values[np.minimum(np.arange(len(local)), len(values) - 1)]
-        keys, batch = place((_keys(local, seed), batch), self._sharding)
-        mine = my_share(rows, self.batch_size, padded=False)
+            batch[name] = values[np.minimum(share.held, len(values) - 1)]
+        keys, batch = share.place((_keys(fed, seed), batch))
+        mine = [rows[i] for i in share.owned if i < len(rows)]
         names = [f"{scene.id}/{number}" for scene, number in mine]
         drawn, bad = {}, {}
         for network, draw, own in zip(self._networks, self._draw, params, strict=True):
@@ -158,8 +160,13 @@ class Sampler:
             batch = {"text": batch["text"], "text_mask": batch["text_mask"]}
             batch["latent" if network.output == "latent" else "low_res"] = clips
         for name, counts in bad.items():
-            check_finite(local_rows(counts)[: len(mine)], names, f"sampling of {name!r}")
-        return mine, {name: local_rows(clips)[: len(mine)] for name, clips in drawn.items()}
+            check_finite(share.read(counts)[: len(mine)], names, f"sampling of {name!r}")
+        return mine, {name: share.read(clips)[: len(mine)] for name, clips in drawn.items()}
+
+    @property
+    def share(self) -> Share:
+        """Which rows of a batch this process feeds and answers for."""
+        return share_of(self._sharding, self.batch_size)
 
     def _conditions(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
         embedded = [self._texts[scene.text] for scene, _ in rows]
@@ -196,7 +203,7 @@ def drawing(network: DrawsClips, mesh: Mesh) -> jax.stages.Wrapped:
 
 
 def _draw(network: DrawsClips, mesh: Mesh, params: PyTree, keys: Array, batch: dict) -> tuple:
-    with in_scope(mesh):
+    with activation_rules(mesh):
         clips = network.sample(params, jax.random.wrap_key_data(keys), batch)
     bad = not_finite(clips)
     return (clips if network.output == "latent" else to_bytes(clips)), bad

@@ -18,6 +18,8 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 _CODE = ("vidpref", "configs", "data", "launch")
 # Folders, files and addresses may differ from host to host, and so may what each shows.
 _OWN = ("place", "watching")
+# Of these, what hosts do together at the steps that the field says.
+_TOGETHER = (".log_every", ".checkpoint_every", ".checkpoint_minutes", ".keep_last")
 
 
 def about(configs: Sequence[ConfigDict]) -> dict[str, str]:
@@ -43,7 +45,8 @@ def _fields(config: ConfigDict, prefix: str) -> dict[str, str]:
     found = {}
     for path, value in _leaves(plain(config)):
         spec = FIELDS.get(path)
-        if spec is None or spec.touches not in _OWN or touches_result(spec, config):
+        own = spec is not None and spec.touches in _OWN and not path.endswith(_TOGETHER)
+        if not own or touches_result(spec, config):
             found[f"{prefix}.{path}"] = json.dumps(value, default=str)
     for path, spec in FIELDS.items():
         value = lookup(config, path)

@@ -26,6 +26,7 @@ from vidpref.runs.policies import PRETRAINED
 from vidpref.runs.problems import Problems
 from vidpref.stages import preferences
 from vidpref.stages.data import check_data, known_prompts
+from vidpref.stages.division import check_division
 from vidpref.stages.planning import section_training, trained_sections
 from vidpref.training.plan import check_config
 from vidpref.training.sharding import BATCH_AXES
@@ -145,7 +146,7 @@ def check_training(config: ConfigDict, mesh: Mesh) -> None:
     problems.refuse()
     for name in trained_sections(config):
         with problems.kept(), _of_the_networks_sizes():
-            section_training(config, name, mesh)
+            check_division(section_training(config, name, mesh))
     sizes = {"sampler.batch_size": config.sampler.batch_size}
     if config.data.name == PREFERENCES:
         sizes["data.encode_batch"] = config.data.encode_batch

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from vidpref.config.overrides import split_overrides
 from vidpref.coordination.ending import ending_together, sentence, watched
+from vidpref.coordination.stalls import show_stacks_on_signal
 from vidpref.runs.interrupts import ending_in_a_line
 from vidpref.runs.places import address_problem
 
@@ -45,6 +46,7 @@ def launch(
 
     def run(rest: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)
+        show_stacks_on_signal()
         with answering_in_words(), ending_in_a_line():
             check_flags(rest[1:], may_be_empty, overrides)
             main(overrides)
@@ -143,6 +145,7 @@ def start_devices(workdir: Path, configs: Sequence[ConfigDict] = ()) -> None:
     if platforms and not jax.config.jax_platforms:
         jax.config.update("jax_platforms", platforms)
     _join_hosts(configs)
+    _watch_over_steps(configs)
     if jax.default_backend() == "cpu":
         keep_freed_memory()
     jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").resolve()))
@@ -169,6 +172,15 @@ def _join_hosts(configs: Sequence[ConfigDict]) -> None:
             heartbeat_seconds=wait.heartbeat_seconds,
             barrier_seconds=wait.barrier_seconds,
         )
+
+
+def _watch_over_steps(configs: Sequence[ConfigDict]) -> None:
+    from vidpref.config.schema import Hosts
+    from vidpref.coordination import stalls, stopping
+
+    wait = configs[0].hosts if configs else Hosts()
+    stopping.have_grace(wait.grace_seconds)
+    stalls.give_up_after(wait.stall_minutes)
 
 
 def _wait_for_all() -> None:

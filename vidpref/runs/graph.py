@@ -22,6 +22,7 @@ from vidpref.config.fields import plain
 from vidpref.coordination.agreeing import barrier, decided, first_host
 from vidpref.digests import changed_files
 from vidpref.files import write_text
+from vidpref.runs.manifest import IncompleteStage, check_files, list_files
 from vidpref.runs.memory import naming_the_stage
 
 DONE, BEGUN, NEW = "done", "begun", "new"
@@ -35,13 +36,14 @@ class Stage:
 
     Attributes:
         name: e.g. "align-dpo-round1"; the beginning of its folder's name.
-        body: writes the stage's files into a folder, and goes on from whatever it finds there.
+        body: writes the stage's files into a folder, and goes on from whatever it finds there. It
+            may return {file: number of rows}, for the manifest.
         causes: all that the result depends on besides the inputs, by name.
         inputs: stages whose folders it reads, by the name under which it reads them.
     """
 
     name: str
-    body: Callable[[Path], None]
+    body: Callable[[Path], Any]
     causes: Mapping[str, Any]
     inputs: Mapping[str, "Stage"] = dataclasses.field(default_factory=dict)
 
@@ -121,14 +123,13 @@ def run_stage(stage: Stage, workdir: Path, say: Callable[[str], None]) -> Finish
     start, earlier = time.monotonic(), seconds
     try:
         with naming_the_stage(stage.name):
-            stage.body(path)
+            rows = stage.body(path)
     finally:
         seconds = earlier + time.monotonic() - start
         if first_host():
             write_text(path / _SECONDS_FILE, f"{seconds:.3f}")
     barrier(f"{path.name} ends")
-    done = json.dumps({"seconds": round(seconds, 3)})
-    decided(f"{path.name} is done", lambda: write_text(path / _DONE_FILE, done))
+    decided(f"{path.name} is done", lambda: _write_done(path, seconds, rows))
     logging.info("%s done in %.1f s: %s", stage.name, seconds, path)
     return Finished(stage, path, seconds, reused=False)
 
@@ -138,8 +139,9 @@ def _begin(stage: Stage, workdir: Path, say: Callable[[str], None]) -> tuple[str
     path = workdir / stage.folder
     state = state_of(stage, workdir)
     if state == DONE:
+        seconds = finished(stage, workdir).seconds
         say(f"done before, kept in {path.name}")
-        return state, finished(stage, workdir).seconds
+        return state, seconds
     if state == BEGUN:
         say(f"going on in {path.name}")
     else:
@@ -151,11 +153,16 @@ def _begin(stage: Stage, workdir: Path, say: Callable[[str], None]) -> tuple[str
     return state, float(spent.read_text()) if spent.exists() else 0.0
 
 
+def _write_done(path: Path, seconds: float, rows: Any) -> None:
+    files = list_files(path, rows if isinstance(rows, Mapping) else {})
+    write_text(path / _DONE_FILE, json.dumps({"seconds": round(seconds, 3), "files": files}))
+
+
 def finished(stage: Stage, workdir: Path) -> Finished:
     """Returns a stage that is done.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not, or its files are not those that it wrote.
     """
     path = workdir / stage.folder
     if state_of(stage, workdir) != DONE:
@@ -163,8 +170,15 @@ def finished(stage: Stage, workdir: Path) -> Finished:
             f"{workdir} has no finished {path.name}: run launch/tpu_run.py to its end first, with "
             f"this version of vidpref ({why_new(stage, workdir)})"
         )
-    seconds = json.loads((path / _DONE_FILE).read_text())["seconds"]
-    return Finished(stage, path, seconds, reused=True)
+    try:
+        done = json.loads((path / _DONE_FILE).read_text())
+        check_files(path, done.get("files", {}))  # stages of earlier versions have no list
+        return Finished(stage, path, done["seconds"], reused=True)
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise IncompleteStage(
+            f"{path / _DONE_FILE} is damaged ({error}). Delete it and run the command again: what "
+            "is there is kept."
+        ) from error
 
 
 def settings(stage: Stage) -> dict[str, Any]:

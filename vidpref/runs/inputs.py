@@ -85,14 +85,14 @@ class Inputs:
     def latents_stage(self) -> Stage:
         config = self._config
 
-        def body(folder: Path) -> None:
+        def body(folder: Path) -> dict[str, int]:
             decoder, params = self.decoder.network, self.decoder.load()
             images = None
             if self._sees == "image_latent":
                 images = open_first_frames(
                     config.model, self.pipeline, (decoder, params), self.mesh
                 )
-            encode.encode_clips(
+            return encode.encode_clips(
                 folder,
                 preferences.clips_of(config.data),
                 decoder,

@@ -67,7 +67,7 @@ class Align:
                 _row_inputs(recipe, inputs),
                 seed=fold_seed(config.seed, "align", round_),
                 params=_start(recipe, policy),
-                reference=None if reference is None else reference.load_generator(),
+                reference=None if reference is None else _reference(recipe, reference),
                 validate=functools.partial(recipe.validation_score, policy),
             )
 
@@ -175,14 +175,36 @@ def _load_tuned(recipe: Recipe, policy: Policy, stage: Stage) -> PyTree:
 
 
 def _start(recipe: Recipe, policy: Policy) -> PyTree:
-    """Returns the network that an alignment starts from; with adapters that are trained on."""
-    if not goes_on(recipe.config):
+    """Returns the network that an alignment starts from; with adapters that are trained on.
+
+    A base of adapters is kept as `align.lora.base` says; the weights of a pipeline are never on the
+    devices in another form. Where clips are drawn on the way, with the adapters merged into it, it
+    stays as it is stored.
+    """
+    config = recipe.config
+    spec = trained_adapters(config, recipe.generator)
+    if spec is None:
         return policy.load_generator()
-    spec = trained_adapters(recipe.config, recipe.generator)
-    tuning = Adapters(recipe.generator.init, spec)
+    tuning = Adapters(recipe.generator.init, spec, config.align.lora.base)
+    keeping = None if config.align.train.best_metric else tuning.keeping
+    if not goes_on(config):
+        if policy.name == PRETRAINED and config.model.init and not config.model.lora:
+            return recipe.load_base(keeping)
+        whole = policy.load_generator()
+        return whole if keeping is None else keeping.take(whole)
     if policy.name == PRETRAINED:
         adapters, _ = policy_lora(recipe.config, recipe.generator)
         adapters = tuning.place(adapters, recipe.mesh)
     else:
         adapters = tuning.load(recipe.folder(policy.stages["policy"]), recipe.mesh)
-    return Adapted(recipe.load_base(), adapters, spec)
+    return Adapted(recipe.load_base(keeping), adapters, spec)
+
+
+def _reference(recipe: Recipe, policy: Policy) -> PyTree:
+    """Returns a policy that an alignment is held to, kept like the base of adapters."""
+    spec = trained_adapters(recipe.config, recipe.generator)
+    whole = policy.load_generator()
+    if spec is None:
+        return whole
+    tuning = Adapters(recipe.generator.init, spec, recipe.config.align.lora.base)
+    return tuning.keeping.take(whole)

@@ -144,7 +144,9 @@ def draw(
     total = steps * len(chunked(scenes, per_scene, batch_size))
     with tempfile.TemporaryDirectory() as folder, Progress("steps", total=total) as progress:
         # no name for the encoder: its weights leave the devices before others take their place
-        texts = TextCache.build(folder, build_text_encoder(config.text, mesh), prompts)
+        encoder = build_text_encoder(config.text, mesh)
+        texts = TextCache.build(folder, encoder, prompts, shared=False)
+        del encoder
         guided = config.sampler.guidance_scale != 1.0
         borrowed = scenes[0].record is not None
         sampler = Sampler(

@@ -20,6 +20,7 @@ from vidpref.generation.cascade import Cascade, CascadeNetwork, Sampler, chunked
 from vidpref.generation.generator import Generator, build_base, build_superres
 from vidpref.interop.lora.files import lora_files
 from vidpref.interop.pipelines import TRANSFORMER
+from vidpref.models.frozen import Keeping
 from vidpref.models.lora import merge_into
 from vidpref.rewards.registry import judge_version, reward_spec, scoring
 from vidpref.runs.graph import Stage, in_order
@@ -236,10 +237,10 @@ class Recipe:
     def _sample_stage(self, name: str, policy: Policy, scenes, per_scene, seed, which) -> Stage:
         config = self.config
 
-        def body(folder: Path) -> None:
+        def body(folder: Path) -> dict[str, int]:
             chunks = chunked(scenes(), per_scene, config.sampler.batch_size)
             with self.cascade(policy).loaded() as params:
-                sample.sample_clips(
+                return sample.sample_clips(
                     folder, self.sampler(policy), params, chunks, seed=seed, name=name
                 )
 
@@ -252,8 +253,8 @@ class Recipe:
     def _label_stage(self, name: str, samples: Stage) -> Stage:
         reward = self.judged
 
-        def body(folder: Path) -> None:
-            label.label_clips(
+        def body(folder: Path) -> dict[str, int]:
+            return label.label_clips(
                 folder,
                 self.folder(samples),
                 reward,
@@ -341,10 +342,16 @@ class Recipe:
         lora = policy_lora(self.config, self.generator)
         return self.load_base() if lora is None else merge_into(self.load_base(), *lora)
 
-    def load_base(self) -> PyTree:
-        """Returns the weights of `model.init` as they are, without `model.lora`."""
+    def load_base(self, keeping: Keeping | None = None) -> PyTree:
+        """Returns the weights of `model.init`, without `model.lora`.
+
+        Args:
+            keeping: how they are kept; None for as they are stored.
+        """
         wanted = target(self.generator.init, self.mesh)
-        return self.inputs.pipeline.load_transformer(self.generator.module, wanted)
+        return self.inputs.pipeline.load_transformer(
+            self.generator.module, wanted, keep=None if keeping is None else keeping.one
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""The encode stage: video files into latents, in resumable chunks, each process its own rows."""
+"""The encode stage: video files into latents, in resumable chunks; processes share the rows."""
 
 import concurrent.futures
+import dataclasses
+import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import pandas as pd
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vidpref.coordination.agreeing import barrier, decided
+from vidpref.coordination.agreeing import decided
+from vidpref.coordination.stalls import watched_steps
 from vidpref.datasets.bad_clips import BadClips
 from vidpref.datasets.records import write_records
 from vidpref.datasets.repeated_frames import RepeatedFrames
@@ -24,8 +27,9 @@ from vidpref.files import whole_file, write_table, write_text
 from vidpref.generation.autoencoder import Decoder
 from vidpref.generation.first_frames import FirstFrames
 from vidpref.pixels import to_unit
+from vidpref.stages.row_files import RowFiles, ranges
 from vidpref.training.metrics import Progress
-from vidpref.training.processes import local_rows, my_share, place, unfinished
+from vidpref.training.processes import Share, share_of
 from vidpref.training.sharding import batch_sharding, in_scope
 from vidpref.typing import Array, PyTree
 
@@ -46,7 +50,7 @@ def encode_clips(
     images: tuple[FirstFrames, PyTree] | None,
     mesh: Mesh,
     earlier: Sequence[Path] = (),
-) -> None:
+) -> dict[str, int]:
     """Writes the latents of clips as `folder/latents-*.array_record`, and `folder/clips.parquet`.
 
     All clips of a prompt are scaled and cropped to one size, that of `data.buckets` whose aspect
@@ -65,48 +69,54 @@ def encode_clips(
         images: encodes first frames on their own, for image-to-video; with its parameters.
         mesh: devices.
         earlier: folders of this stage with the same causes and other clips, e.g. before one was
-            mended: their chunks of the same clips are taken over.
+            mended: their files of the same clips are taken over.
+
+    Returns:
+        The number of records of each file.
 
     Raises:
         TooManyBadClips: of clips that cannot be decoded; `folder/bad_clips.csv` names all.
     """
     buckets = _buckets(folder, clips, data)
-    chunks = list(_chunks(clips, buckets, batch_size))
-    paths = _paths(folder, len(chunks), jax.process_index())
-    encode = _encoder(encoding(autoencoder, images, mesh), params, images, mesh)
-    made_of = [_made_of(size, rows, batch_size) for size, rows in chunks]
-    for path, causes in zip(paths, made_of, strict=True):
-        if not _holds(path, causes):
-            path.unlink(missing_ok=True)
-            _take_over(path, causes, earlier)
-    todo = unfinished(paths)
-    done = sum(len(rows) for i, (_, rows) in enumerate(chunks) if i not in todo)
-    repeated = RepeatedFrames(data.fps)
-    watched = Progress("encode", total=len(clips), done=done, enabled=jax.process_index() == 0)
-    with watched as progress, concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
-        for i in todo:
-            size, rows = chunks[i]
-            records, bad = [], BadClips()
-            for batch in _batches(rows, batch_size):
-                records += _encode_batch(
-                    batch, size, data, encode, readers, bad, batch_size, repeated
-                )
-                progress.update(len(batch))
-            # before the records, whose file says that the chunk is done
-            account = {"ids": [r["clip_id"] for r in records], "size": size, "bad": bad.rows}
-            account["made_of"] = made_of[i]
-            write_text(paths[i].with_suffix(".json"), json.dumps(account))
-            write_records(paths[i], records)
-    repeated.warn()
-    barrier("encode")
-    decided("encode: clips", lambda: _finish(folder, clips, data, len(chunks)))
-
-
-def _paths(folder: Path, chunks: int, process: int) -> list[Path]:
-    # The number of processes is in the names: a resumed run with another one must not mix them.
-    count = jax.process_count()
-    whose = f"-p{process:03d}-of-{count:03d}" if count > 1 else ""
-    return [folder / f"latents-{i:05d}{whose}.array_record" for i in range(chunks)]
+    rows = _in_order(clips, buckets)
+    files = RowFiles(folder, "latents", ".array_record", len(rows))
+    share = share_of(batch_sharding(mesh), batch_size)
+    encode = _encoder(encoding(autoencoder, images, mesh), params, images, share)
+    decided("encode: taken over", lambda: _take_over(files, rows, earlier))
+    there, written = files.there(lambda part: _holds(files.path(part), rows, part)), []
+    missing = files.missing(there)
+    reading = _Reading(data, missing, share, RepeatedFrames(data.fps))
+    chunks = _chunks(rows, batch_size)
+    todo = [chunk for chunk in chunks if missing[chunk.start : chunk.stop].any()]
+    watched = Progress(
+        "encode",
+        total=len(clips),
+        done=len(clips) - sum(map(len, todo)),
+        enabled=jax.process_index() == 0,
+    )
+    with (
+        watched as progress,
+        watched_steps("encode") as watchdog,
+        concurrent.futures.ThreadPoolExecutor(_READERS) as readers,
+    ):
+        for chunk in todo:
+            records: dict[int, dict] = {}
+            bad: dict[int, ClipError] = {}
+            for numbers in share.dealt(chunk):
+                if missing[numbers[numbers >= 0]].any():
+                    reading.encode(rows, numbers, encode, readers, records, bad)
+                progress.update(int((numbers >= 0).sum()))
+                if watchdog is not None:
+                    watchdog.step()
+            for part in ranges(n for n in sorted({*records, *bad})):
+                # before the records, whose file says that the part is done
+                account = _account(rows, part, records, bad)
+                write_text(_beside(files.path(part)), json.dumps(account))
+                write_records(files.path(part), (records[n] for n in part if n in records))
+                written.append(part)
+    reading.repeated.warn()
+    parts = files.complete(there, written)
+    return decided("encode: clips", lambda: _finish(files, parts, clips, data))
 
 
 def encoding(
@@ -134,16 +144,15 @@ def _encoder(
     compiled: jax.stages.Wrapped,
     params: PyTree,
     images: tuple[FirstFrames, PyTree] | None,
-    mesh: Mesh,
+    share: Share,
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Returns what encodes a process's clips of a batch into its rows."""
+    """Returns what encodes the clips that a process holds into the rows that it owns."""
     first_frames, image_params = images or (None, None)
-    sharding = batch_sharding(mesh)
 
     def encode(clips: np.ndarray) -> dict[str, np.ndarray]:
         prepared = {} if first_frames is None else first_frames.prepare(clips[:, 0])
-        found = compiled(params, image_params, *place((clips, prepared), sharding))
-        return {name: local_rows(values) for name, values in found.items()}
+        found = compiled(params, image_params, *share.place((clips, prepared)))
+        return {name: share.read(values) for name, values in found.items()}
 
     return encode
 
@@ -173,40 +182,45 @@ def _nearest_sizes(
     return json.loads(kept.read_text())
 
 
-def _batches(rows: Sequence[dict], batch_size: int) -> list[Sequence[dict]]:
-    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-
-
-def _mine(batch: Sequence[dict], batch_size: int) -> list[dict]:
-    """The rows of a batch that this process reads."""
-    return my_share(batch, batch_size, padded=False)
-
-
-def _made_of(size: Bucket, rows: Sequence[dict], batch_size: int) -> dict[str, Any]:
-    """What this process's part of a chunk depends on besides the stage's causes."""
-    mine = [row for batch in _batches(rows, batch_size) for row in _mine(batch, batch_size)]
+def _made_of(rows: Sequence[dict], part: range) -> dict[str, Any]:
+    """What a part depends on besides the stage's causes."""
+    mine = rows[part.start : part.stop]
     files = digest_files((row["id"], Path(row["path"])) for row in mine)
-    return {"ids": [row["id"] for row in mine], "size": [*size], "files": files}
+    return {"ids": [row["id"] for row in mine], "size": [*mine[0]["size"]], "files": files}
 
 
-def _holds(path: Path, made_of: dict[str, Any]) -> bool:
-    """Whether a chunk is there and was made of this, so of no clip that was mended since."""
-    account = path.with_suffix(".json")
-    return (
-        path.exists()
-        and account.exists()
-        and json.loads(account.read_text()).get("made_of") == made_of
-    )
+def _beside(path: Path) -> Path:
+    """Where it says what a file was made of."""
+    return path.with_suffix(".json")
 
 
-def _take_over(path: Path, made_of: dict[str, Any], earlier: Sequence[Path]) -> None:
-    """Puts a chunk that an earlier stage made of the same clips in its place, if there is one."""
-    for other in (other for folder in earlier for other in sorted(folder.glob(f"*{path.suffix}"))):
-        if _holds(other, made_of):
-            shutil.copyfile(other.with_suffix(".json"), path.with_suffix(".json"))
-            with whole_file(path) as temporary:
-                shutil.copyfile(other, temporary)
-            return
+def _read_account(path: Path) -> dict[str, Any]:
+    """The account of a file; empty where one of both is missing."""
+    beside = _beside(path)
+    return json.loads(beside.read_text()) if path.exists() and beside.exists() else {}
+
+
+def _holds(path: Path, rows: Sequence[dict], part: range) -> bool:
+    """Whether a file was made of this, so of no clip that was mended since."""
+    return _read_account(path).get("made_of") == _made_of(rows, part)
+
+
+def _take_over(files: RowFiles, rows: Sequence[dict], earlier: Sequence[Path]) -> None:
+    """Copies what earlier stages made of the same clips, as far as it is missing."""
+    numbers = {row["id"]: number for number, row in enumerate(rows)}
+    for other in (p for folder in earlier for p in sorted(folder.glob(f"*{files.suffix}"))):
+        made_of = _read_account(other).get("made_of", {})
+        ids = made_of.get("ids", [])
+        start = numbers.get(ids[0]) if ids else None
+        if start is None or start + len(ids) > len(rows):
+            continue
+        part = range(start, start + len(ids))
+        path = files.path(part)
+        if _made_of(rows, part) != made_of or _holds(path, rows, part):
+            continue
+        shutil.copyfile(_beside(other), _beside(path))
+        with whole_file(path) as temporary:
+            shutil.copyfile(other, temporary)
 
 
 def _ratio(path: str) -> float:
@@ -216,72 +230,119 @@ def _ratio(path: str) -> float:
         return float("nan")  # decoding will say why
 
 
-def _chunks(
-    clips: pd.DataFrame, buckets: dict[str, Bucket], batch_size: int
-) -> Iterator[tuple[Bucket, list[dict]]]:
+def _in_order(clips: pd.DataFrame, buckets: dict[str, Bucket]) -> list[dict]:
+    """The clips by size, each with its id, path, prompt and size; those of a size as they were."""
     rows = clips[["id", "path", "prompt"]].to_dict("records")
-    for size in sorted(set(buckets.values())):
-        same = [row for row in rows if buckets[row["prompt"]] == size]
-        for start in range(0, len(same), _BATCHES * batch_size):
-            yield size, same[start : start + _BATCHES * batch_size]
+    sized = [row | {"size": buckets[row["prompt"]]} for row in rows]
+    return sorted(sized, key=lambda row: row["size"])
 
 
-def _encode_batch(
-    batch: Sequence[dict],
-    size: Bucket,
-    data: ConfigDict,
-    encode: Callable[[np.ndarray], dict[str, np.ndarray]],
-    readers: concurrent.futures.Executor,
-    bad: BadClips,
-    batch_size: int,
-    repeated: RepeatedFrames,
-) -> list[dict]:
-    """Records of this process's rows of a batch; a row that cannot be read is noted as bad."""
-    height, width = size
-    empty = np.zeros((data.frames, height, width, 3), np.uint8)
+def _chunks(rows: Sequence[dict], batch_size: int) -> Iterator[range]:
+    """Rows of one size each: what is encoded between two saves."""
+    start = 0
+    for _, same in itertools.groupby(rows, key=lambda row: row["size"]):
+        stop = start + len(list(same))
+        for first in range(start, stop, _BATCHES * batch_size):
+            yield range(first, min(first + _BATCHES * batch_size, stop))
+        start = stop
 
-    def read(row: dict) -> np.ndarray | ClipError:
+
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+    """How clips are read, and which.
+
+    Attributes:
+        data: the config's section.
+        missing: rows that are to be encoded.
+        share: which rows of a batch this process has.
+        repeated: counts clips of which frames are repeated.
+    """
+
+    data: ConfigDict
+    missing: np.ndarray
+    share: Share
+    repeated: RepeatedFrames
+
+    def encode(
+        self,
+        rows: Sequence[dict],
+        numbers: np.ndarray,
+        encode: Callable[[np.ndarray], dict[str, np.ndarray]],
+        readers: concurrent.futures.Executor,
+        records: dict[int, dict],
+        bad: dict[int, ClipError],
+    ) -> None:
+        """Encodes a batch; adds what this process owns of it to `records`, or to `bad`.
+
+        Args:
+            rows: all rows.
+            numbers: the row at each place of the batch, -1 for none.
+            encode: see `_encoder`.
+            readers: threads that read.
+            records: record of each row.
+            bad: what is wrong with a row that cannot be read.
+        """
+        held = numbers[self.share.held].tolist()
+        read = list(readers.map(lambda n: self._read(rows[n], n), held))
+        height, width = rows[numbers.max()]["size"]
+        empty = np.zeros((self.data.frames, height, width, 3), np.uint8)
+        found = encode(np.stack([x if isinstance(x, np.ndarray) else empty for x in read]))
+        seen = dict(zip(held, read, strict=True))
+        for i, n in enumerate(numbers[self.share.owned].tolist()):
+            if isinstance(seen[n], ClipError):
+                bad[n] = seen[n]
+            elif seen[n] is not None:
+                known = {"clip_id": rows[n]["id"], "prompt": rows[n]["prompt"]}
+                records[n] = known | {name: values[i] for name, values in found.items()}
+
+    def _read(self, row: dict, number: int) -> np.ndarray | ClipError | None:
+        """The frames of a clip, or what is wrong with it; None where nobody asks for them."""
+        if number < 0 or not self.missing[number]:
+            return None
+        height, width = row["size"]
         try:
             return decode_clip(
                 row["path"],
-                frames=data.frames,
+                frames=self.data.frames,
                 height=height,
                 width=width,
-                fps=data.fps or None,
-                short=data.short,
-                repeated=repeated,
+                fps=self.data.fps or None,
+                short=self.data.short,
+                repeated=self.repeated,
             )
         except ClipError as error:
             return error
 
-    mine = _mine(batch, batch_size)
-    read_rows = list(readers.map(read, mine))
-    for row in read_rows:
-        if isinstance(row, ClipError):
-            bad.add(row)
-    padding = [empty] * (len(my_share(batch, batch_size)) - len(mine))
-    pixels = [empty if isinstance(row, ClipError) else row for row in read_rows] + padding
-    found = encode(np.stack(pixels))
-    return [
-        {"clip_id": row["id"], "prompt": row["prompt"]}
-        | {name: values[i] for name, values in found.items()}
-        for i, row in enumerate(mine)
-        if not isinstance(read_rows[i], ClipError)
-    ]
+
+def _account(
+    rows: Sequence[dict], part: range, records: Mapping[int, dict], bad: Mapping[int, ClipError]
+) -> dict[str, Any]:
+    """What a file holds, what it was made of, and which of its clips could not be read."""
+    faults = BadClips()
+    for number in part:
+        if number in bad:
+            faults.add(bad[number])
+    made_of = _made_of(rows, part)
+    ids = [records[number]["clip_id"] for number in part if number in records]
+    return {"ids": ids, "size": made_of["size"], "bad": faults.rows, "made_of": made_of}
 
 
-def _finish(folder: Path, clips: pd.DataFrame, data: ConfigDict, chunks: int) -> None:
+def _finish(
+    files: RowFiles, parts: Sequence[range], clips: pd.DataFrame, data: ConfigDict
+) -> dict[str, int]:
     """Counts the bad clips of all processes, and says which record is which clip."""
-    ours = {p for process in range(jax.process_count()) for p in _paths(folder, chunks, process)}
-    for path in {*folder.glob("latents-*.array_record")} - ours:
-        path.unlink()  # of an earlier attempt by another number of processes
-    bad, rows = BadClips(), []
-    for path in sorted(path.with_suffix(".json") for path in ours):
-        account = json.loads(path.read_text())
+    files.remove_others(parts)
+    dataclasses.replace(files, suffix=".json").remove_others(parts)
+    bad, rows, counts, folder = BadClips(), [], {}, files.folder
+    for path in map(files.path, parts):
+        account = _read_account(path)
         for row in account["bad"]:
             bad.note(*row)
-        rows += [(name, len(rows) + i, *account["size"]) for i, name in enumerate(account["ids"])]
+        counts[path.name] = len(account["ids"])
+        size, first = account["size"], len(rows)
+        rows += [(name, path.name, first + i, *size) for i, name in enumerate(account["ids"])]
     bad.write(folder / "bad_clips.csv")
     bad.check(len(clips), data.max_bad_fraction, folder / "bad_clips.csv")
-    index = pd.DataFrame(rows, columns=["id", "record", "height", "width"])
+    index = pd.DataFrame(rows, columns=["id", "file", "record", "height", "width"])
     write_table(folder / "clips.parquet", index)
+    return counts

@@ -1,5 +1,6 @@
 """The label stage: a judge's score of every sampled clip and its reason, as Parquet."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from vidpref.files import write_table
 from vidpref.generation.cascade import Row
 from vidpref.rewards.registry import build_reward, reward_spec
 from vidpref.rewards.reward import JudgeError, Reward, complaint
+from vidpref.stages.row_files import RowFiles, ranges
 from vidpref.stages.sample import SampledClips, clip_id, read_clips, seen_clip
 from vidpref.training.metrics import Progress
 
@@ -29,7 +31,7 @@ def label_clips(
     name: str,
     artifacts: Mapping[str, Path] = MappingProxyType({}),
     given: bool = False,
-) -> None:
+) -> dict[str, int]:
     """Scores the clips of a sample stage and writes `folder/labels.parquet`.
 
     One row a clip, in the order of the clips' index: clip_id, scene_id, prompt, category, split,
@@ -45,27 +47,36 @@ def label_clips(
         artifacts: folder of each artifact that the judge is built from, by its name.
         given: the generator began with each scene's first frame; a judge that can will compare.
 
+    Returns:
+        The number of rows of each file.
+
     Raises:
         JudgeError: clips without a verdict, in all processes alike. All others are kept: the next
             call asks for the rest.
     """
-    error = None
+    clips = read_clips(clips_folder)
+    files = RowFiles(folder, "labels", ".parquet", len(clips))
+    kept = dataclasses.replace(files, kind="scored")
+    there, scored, written, error = files.there(), kept.there(apart=False), [], None
+    missing = files.missing(there)
     try:
-        clips = read_clips(clips_folder)
-        chunks = _chunks(folder, clips)
-        judge = build_reward(reward, artifacts)
-        mine = chunks[jax.process_index() :: jax.process_count()]
+        known = [pd.read_parquet(kept.path(part)) for part in scored]
+        asking = _Asking(clips, build_reward(reward, artifacts), reward, given)
+        mine = _share(files.total)
         with Progress(
-            name, total=sum(len(ids) for _, ids in mine), enabled=jax.process_index() == 0
+            name, total=sum(map(len, mine)), enabled=jax.process_index() == 0
         ) as progress:
-            for path, ids in mine:
-                if not path.exists():
-                    _label_chunk(path, clips, ids, judge, reward, given)
-                progress.update(len(ids))
+            for chunk in mine:
+                for part in ranges(n for n in chunk if missing[n]):
+                    _label_part(files.path(part), kept.path(part), part, known, asking)
+                    written.append(part)
+                progress.update(len(chunk))
     except Exception as caught:  # told to all: the others would wait for this process for ever
         error = caught
     _raise_in_all(error)
-    decided(f"{name}: labels", lambda: _join(folder, chunks, clips))
+    parts = files.complete(there, written)
+    decided(f"{name}: labels", lambda: _join(files, parts, kept, clips))
+    return {files.path(part).name: len(part) for part in parts}
 
 
 def mean_score(
@@ -142,55 +153,81 @@ def _in_order(labels: pd.DataFrame, clips: SampledClips) -> pd.DataFrame:
     return labels.set_index(clips.numbers(labels["clip_id"])).sort_index()
 
 
-def _join(folder: Path, chunks: Sequence[tuple[Path, list[str]]], clips: SampledClips) -> None:
-    """Puts the labels of all chunks into one file."""
-    labels = pd.concat([pd.read_parquet(path) for path, _ in chunks], ignore_index=True)
-    write_table(folder / "labels.parquet", _in_order(labels, clips).reset_index(drop=True))
+def _join(files: RowFiles, parts: Sequence[range], kept: RowFiles, clips: SampledClips) -> None:
+    """Puts the labels of all files into one."""
+    files.remove_others(parts)
+    kept.remove_others([])
+    labels = pd.concat([pd.read_parquet(files.path(part)) for part in parts], ignore_index=True)
+    write_table(files.folder / "labels.parquet", _in_order(labels, clips).reset_index(drop=True))
 
 
-def _chunks(folder: Path, clips: SampledClips) -> list[tuple[Path, list[str]]]:
-    """The file of every chunk and the ids of its clips."""
-    ids = clips.index["clip_id"].tolist()
-    parts = [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
-    return [(folder / f"labels-{i:05d}.parquet", part) for i, part in enumerate(parts)]
+def _share(clips: int) -> list[range]:
+    """The clips that this process labels, in chunks: between two saves, or for another process."""
+    size = min(_CHUNK, -(-clips // jax.process_count()))
+    chunks = [range(start, min(start + size, clips)) for start in range(0, clips, size)]
+    return chunks[jax.process_index() :: jax.process_count()]
 
 
-def _label_chunk(
-    path: Path,
-    clips: SampledClips,
-    ids: Sequence[str],
-    judge: Reward,
-    reward: ConfigDict,
-    given: bool,
+@dataclasses.dataclass(frozen=True)
+class _Asking:
+    """Who judges which clips, and what it is told."""
+
+    clips: SampledClips
+    judge: Reward
+    reward: ConfigDict
+    given: bool
+
+    def labels(self, ids: Sequence[str]) -> tuple[pd.DataFrame, str]:
+        """The labels that the judge gives to clips, and its complaint where some are missing."""
+        numbers = self.clips.numbers(ids)
+        records = [self.clips[number] for number in numbers]
+        prompts = [record["prompt"] for record in records]
+        frames = [record.get("first_frame") for record in records] if self.given else []
+        told = _first_frames(self.reward, frames)
+        shown = np.stack([seen_clip(record) for record in records])
+        judgement = self.judge.score(shown, prompts, **told)
+        labels = self.clips.index.iloc[numbers].reset_index(drop=True)
+        labels["score"] = judgement.scores[self.reward.dimension]
+        labels["dimension"] = self.reward.dimension
+        labels["who"] = self.reward.name
+        labels["rationale"] = judgement.reasons
+        for dimension in self.judge.dimensions:
+            labels[dimension] = judgement.scores[dimension]
+        if not judgement.failures:
+            return labels, ""
+        names = [f"clip {name}, {prompt!r}" for name, prompt in zip(ids, prompts, strict=True)]
+        said = complaint(self.judge, judgement, names)
+        return labels.drop(index=list(judgement.failures)), said
+
+
+def _label_part(
+    path: Path, kept: Path, part: range, known: Sequence[pd.DataFrame], asking: _Asking
 ) -> None:
-    """Writes the labels of clips, or, if the judge fails, those it gave for the next attempt."""
-    kept = path.with_name(path.name.replace("labels", "scored"))
-    frames = [pd.read_parquet(kept)] if kept.exists() else []
-    known = {name for frame in frames for name in frame["clip_id"]}
-    left = [name for name in ids if name not in known]
-    numbers = clips.numbers(left)
-    records = [clips[number] for number in numbers]
-    prompts = [record["prompt"] for record in records]
-    told = _first_frames(reward, [record.get("first_frame") for record in records] if given else [])
-    judgement = judge.score(np.stack([seen_clip(record) for record in records]), prompts, **told)
-    frame = clips.index.iloc[numbers].reset_index(drop=True)
-    frame["score"] = judgement.scores[reward.dimension]
-    frame["dimension"] = reward.dimension
-    frame["who"] = reward.name
-    frame["rationale"] = judgement.reasons
-    for dimension in judge.dimensions:
-        frame[dimension] = judgement.scores[dimension]
-    labels = pd.concat([*frames, frame.drop(index=list(judgement.failures))], ignore_index=True)
-    if judgement.failures:
+    """Writes the labels of clips, or, if the judge fails, those it gave for the next attempt.
+
+    Args:
+        path: for the labels.
+        kept: for those that were given before the judge failed.
+        part: numbers of the clips.
+        known: labels of these and other clips that were given before the judge failed.
+        asking: who labels the rest.
+    """
+    ids = asking.clips.index["clip_id"].iloc[part.start : part.stop].tolist()
+    frames = [frame[frame["clip_id"].isin(ids)] for frame in known]
+    asked = {name for frame in frames for name in frame["clip_id"]}
+    left, complaints = [name for name in ids if name not in asked], ""
+    if left:
+        new, complaints = asking.labels(left)
+        frames.append(new)
+    labels = pd.concat(frames, ignore_index=True).drop_duplicates("clip_id")
+    if complaints:
         write_table(kept, labels)
-        names = [f"clip {name}, {prompt!r}" for name, prompt in zip(left, prompts, strict=True)]
         raise JudgeError(
-            f"{complaint(judge, judgement, names)}\n"
+            f"{complaints}\n"
             f"The labels of {len(labels)} of these {len(ids)} clips are kept in {kept}; "
             "the same command asks for the others."
         )
     write_table(path, labels)
-    kept.unlink(missing_ok=True)
 
 
 def _first_frames(reward: ConfigDict, frames: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:

@@ -168,7 +168,11 @@ def open_encoded(data: ConfigDict, folder: Path, latents: Path) -> tuple[Data, E
     encoded = pd.read_parquet(latents / "clips.parquet")
     place = encoded.set_index("id")["record"]
     shapes = encoded.groupby(["height", "width"]).ngroup().to_numpy()
-    records = RecordFile(sorted(latents.glob("latents-*.array_record")))
+    if "file" in encoded:
+        files = encoded["file"].unique()
+    else:  # of a version that did not say so
+        files = sorted(path.name for path in latents.glob("latents-*.array_record"))
+    records = RecordFile([latents / file for file in files])
     clips = frames["clips"][frames["clips"]["id"].isin(place.index)]
     splits = _splits(clips, data)
     scenes = tuple(

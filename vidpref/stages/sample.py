@@ -1,7 +1,6 @@
 """The sample stage: clips of a policy for many scenes, in resumable chunks, found by their ids."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -9,13 +8,14 @@ import jax
 import numpy as np
 import pandas as pd
 
-from vidpref.coordination.agreeing import barrier, decided
+from vidpref.coordination.agreeing import decided
+from vidpref.coordination.stalls import watched_steps
 from vidpref.datasets.records import BrokenRecords, Record, RecordFile, write_records
 from vidpref.datasets.scenes import Scene
-from vidpref.files import write_table, write_text
+from vidpref.files import write_table
 from vidpref.generation.cascade import Row, Sampler
+from vidpref.stages.row_files import RowFiles, ranges
 from vidpref.training.metrics import Progress
-from vidpref.training.processes import my_share, unfinished
 from vidpref.typing import Array, Int, PyTree, UInt8
 
 INDEX = "clips.parquet"
@@ -31,11 +31,11 @@ def sample_clips(
     *,
     seed: int,
     name: str,
-) -> None:
+) -> dict[str, int]:
     """Writes the clips of every chunk as `folder/clips-*.array_record`, and `folder/clips.parquet`.
 
     The latter says of every clip, in the order of `chunks`, which record of which file it is.
-    Chunks found in the folder are kept. Every process of a pod writes the rows that it holds.
+    Clips found in the folder are kept. Every process of a pod writes the rows that it owns.
 
     Args:
         folder: the stage's folder.
@@ -44,25 +44,32 @@ def sample_clips(
         chunks: clips to draw, from `chunked`.
         seed: seed of the noise.
         name: name of the progress bar.
+
+    Returns:
+        The number of records of each file.
     """
-    paths = _paths(folder, len(chunks), jax.process_index())
-    for path, chunk in zip(paths, chunks, strict=True):
-        mine = [clip_id(*row) for row in my_share(chunk, sampler.batch_size, padded=False)]
-        if not _holds(path, mine):  # as a run with another batch size left it
-            path.unlink(missing_ok=True)
-    todo = unfinished(paths)
-    done = sum(len(chunk) for i, chunk in enumerate(chunks) if i not in todo)
-    with Progress(
-        name, total=sum(map(len, chunks)), done=done, enabled=jax.process_index() == 0
-    ) as progress:
+    files = RowFiles(folder, "clips", ".array_record", sum(map(len, chunks)))
+    there, written = files.there(), []
+    missing = files.missing(there)
+    starts = np.cumsum([0, *map(len, chunks)]).tolist()
+    todo = [i for i, start in enumerate(starts[:-1]) if missing[start : starts[i + 1]].any()]
+    done = files.total - sum(len(chunks[i]) for i in todo)
+    watched = Progress(name, total=files.total, done=done, enabled=jax.process_index() == 0)
+    with watched as progress, watched_steps(name) as watchdog:
         for i in todo:
+            numbers = {clip_id(*row): starts[i] + j for j, row in enumerate(chunks[i])}
             rows, drawn = sampler(params, chunks[i], seed)
-            # before the records, whose file says that the chunk is done
-            write_text(_account(paths[i]), json.dumps([clip_id(*row) for row in rows]))
-            write_records(paths[i], _records(rows, drawn))
+            records = {numbers[clip_id(*row)]: (row, j) for j, row in enumerate(rows)}
+            # whole chunks are drawn, so that a clip has its place in the batch however often it is
+            for part in ranges(n for n in sorted(records) if missing[n]):
+                write_records(files.path(part), (_record(*records[n], drawn) for n in part))
+                written.append(part)
             progress.update(len(chunks[i]))
-    barrier(f"{name}: clips")
-    decided(f"{name}: index", lambda: _write_index(folder, chunks))
+            if watchdog is not None:
+                watchdog.step()
+    parts = files.complete(there, written)
+    decided(f"{name}: index", lambda: _write_index(files, parts, chunks))
+    return {files.path(part).name: len(part) for part in parts}
 
 
 class SampledClips:
@@ -139,36 +146,16 @@ def seen_clip(clips: Mapping[str, Any]) -> UInt8[Array, "..."]:
     return clips["video_high"] if "video_high" in clips else clips["video"]
 
 
-def _paths(folder: Path, chunks: int, process: int) -> list[Path]:
-    # The number of processes is in the names: a resumed run with another one must not mix them.
-    count = jax.process_count()
-    whose = f"-p{process:03d}-of-{count:03d}" if count > 1 else ""
-    return [folder / f"clips-{i:05d}{whose}.array_record" for i in range(chunks)]
-
-
-def _holds(path: Path, ids: list[str]) -> bool:
-    """Whether a file that is there has these clips."""
-    return _account(path).exists() and json.loads(_account(path).read_text()) == ids
-
-
-def _account(path: Path) -> Path:
-    """Where the ids of a file's clips stand."""
-    return path.with_suffix(".json")
-
-
-def _write_index(folder: Path, chunks: Sequence[list[Row]]) -> None:
-    """Says which record of which file is which clip, of all processes."""
-    ours = [p for i in range(jax.process_count()) for p in _paths(folder, len(chunks), i)]
-    for path in {*folder.glob("clips-*.array_record")} - {*ours}:
-        path.unlink()  # of an earlier attempt by another number of processes
-        _account(path).unlink(missing_ok=True)
-    places = {
-        name: {"file": path.name, "record": record}
-        for path in ours
-        for record, name in enumerate(json.loads(_account(path).read_text()))
-    }
-    rows = [_fields(*row) | places[clip_id(*row)] for chunk in chunks for row in chunk]
-    write_table(folder / INDEX, pd.DataFrame(rows))
+def _write_index(files: RowFiles, parts: Sequence[range], chunks: Sequence[list[Row]]) -> None:
+    """Says which record of which file is which clip."""
+    files.remove_others(parts)
+    places = [(files.path(part).name, i) for part in parts for i in range(len(part))]
+    rows = [row for chunk in chunks for row in chunk]
+    index = [
+        _fields(*row) | {"file": file, "record": record}
+        for row, (file, record) in zip(rows, places, strict=True)
+    ]
+    write_table(files.folder / INDEX, pd.DataFrame(index))
 
 
 def _fields(scene: Scene, sample: int) -> dict[str, str | int]:
@@ -182,9 +169,8 @@ def _fields(scene: Scene, sample: int) -> dict[str, str | int]:
     }
 
 
-def _records(rows: Sequence[Row], drawn: Mapping[str, np.ndarray]) -> Iterator[dict]:
-    for row, (scene, i) in enumerate(rows):
-        record = _fields(scene, i)
-        if scene.first_frame is not None:
-            record["first_frame"] = scene.first_frame
-        yield record | {name: clips[row] for name, clips in drawn.items()}
+def _record(row: Row, number: int, drawn: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    record = _fields(*row)
+    if row[0].first_frame is not None:
+        record["first_frame"] = row[0].first_frame
+    return record | {name: clips[number] for name, clips in drawn.items()}

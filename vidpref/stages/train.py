@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -18,6 +17,8 @@ from vidpref.objectives.alignment import OBJECTIVES, needs_real_clips
 from vidpref.stages.rows.shapes import RowShape
 from vidpref.training.loop import fit
 from vidpref.training.plan import Plan, make_plan
+from vidpref.training.processes import share_of
+from vidpref.training.sharding import batch_sharding
 from vidpref.training.tuning import Everything, Tuning
 from vidpref.typing import PyTree
 
@@ -148,7 +149,7 @@ def train(
         seed=seed,
         beside=beside,
         shapes=rows.shapes,
-        shard=(jax.process_index(), jax.process_count()),
+        positions=share_of(batch_sharding(plan.mesh), settings.batch_size).held,
     )
 
     def evaluate(trainable: PyTree, step: int) -> dict[str, float]:

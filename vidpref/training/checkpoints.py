@@ -1,24 +1,23 @@
 """What outlives a process: checkpoints of a run, and the final parameters of a stage."""
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from absl import logging
 from etils import epath
-from grain.checkpoint import CheckpointRestore, CheckpointSave
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from vidpref.training.state import TrainState
 from vidpref.typing import PyTree
 
-_STATE, _BATCHES = "state", "batches"
+_STATE = "state"
 
 
 class Checkpoints:
-    """Checkpoints of one run, written in the background: train state and place in the data.
+    """Checkpoints of one run, written in the background: the train state, by its step.
 
     A checkpoint appears by one rename, so a kill never leaves half of one. The last `keep_last`
     stay, and the best one.
@@ -42,7 +41,7 @@ class Checkpoints:
             )
         self._manager = ocp.CheckpointManager(
             self._directory,
-            item_names=(_STATE, _BATCHES),
+            item_names=(_STATE,),
             item_handlers={_STATE: ocp.StandardCheckpointHandler()},
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
@@ -50,16 +49,15 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
             ),
         )
+        self._saving: tuple[int, float, float] | None = None  # step, bytes, when it began
+        self._ended: tuple[int, float, float] | None = None  # step, bytes, seconds
 
-    def save(
-        self, state: TrainState, step: int, batches: Iterator, metrics: Mapping[str, float] | None
-    ) -> None:
+    def save(self, state: TrainState, step: int, metrics: Mapping[str, float] | None) -> None:
         """Starts to save; returns when `state` may be donated.
 
         Args:
             state: after `step` updates.
             step: names the checkpoint.
-            batches: a grain iterator that has handed out `step` batches.
             metrics: metrics of the step, all finite; None keeps the checkpoint out of the ranking.
 
         Raises:
@@ -71,25 +69,34 @@ class Checkpoints:
                 f"best_metric={self._best_metric!r}: the metrics at a checkpoint are "
                 + ", ".join(sorted(metrics))
             )
+        if self._saving is not None:
+            self.wait()  # as the next save would
+            self._end()
+        size = sum(x.nbytes for x in jax.tree.leaves(state))
+        self._saving = step, float(size), time.monotonic()
         self._manager.save(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), batches=CheckpointSave(batches)
-            ),
+            args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
             metrics=None if metrics is None else dict(metrics),
         )
 
-    def restore(
-        self, abstract: TrainState, batches: Iterator | None, step: int | None = None
-    ) -> TrainState | None:
-        """Returns the state of a checkpoint, and moves `batches` to where it was.
+    def saved(self) -> tuple[int, float, float] | None:
+        """Returns step, bytes and seconds of a save that has ended since the last call, or None.
 
-        The mesh may be another than the one that saved. With another number of processes each
-        process's place in the data is unknown: the batches start over, with a warning.
+        Seconds are from the call of `save` to when this was first asked after the end.
+        """
+        if self._saving is not None and not self._manager.is_saving_in_progress():
+            self._end()
+        ended, self._ended = self._ended, None
+        return ended
+
+    def restore(self, abstract: TrainState, step: int | None = None) -> TrainState | None:
+        """Returns the state of a checkpoint.
+
+        Mesh and number of processes may be others than those that saved.
 
         Args:
             abstract: shapes and shardings of the state.
-            batches: a grain iterator, or None to leave it alone.
             step: default the latest.
 
         Returns:
@@ -102,15 +109,6 @@ class Checkpoints:
         if step is None:
             return None
         args = {_STATE: ocp.args.StandardRestore(abstract)}
-        place = f"process_{jax.process_index()}-of-{jax.process_count()}.json"
-        if batches is not None and (self._directory / str(step) / _BATCHES / place).exists():
-            args[_BATCHES] = CheckpointRestore(batches)
-        elif batches is not None:
-            logging.warning(
-                "%s was saved by another number of processes than %d: the data starts over",
-                self.path(step),
-                jax.process_count(),
-            )
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**args))[_STATE]
         except (ValueError, KeyError, TypeError) as error:
@@ -146,6 +144,10 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         self._manager.close()
+
+    def _end(self) -> None:
+        (step, size, start), self._saving = self._saving, None
+        self._ended = step, size, time.monotonic() - start
 
     def _score(self, metrics: Mapping[str, Any]) -> float:
         sign = -1.0 if self._best_metric.startswith("-") else 1.0

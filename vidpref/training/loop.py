@@ -6,18 +6,22 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import grain.experimental
 import jax
 from jax.sharding import Mesh
 
 from vidpref.coordination.agreeing import barrier
+from vidpref.coordination.stalls import watched_steps
+from vidpref.coordination.stopping import grace
 from vidpref.training.checkpoints import Checkpoints
 from vidpref.training.metrics import MetricsWriter, Progress
+from vidpref.training.pace import Pace
 from vidpref.training.plan import Plan
 from vidpref.training.preemption import Preempted, PreemptionNotice
+from vidpref.training.processes import Share, share_of
 from vidpref.training.rollouts import Prepare, make_rollout
-from vidpref.training.sharding import replicated
+from vidpref.training.sharding import batch_sharding, replicated
 from vidpref.training.state import TrainState
-from vidpref.training.step import put_batch
 from vidpref.typing import Array, PyTree
 
 _SHOWN = ("loss", "leash", "saturation")  # beside the progress, where a run has them
@@ -45,7 +49,8 @@ def fit(
 
     Args:
         plan: the run, from `make_plan`.
-        batches: a grain iterator of this process's rows: dicts of numpy arrays, rows first.
+        batches: a grain iterator of the rows that this process holds (`Share.held`): dicts of numpy
+            arrays, rows first. Batch n is that of step n, whatever was asked for before.
         workdir: gets checkpoints/, metrics.jsonl and tensorboard/.
         seed: seed of fresh parameters and of all noise.
         start: trainable parameters to start from; they are copied and stay usable.
@@ -69,6 +74,7 @@ def fit(
     workdir = Path(workdir)
     frozen = _on_mesh({} if frozen is None else frozen, mesh)
     rollout = None if prepare is None else make_rollout(prepare, plan)
+    share = share_of(batch_sharding(mesh), settings.batch_size)
 
     with contextlib.ExitStack() as stack:
         state = checkpoints = None
@@ -80,7 +86,7 @@ def fit(
                     best_metric=best_metric,
                 )
             )
-            state = checkpoints.restore(plan.state, batches)
+            state = checkpoints.restore(plan.state)
         if state is None:
             state = plan.create(seed, start)
         done = int(state.step)
@@ -93,43 +99,55 @@ def fit(
         progress = stack.enter_context(
             Progress(name, total=settings.steps, done=done, enabled=first_process)
         )
-        if done:
+        if done:  # batch n is that of step n, for any number of processes
+            grain.experimental.set_next_index(batches, done)
             progress.say(f"{name}: goes on from step {done} of {settings.steps}")
         record = _Recorder(name, settings.log_every, writer, progress, checkpoints, warning)
         notice = stack.enter_context(PreemptionNotice())
+        pace = Pace(name, settings.log_every, settings.checkpoint_minutes)
+        watchdog = stack.enter_context(watched_steps(name))
         barrier(f"{name} starts")  # the first process alone opens files, and imports what writes
 
         late = None  # the step before: its metrics are read while the devices work on this one
         for step in range(done + 1, settings.steps + 1):
-            batch = put_batch(_next_batch(batches, settings.batch_size, step, name), mesh)
+            with pace.own_work():
+                batch = share.place(_next_batch(batches, share, step, name))
             with jax.transfer_guard("disallow"):
                 if rollout is not None:
                     batch = rollout(state, frozen, batch)
                 state, metrics = plan.step(state, frozen, batch)
             if late is not None:
                 record.write(*late)
-            late = (step, metrics)
-            last, stop = step == settings.steps, notice.came(step)
+            if watchdog is not None:
+                watchdog.step()
+            times, by_time, slow = pace.at(step)
+            record.tell(slow)
+            late = (step, metrics, times)
+            last, stop = step == settings.steps, notice.came()
             due = checkpoints is not None and (last or step % settings.checkpoint_every == 0)
-            if not (due or last or stop):
+            by_time = by_time and checkpoints is not None
+            if not (due or last or stop or by_time):
                 continue
             late = None
             policy = state.params if state.ema is None else state.ema
             more = evaluate(policy, step) if due and evaluate is not None else {}
-            values = record.write(step, metrics, more, always=due)
+            values = record.write(step, metrics, times | dict(more), always=due)
             if checkpoints is not None:
-                checkpoints.save(state, step, batches, values if due else None)
+                checkpoints.save(state, step, values if due else None)
+                pace.saved()
             if stop and not last:
                 stopped = _preempted(name, step, checkpoints)
                 progress.say(str(stopped))
                 raise stopped
 
-        if checkpoints is not None and best_metric:
+        if checkpoints is not None:
             checkpoints.wait()
+            record.tell("")
+        if checkpoints is not None and best_metric:
             best = checkpoints.best_step
             progress.say(f"{name}: best {best_metric} at step {best}")
             if best != settings.steps:
-                state = checkpoints.restore(plan.state, None, step=best)
+                state = checkpoints.restore(plan.state, step=best)
     return state
 
 
@@ -148,6 +166,25 @@ class _Recorder:
         self._name, self._log_every = name, log_every
         self._writer, self._progress, self._checkpoints = writer, progress, checkpoints
         self._warning, self._seen = warning, []
+        self._told = False
+
+    def tell(self, warning: str) -> None:
+        """Prints a warning, "" for none, and once what a checkpoint weighs and takes."""
+        if warning:
+            self._progress.say(warning)
+        saved = None if self._checkpoints is None or self._told else self._checkpoints.saved()
+        if saved is None:
+            return
+        step, size, seconds = saved
+        self._told = True
+        said = f"{self._name}: checkpoint of step {step}: {size / 1e9:.3g} GB in {seconds:.3g} s"
+        if seconds > grace():
+            said += (
+                f", longer than the {grace():.0f} s that a host has after SIGTERM "
+                "(config.hosts.grace_seconds): a stop loses what came after the last one, at most "
+                "checkpoint_minutes"
+            )
+        self._progress.say(said)
 
     def write(
         self,
@@ -205,19 +242,19 @@ def _preempted(name: str, step: int, checkpoints: Checkpoints | None) -> Preempt
     return Preempted(f"{name}: stopped at step {step}, saved to {checkpoints.path(step)}")
 
 
-def _next_batch(batches: Iterator, rows: int, step: int, name: str) -> PyTree:
+def _next_batch(batches: Iterator, share: Share, step: int, name: str) -> PyTree:
     try:
         batch = next(batches)
     except StopIteration:
         raise ValueError(
             f"{name}: the batches ended before step {step}; training needs an endless iterator"
         ) from None
-    own = rows // jax.process_count()
+    own = len(share.held)
     for leaf in jax.tree.leaves(batch):
         if leaf.shape[:1] != (own,):
             raise ValueError(
                 f"{name}: step {step}: a batch array has shape {leaf.shape}; its first axis must "
-                f"be {own} (batch_size={rows} over {jax.process_count()} processes)"
+                f"be {own} (of batch_size={share.size}, what the devices of this process hold)"
             )
     return batch
 

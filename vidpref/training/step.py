@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vidpref.training.processes import place
+from vidpref.training.processes import share_of
 from vidpref.training.sharding import (
     BATCH_AXES,
     activation_rules,
@@ -111,9 +111,20 @@ def seen_by_loss(frozen: PyTree, state: TrainState) -> PyTree:
     return frozen if state.reference is None else {**frozen, "reference": state.reference}
 
 
-def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:
-    """Makes the global batch from this process's rows (numpy, rows first), over data and fsdp."""
-    return place(batch, batch_sharding(mesh))
+def put_batch(batch: PyTree, mesh: Mesh, size: int | None = None) -> PyTree:
+    """Makes the global batch, over data and fsdp, from the rows that this process holds.
+
+    Args:
+        batch: numpy arrays, rows first.
+        mesh: from `make_mesh`.
+        size: rows of the global batch; None: those given, of one process.
+
+    Raises:
+        ValueError: other rows than those of `Share.held`.
+    """
+    if size is None:
+        size = len(jax.tree.leaves(batch)[0])
+    return share_of(batch_sharding(mesh), size).place(batch)
 
 
 def _gradients(loss_fn: LossFn, accumulate: int, mesh: Mesh) -> Callable[..., PyTree]:
