@@ -39,7 +39,11 @@ _PROMPTS = flags.DEFINE_integer(
 )
 _PROGRAMS = flags.DEFINE_list("programs", [], "Only these, such as align,sample; none: all.")
 _EFFORT = flags.DEFINE_float(
-    "effort", -1.0, "The TPU compiler's effort for speed, -1 to 1; a run has 0, and takes longer."
+    "effort",
+    -1.0,
+    "The TPU compiler's effort for speed, -1 to 1; a run has 0, and takes longer.",
+    lower_bound=-1.0,
+    upper_bound=1.0,
 )
 _TRIES = flags.DEFINE_integer(
     "tries", 6, "Settings tried, at most, where something does not fit.", lower_bound=0
@@ -95,6 +99,8 @@ def _check_flags() -> None:
     named_config(_CONFIG.value)
     if _SWEEP.value and _TOPOLOGY.value:
         raise app.UsageError("--sweep and --topology: give one of them.")
+    if not all(name.strip() for name in _PROGRAMS.value):
+        raise app.UsageError(f"--programs={','.join(_PROGRAMS.value)}: a name is empty.")
 
 
 def _say(line: str) -> None:

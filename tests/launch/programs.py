@@ -1,4 +1,4 @@
-"""The launch programs in this process, up to where devices would be started."""
+"""The launch programs in this process, up to where devices or a compiler would be started."""
 
 import dataclasses
 import runpy
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from absl import app, flags
 
+from vidpref.planning import compiling
 from vidpref.runs import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +44,7 @@ class Launcher:
         monkeypatch.delenv("VIDPREF_TRACEBACK", raising=False)
         monkeypatch.setattr(app, "run", self._run)
         monkeypatch.setattr(command_line, "start_devices", self._reach)
+        monkeypatch.setattr(compiling, "_lines", self._reach)
 
     def __call__(self, program: str, *argv: str) -> Outcome:
         path = str(ROOT / "launch" / f"{program}.py")

@@ -111,10 +111,10 @@ def test_a_second_ctrl_c_ends_at_once():
     assert (run.returncode, said) == (130, LINE)
 
 
-def test_sigterm_keeps_its_status():
+def test_sigterm_ends_with_the_status_that_job_managers_know():
     run = start(WORKS["in the main thread"])
     run.send_signal(signal.SIGTERM)
-    assert run.wait(timeout=10) == -signal.SIGTERM
+    assert run.wait(timeout=10) == 128 + signal.SIGTERM
 
 
 def test_an_error_of_ours_keeps_its_traceback():

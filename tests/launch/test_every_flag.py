@@ -69,6 +69,24 @@ REFUSED = {
         "max_restarts": [((MINI, "--max_restarts=-1"), "--max_restarts")],
         "grace_seconds": [((MINI, "--grace_seconds=0"), "--grace_seconds")],
     },
+    "plan_pod": {
+        "config": [
+            ((), "--config=NAME[:SCALE] is missing"),
+            (("--config=dpo_aiff",), "did you mean dpo_aif"),
+        ],
+        "topology": [((MINI, "--topology=v5e:3x3"), "v5e:3x3")],
+        "sweep": [
+            ((MINI, "--topology=v5e:2x4", "--sweep=v5e:2x4"), "--sweep and --topology: give one"),
+            ((MINI, "--sweep=v5e:3x3"), "v5e:3x3"),
+        ],
+        "out": [((MINI, "--out="), "--out is empty")],
+        "json": [((MINI, "--json="), "--json is empty")],
+        "price": [((MINI, "--price=-1"), "--price")],
+        "prompts": [((MINI, "--prompts=0"), "--prompts")],
+        "programs": [((MINI, "--programs=align,,sample"), "--programs=align,,sample: a name is")],
+        "effort": [((MINI, "--effort=2"), "--effort")],
+        "tries": [((MINI, "--tries=-1"), "--tries")],
+    },
     "export_torch": {
         "workdir": [(("--out=o",), "--workdir=FOLDER is missing")],
         "out": [(("--workdir=w",), "--out=FOLDER is missing")],

@@ -6,7 +6,7 @@ Arithmetic, memory and network are peaks of the data sheets. `limit` is what the
 
 import dataclasses
 
-GIB = 2**30
+GIB = 2.0**30
 
 _TPU = "Google Cloud's TPU pages and the scaling book (jax-ml)"
 _V2_V3 = "Norrie et al. 2021, The Design Process for Google's Training Chips: TPUv2 and TPUv3"
@@ -148,7 +148,7 @@ CARDS = {
             name="gpu24",
             description="NVIDIA GeForce RTX 4090",
             hbm=24 * GIB,
-            limit=_usable(24),
+            limit=_usable(24.0),
             flops=165e12,
             bandwidth=1008e9,
             link=16e9,  # PCIe 4.0 x16
@@ -163,7 +163,7 @@ CARDS = {
             name="gpu48",
             description="NVIDIA L40S",
             hbm=48 * GIB,
-            limit=_usable(48),
+            limit=_usable(48.0),
             flops=362e12,
             bandwidth=864e9,
             link=16e9,  # PCIe 4.0 x16
@@ -178,7 +178,7 @@ CARDS = {
             name="gpu80",
             description="NVIDIA H100 80GB HBM3",
             hbm=80 * GIB,
-            limit=_usable(80),
+            limit=_usable(80.0),
             flops=989e12,
             bandwidth=3350e9,
             link=225e9,  # NVLink 4

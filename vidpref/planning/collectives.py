@@ -42,8 +42,8 @@ class Collective:
     kind: str
     axes: str
     group: int
-    calls: float
-    bytes: float
+    calls: int | float
+    bytes: int | float
 
 
 def collectives(program: Program, mesh: Mapping[str, int]) -> list[Collective]:
@@ -111,7 +111,7 @@ def _bytes(instruction: Instruction, kind: str, group: int) -> float:
         # (operands, results, and of a permute two counters)
         real = [array for array in arrays if array.shape]
         arrays = tuple(real[len(real) // 2 :])
-    size = sum(array.bytes for array in arrays)
+    size = sum((array.bytes for array in arrays), 0.0)
     return size * group if kind == "reduce-scatter" else size
 
 

@@ -19,6 +19,9 @@ _AGAIN = "rematted_computation"  # jax's name for what a checkpoint computes aga
 _WRAPPED = re.compile(r"^\w+\((.*)\)$")  # a scope seen through a transformation: jvp(Wan)
 _NOT_MODULES = re.compile(r"^(while|body|cond|checkpoint|remat|closed_call|branch_\d+_fun|scan)$")
 
+# Where a shard_map names the axes that its shapes are divided over, by the version of jax.
+_BY_HAND = ("newly_manual_axes", "manual_axes")
+
 
 @dataclasses.dataclass(frozen=True)
 class Flops:
@@ -80,7 +83,7 @@ def _walk(jaxpr: Jaxpr, times: float, scopes: tuple[str, ...], found: Counter) -
             if name == "scan":
                 turns = times * params["length"]
             elif name == "shard_map":  # its shapes are those of one device
-                axes = params["manual_axes"]
+                axes = next(params[key] for key in _BY_HAND if key in params)
                 turns = times * math.prod(params["mesh"].shape[axis] for axis in axes)
             for sub in _inside(params):
                 _walk(sub, turns, inner, found)

@@ -193,6 +193,6 @@ def _arrays(text: str) -> tuple[Array, ...]:
 
 def _width(dtype: str) -> float:
     if dtype in _BYTES:
-        return _BYTES[dtype]
+        return float(_BYTES[dtype])
     bits = re.match(r"[a-z]+(\d+)", dtype)
     return int(bits[1]) / 8 if bits else 0.0

@@ -67,7 +67,7 @@ class RunPlan:
     def total_hours(self) -> tuple[float, float]:
         """Hours of all programs whose hours are known."""
         known = [hours for program in self.programs if (hours := self.hours(program))]
-        return sum(low for low, _ in known), sum(high for _, high in known)
+        return sum((low for low, _ in known), 0.0), sum((high for _, high in known), 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it for JSON; times in seconds, sizes in bytes."""

@@ -50,11 +50,11 @@ def _fetched(done: Instruction, given: list[Instruction], known: dict[str, Instr
     """Bytes that were read for what an asynchronous operation gave."""
     sources = [known[name] for start in given for name in start.operands if name in known]
     from_hbm = any(array.in_hbm for source in sources for array in source.arrays)
-    return sum(array.bytes for array in done.arrays) if from_hbm else 0.0
+    return sum((array.bytes for array in done.arrays), 0.0) if from_hbm else 0.0
 
 
 def _size(instruction: Instruction) -> float:
-    return sum(array.bytes for array in instruction.arrays if array.in_hbm)
+    return sum((array.bytes for array in instruction.arrays if array.in_hbm), 0.0)
 
 
 def _fused(program: Program, name: str) -> tuple[list[float | None], float | None]:
