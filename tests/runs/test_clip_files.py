@@ -48,10 +48,14 @@ def test_clips_of_a_full_disk_are_put_elsewhere_and_the_place_is_named(
         encode_clip(path, clip, fps)
 
     monkeypatch.setattr(video_writing, "encode_clip", encode)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     files = ClipFiles(f"{full}/", 3, str(tmp_path / "l.npy"))
     with pytest.raises(NotWritten, match="No space left on device") as caught, files:
         draw(files, 3)
     (elsewhere,) = temporary.iterdir()
+    assert not list(here.iterdir())
     assert str(elsewhere) in str(caught.value)
     assert str(full) in str(caught.value)
     assert [p.name for p in full.iterdir()] == ["000.mp4"]

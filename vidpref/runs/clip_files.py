@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -152,16 +152,16 @@ class ClipFiles:
                 return folder / name
         raise self._why
 
-    def _other_folders(self) -> list[Path]:
+    def _other_folders(self) -> Iterator[Path]:
+        """Folders to try, each made when it is its turn."""
         if self._elsewhere is not None:
-            return [self._elsewhere]
-        made = []
+            yield self._elsewhere
+            return
         for parent in (tempfile.gettempdir(), os.getcwd()):
             try:
-                made.append(Path(tempfile.mkdtemp(prefix="vidpref-clips-", dir=parent)))
+                yield Path(tempfile.mkdtemp(prefix="vidpref-clips-", dir=parent))
             except OSError:
                 continue
-        return made
 
 
 def _save(path: Path, values: Array) -> None:
