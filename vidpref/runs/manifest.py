@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 # Not of the result: how it came about, and what may be removed.
-_BESIDE = ("settings.json", "done.json", "seconds.txt", "checkpoints", "tensorboard")
+_BESIDE = ("settings.json", "done.json", "seconds.txt", "checkpoints")
+_LOGGED = ("tensorboard", "wandb", "wandb_id")  # loggers write on after the stage
 _SHOWN_AFTER = 30.0  # seconds until a file that another host wrote is seen
 _NAMED = 3  # files in a message
 
@@ -78,7 +79,7 @@ def _remedy(folder: Path) -> str:
 
 
 def _counts(path: Path) -> bool:
-    return path.parts[0] not in _BESIDE and not path.name.startswith(".")
+    return path.parts[0] not in _BESIDE + _LOGGED and not path.name.startswith(".")
 
 
 def _few(names: list[str]) -> str:
