@@ -31,10 +31,10 @@ command_line.launch(lambda overrides: work())
 
 WORKS = {
     "in the main thread": "begin(); time.sleep(60)",
-    # the pool waits for its threads before the KeyboardInterrupt gets out
+    # the pool waits for its threads, once it knows them, before the KeyboardInterrupt gets out
     "while threads work": """
     with ThreadPoolExecutor(1) as pool:
-        list(pool.map(lambda seconds: (begin(), time.sleep(seconds)), [60]))
+        list(pool.map(lambda seconds: (time.sleep(0.3), begin(), time.sleep(seconds)), [60]))
 """,
     # as compiling and waiting for devices do
     "where no handler runs": """
