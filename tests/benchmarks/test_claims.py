@@ -173,18 +173,24 @@ def test_scores_of_another_config_do_not_count(tmp_path, monkeypatch):
         writing.stored(*args, as_stored=True)
 
 
-def test_only_what_is_missing_runs(tmp_path, monkeypatch):
-    store, ran = Scores(tmp_path), []
-    group = Group(("a", "b"), ())
-    configs = measuring.load_configs(Group(("flow_sft", "flow_rwr"), ()), (), 8)
+@pytest.fixture
+def two_configs(monkeypatch):
+    """A group that needs the pre-trained policy and "a" of its first config, "b" of its second."""
     wanted = {
         name: Needed(config, name, "1" * 12)
         for config, name in (("a", PRETRAINED), ("a", "a"), ("b", "b"))
     }
     monkeypatch.setattr(measuring, "needed", lambda *_: wanted)
+    configs = measuring.load_configs(Group(("flow_sft", "flow_rwr"), ()), (), 8)
+    return Group(("a", "b"), ()), configs
+
+
+def test_only_what_is_missing_runs(two_configs, tmp_path, monkeypatch):
+    store, ran = Scores(tmp_path), []
+    group, configs = two_configs
 
     class Found:
-        frame = pd.concat([clips_of(name, 3) for name in wanted])
+        frame = pd.concat([clips_of(name, 3) for name in (PRETRAINED, "a", "b")])
 
     def compare(configs, workdir, *, seeds, rounds):
         ran.append([(c.name, c.seed) for c in configs])
@@ -198,15 +204,9 @@ def test_only_what_is_missing_runs(tmp_path, monkeypatch):
     assert ran == [[("flow_rwr", 3)]]
 
 
-def test_scores_are_kept_as_soon_as_they_are_there(tmp_path, monkeypatch):
+def test_scores_are_kept_as_soon_as_they_are_there(two_configs, tmp_path, monkeypatch):
     store = Scores(tmp_path)
-    group = Group(("a", "b"), ())
-    configs = measuring.load_configs(Group(("flow_sft", "flow_rwr"), ()), (), 8)
-    wanted = {
-        name: Needed(config, name, "1" * 12)
-        for config, name in (("a", PRETRAINED), ("a", "a"), ("b", "b"))
-    }
-    monkeypatch.setattr(measuring, "needed", lambda *_: wanted)
+    group, configs = two_configs
 
     class Found:
         frame = pd.concat([clips_of(name, 3) for name in (PRETRAINED, "a")])
