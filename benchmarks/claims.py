@@ -10,7 +10,8 @@ what is there is not run again: seeds and groups can be measured one after anoth
 machines, and tables, verdicts and pictures are made of the folder alone. The groups are in
 `benchmarks/claimed/`, the rule for verdicts in `vidpref/evaluation/verdicts.py`. OUT gets
 claims.md, projections.png and overoptimisation.png; the tables are always those of all
-groups; with --config overrides, of those that are run.
+groups; with --config overrides, of those that are run. In a claims.md that is there only what
+stands between its marks is written anew: `--only_tables --out=docs` renews docs/claims.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 from absl import app, flags
 
 from vidpref.runs import command_line as program
+from vidpref.storage.mirror import open_folder
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs; made if it does not exist.")
 _SCORES = flags.DEFINE_string("scores", "docs/claims_scores", "Folder of the scores of all clips.")
@@ -36,8 +38,8 @@ def main(overrides: Sequence[str]) -> None:
     from claimed.groups import GROUPS
 
     seeds = _check(GROUPS)
-    out = Path(_OUT.value or _WORKDIR.value or _SCORES.value)
-    workdir = Path(_WORKDIR.value or out)
+    workdir = open_folder(_WORKDIR.value or _OUT.value or _SCORES.value)
+    out = Path(_OUT.value) if _OUT.value else workdir
     program.start_devices(workdir)
 
     from claimed import measuring, writing

@@ -57,6 +57,12 @@ class Group:
     rounds: int = 1
     overrides: tuple[str, ...] = ()
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits of prompts that its claims are about."""
+        said = {claim.split for claim in self.claims}
+        return tuple(split for split in ("test", "train") if split in said)
+
 
 def after(config: str, round_: int) -> str:
     """Returns the name of a config's policy after a round."""

@@ -32,9 +32,13 @@ class Needed:
 
 def load_configs(group: Group, overrides: Sequence[str], clips_per_prompt: int) -> list[ConfigDict]:
     """Returns the configs of a group, in its order, without their searches: what they would choose
-    stands in `settings` and in the configs.
+    stands in `settings` and in the configs. Training prompts are evaluated where a claim is about
+    them.
     """
-    every = ["search=()", *group.overrides, f"evaluate.per_prompt={clips_per_prompt}", *overrides]
+    every = ["search=()", *group.overrides, f"evaluate.per_prompt={clips_per_prompt}"]
+    if "train" not in group.splits:
+        every.append("evaluate.train_prompts=1")  # 0 would be all
+    every += overrides
     return compare.load_configs(group.configs, "mini", every)
 
 

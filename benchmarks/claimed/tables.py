@@ -120,17 +120,24 @@ def seeds_table(judged: Sequence[Judged], evidence: Mapping[str, Evidence]) -> T
     )
 
 
-def policy_table(group: str, evidence: Evidence) -> Table:
-    """Returns the acceptance of every policy of a group, on held-out and on training prompts."""
+def policy_table(group: str, splits: Sequence[str], evidence: Evidence) -> Table:
+    """Returns the acceptance of every policy of a group.
+
+    Args:
+        group: its name.
+        splits: of the prompts.
+        evidence: scores of the group.
+    """
     rows = [
         [
             f"`{policy}`" if policy != PRETRAINED else policy,
-            *(_rate(evidence.rate(policy, split)) for split in ("test", "train")),
+            *(_rate(evidence.rate(policy, split)) for split in splits),
             ", ".join(f"{100 * x:.0f}" for x in evidence.of_seeds(policy, "accept")),
         ]
         for policy in evidence.policies()
     ]
-    columns = ["Policy", "Held-out prompts, %", "Training prompts, %", "Held-out, each seed, %"]
+    columns = ["Policy", *(f"{words.capital(SPLITS[s])} prompts, %" for s in splits)]
+    columns.append("Held-out, each seed, %")
     return Table(f"Policies of {group}", columns, rows, "Accepted clips, 95 % intervals.")
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from claimed import aif, measuring, pictures, tables
+from claimed import aif, blocks, measuring, pictures, tables
 from claimed.claim import PRETRAINED, Group
 from claimed.evidence import Evidence
 from claimed.scores import Scores
-from vidpref.evaluation.tables import Table, write_markdown
+from vidpref.evaluation.tables import Table
+from vidpref.files import write_text
 
 
 def stored(
@@ -48,7 +49,13 @@ def stored(
 
 
 def write(out: Path, groups: Mapping[str, Group], evidence: Mapping[str, Evidence]) -> str:
-    """Writes claims.md and the pictures of what is measured; returns the text."""
+    """Writes claims.md and the pictures of what is measured; returns the text.
+
+    What a claims.md that is there says outside of the marks stays (`blocks`).
+
+    Raises:
+        ValueError: a claims.md is there, without the marks.
+    """
     out.mkdir(parents=True, exist_ok=True)
     claims = {name: group.claims for name, group in groups.items()}
     judged = tables.judge(claims, evidence)
@@ -58,18 +65,30 @@ def write(out: Path, groups: Mapping[str, Group], evidence: Mapping[str, Evidenc
     proxies = {steps: aif.proxy(steps) for steps in aif.STEPS}
     steps = evidence.get("overoptimisation", nothing)
     pictures.draw_steps(out / "overoptimisation.png", proxies, steps)
-    found = [
-        *(
+    found = {
+        "projections": [
             tables.category_table(aif.METHODS, aif.ROUNDS, projections, split)
             for split in ("test", "train")
-        ),
-        tables.verdict_table(judged),
-        tables.seeds_table(judged, evidence),
-        tables.dimension_table(judged),
-        *(tables.policy_table(name, evidence[name]) for name in groups),
-    ]
-    write_markdown(out / "claims.md", [table for table in found if _has_rows(table)])
-    return (out / "claims.md").read_text(encoding="utf-8")
+        ],
+        "claims": [
+            tables.verdict_table(judged),
+            tables.seeds_table(judged, evidence),
+            tables.dimension_table(judged),
+            *(tables.policy_table(name, groups[name].splits, evidence[name]) for name in groups),
+        ],
+    }
+    path = out / "claims.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else blocks.empty(list(found))
+    try:
+        text = blocks.fill(text, {name: _markdown(of_block) for name, of_block in found.items()})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    write_text(path, text)
+    return text
+
+
+def _markdown(found: Sequence[Table]) -> str:
+    return "\n".join(table.to_markdown() for table in found if _has_rows(table))
 
 
 def _has_rows(table: Table) -> bool:

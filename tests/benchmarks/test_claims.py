@@ -1,5 +1,7 @@
 """Claims are about policies that are made; scores outlive the runs; tables come of scores alone."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ from claimed.tables import category_table, dimension_table, judge, seeds_table, 
 from vidpref.evaluation.statistics import over_seeds
 from vidpref.evaluation.verdicts import Kind, Outcome
 
+ROOT = Path(__file__).parents[2]
 SEEDS = range(4)
 
 
@@ -223,6 +226,16 @@ def test_scores_are_kept_as_soon_as_they_are_there(two_configs, tmp_path, monkey
     assert there == [True, True, False]
 
 
+def test_the_page_says_what_the_scores_say(tmp_path):
+    configs = {name: measuring.load_configs(group, (), 8) for name, group in GROUPS.items()}
+    store = Scores(ROOT / "docs" / "claims_scores")
+    args = (GROUPS, configs, range(5), tmp_path, store)
+    evidence = writing.stored(*args, as_stored=True)
+    page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    (tmp_path / "claims.md").write_text(page, encoding="utf-8")
+    assert writing.write(tmp_path, GROUPS, evidence) == page
+
+
 @pytest.mark.slow
 def test_tables_and_pictures_of_a_folder_alone(tmp_path):
     store = Scores(tmp_path / "scores")
@@ -244,6 +257,12 @@ def test_tables_and_pictures_of_a_folder_alone(tmp_path):
     assert text.index("## Forward EM and reverse BT") < text.index("## Verdicts")
     for picture in ("projections.png", "overoptimisation.png"):
         assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
+    page = tmp_path / "out" / "claims.md"
+    page.write_text("# By hand\n\n" + text.replace("Verdicts", "Older") + "\nThe end\n")
+    assert writing.write(tmp_path / "out", GROUPS, evidence) == f"# By hand\n\n{text}\nThe end\n"
     nothing = {name: Evidence(store, {}) for name in GROUPS}
     assert "No claim was measured yet" in writing.write(tmp_path / "none", GROUPS, nothing)
+    page.write_text("# By hand\n")
+    with pytest.raises(ValueError, match=r"claims\.md: the marks <!-- measured: projections"):
+        writing.write(tmp_path / "out", GROUPS, evidence)
     assert set(aif.METHODS.values()) == set(GROUPS["projections"].configs)
