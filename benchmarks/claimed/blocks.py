@@ -25,7 +25,8 @@ def fill(text: str, blocks: Mapping[str, str]) -> str:
         found = len(pattern.findall(text))
         if found != 1:
             raise ValueError(f"the marks {begin} ... {end} stand there {found} times, and not once")
-        text = pattern.sub(lambda _, whole=f"{begin}\n{block.strip()}\n{end}": whole, text)
+        before, after = pattern.split(text)
+        text = f"{before}{begin}\n{block.strip()}\n{end}{after}"
     return text
 
 

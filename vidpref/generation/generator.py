@@ -96,7 +96,7 @@ class Generator:
 
     def init(self, key: Array) -> PyTree:
         """Returns fresh parameters, boxed with their logical axis names."""
-        return self.module.init(key, *self.example())["params"]
+        return _traced_init(self.module)(key, *self.example())
 
     def example(self) -> tuple[Array, Array, Condition]:
         """Returns arguments of the network for one clip of zeros."""
@@ -214,6 +214,12 @@ class Generator:
             step_noise=step_noise,
             clip_x0=None if self.latent else 1.0,
         )
+
+
+@functools.lru_cache(maxsize=32)
+def _traced_init(module: nn.Module) -> Callable[..., PyTree]:
+    """Returns `init` of a network, traced once for all that asks for its shapes, which many do."""
+    return jax.jit(lambda key, *example: module.init(key, *example)["params"])
 
 
 def build_base(config: ConfigDict) -> Generator:
