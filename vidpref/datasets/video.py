@@ -60,6 +60,28 @@ def decode_clip(
     return clip
 
 
+def decode_frames(
+    path: str | os.PathLike, most: int = 0
+) -> tuple[UInt8[np.ndarray, "t h w 3"], Timing]:
+    """Returns the frames of a video at its own size, upright and with square pixels.
+
+    Args:
+        path: video file.
+        most: number of frames at most, evenly spaced from the first to the last; 0 returns all.
+
+    Returns:
+        The frames, and when all frames of the file are shown.
+
+    Raises:
+        ClipError: for each of `REASONS` but too_short.
+    """
+    stated = read_timing(path)
+    clip, shown = _chosen_frames(path, stated, stated.frames, most)
+    if len(shown) != stated.frames and most:  # packets tell the number of frames only nearly
+        clip, shown = _chosen_frames(path, stated, len(shown), most)
+    return clip, stated.of_frames(shown)
+
+
 def shown_ratio(path: str | os.PathLike) -> float:
     """Returns width / height of a video as it is shown, turned upright and with its pixels' aspect.
 
@@ -138,6 +160,29 @@ def _nearest_frames(
         if before is None:
             raise ClipError(path, "no_frames")
         chosen += [fit(before)] * (len(times) - len(chosen))
+    return np.stack(chosen), shown
+
+
+def _chosen_frames(
+    path: str | os.PathLike, timing: Timing, count: int, most: int
+) -> tuple[np.ndarray, list[float]]:
+    """Returns frames of a video of so many at its own size, and when each of all is shown."""
+    few = 0 < most < count
+    wanted = set(np.round(np.linspace(0, count - 1, most)).astype(int)) if few else None
+    with opened(path) as (container, stream):
+        fit: _Fit | None = None
+        chosen: list[np.ndarray] = []
+        shown: list[float] = []
+        for number, frame in enumerate(video_frames(path, container, stream)):
+            if fit is None:
+                width = round(frame.width * pixel_aspect(stream))
+                size = (width, frame.height) if frame.rotation % 180 else (frame.height, width)
+                fit = _Fit(stream, *size)
+            if wanted is None or number in wanted:
+                chosen.append(fit(frame))
+            shown.append(timing.time(frame, number))
+    if not chosen:
+        raise ClipError(path, "no_frames")
     return np.stack(chosen), shown
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from vidpref.csv_text import read_csv
 from vidpref.datasets.prompts import SPLITS
 
-_SUFFIXES = frozenset({".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,9 @@ def unknown_files(root: str | os.PathLike, captions: list[Caption]) -> list[Path
     """Returns the video files under `videos/` that no caption names."""
     videos = Path(root) / "videos"
     known = {videos / caption.file for caption in captions}
-    return sorted(p for p in videos.rglob("*") if p.suffix.lower() in _SUFFIXES and p not in known)
+    return sorted(
+        p for p in videos.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p not in known
+    )
 
 
 def _caption(row: dict[str, str], where: str, held_out: float) -> Caption:
@@ -65,7 +67,7 @@ def _caption(row: dict[str, str], where: str, held_out: float) -> Caption:
         if not fields[name]:
             raise ValueError(f"{where}: {name} is empty")
         _, *more = fields[name].split("\n")
-        if more and (name == "file" or any(s in "".join(more).lower() for s in _SUFFIXES)):
+        if more and (name == "file" or any(s in "".join(more).lower() for s in VIDEO_SUFFIXES)):
             raise ValueError(
                 f"{where}: {name} goes on in the next line ({fields[name][:60]!r}); is a quote "
                 "not closed there?"

@@ -28,6 +28,9 @@ class RewardSpec:
         first_frames: whether its `score` takes `first_frames` [b, h, w, c], uint8: the frame that
             each clip was to begin with.
         version: of its rules; another one asks for new labels.
+        places: fields of its own section that are files or folders that its scores depend on.
+        check: `(section, dimensions)` refuses what `build` would, where that takes long.
+        scores: `(section) -> dimensions`, all that it can score, where a folder says so.
     """
 
     build: Callable[[ConfigDict, tuple[str, ...], Mapping[str, Path]], Reward]
@@ -36,6 +39,9 @@ class RewardSpec:
     data: str = ""
     first_frames: bool = False
     version: str = ""
+    places: tuple[str, ...] = ()
+    check: Callable[[ConfigDict, tuple[str, ...]], None] | None = None
+    scores: Callable[[ConfigDict], tuple[str, ...]] | None = None
 
 
 def _verifier(
@@ -60,9 +66,38 @@ def _remote_judge(
     )
 
 
+def _video_reward(
+    section: ConfigDict, dimensions: tuple[str, ...], artifacts: Mapping[str, Path]
+) -> Reward:
+    from vidpref.rewards.video_reward import VideoReward
+
+    return VideoReward(**section.video_reward, dimensions=dimensions)
+
+
+def _check_video_reward(section: ConfigDict, dimensions: tuple[str, ...]) -> None:
+    from vidpref.rewards.video_reward import open_folder
+
+    own = section.video_reward
+    open_folder(own.folder, own.base, dimensions).reader(own.template)
+
+
+def _scores_of_video_reward(section: ConfigDict) -> tuple[str, ...]:
+    from vidpref.rewards.video_reward import OVERALL, open_folder
+
+    own = section.video_reward
+    return (OVERALL, *open_folder(own.folder, own.base, ()).settings.dimensions)
+
+
 REWARDS = {
     "remote_judge": RewardSpec(_remote_judge, templates=_TEMPLATES),
     "verifier": RewardSpec(_verifier, data="miniworld", first_frames=True, version="2"),
+    "video_reward": RewardSpec(
+        _video_reward,
+        places=("folder", "template", "base"),
+        version="1",
+        check=_check_video_reward,
+        scores=_scores_of_video_reward,
+    ),
 }
 
 
@@ -98,15 +133,19 @@ def build_reward(
 def check_reward(reward: ConfigDict) -> tuple[str, ...]:
     """Returns the dimensions that the judge will score; refuses a section that gives no judge.
 
-    A judge that is built from artifacts is not built: they need not be there yet.
+    A judge that is built from artifacts is not built: they need not be there yet. Nor is one whose
+    building takes long.
 
     Raises:
         ValueError: as `build_reward`.
     """
-    if not reward_spec(reward).artifacts:
+    spec, dimensions = reward_spec(reward), dimensions_of(reward)
+    if not spec.artifacts and spec.check is None:
         return build_reward(reward).dimensions
-    _check_dimension(reward, dimensions_of(reward))
-    return dimensions_of(reward)
+    if spec.check is not None:
+        spec.check(reward, dimensions)
+    _check_dimension(reward, dimensions)
+    return dimensions
 
 
 def reward_spec(reward: ConfigDict) -> RewardSpec:
@@ -133,8 +172,15 @@ def scoring(reward: ConfigDict, needed: Sequence[str]) -> ConfigDict:
 
 
 def judge_version(reward: ConfigDict) -> str:
-    """Changes with the texts that the judge's scores depend on, or else with its version."""
+    """Changes with the files that the judge's scores depend on, or else with its version."""
     spec = reward_spec(reward)
+    if spec.places:
+        given = {name: Path(reward[reward.name][name]).expanduser() for name in spec.places}
+        files = [(name, path) for name, path in given.items() if path.is_file()]
+        for name, path in given.items():
+            if reward[reward.name][name] and path.is_dir():
+                files += [(f"{name}/{below}", file) for below, file in files_below(path)]
+        return f"{spec.version} {digest_files(files)}"
     return spec.version if spec.templates is None else digest_files(files_below(spec.templates))
 
 

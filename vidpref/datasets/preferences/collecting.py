@@ -164,24 +164,34 @@ class Collector:
                 "remove one, or name two judges"
             )
 
-    def preferences(self, where: Path) -> Preferences:
+    def clips(self) -> pd.DataFrame:
+        """Returns the clips added, as `Preferences` has them, whether their files exist or not."""
+        clips = [{"source": "", **clip} for clip in self._clips.values()]
+        return pd.DataFrame(clips, columns=list(CLIPS)).astype(CLIPS)
+
+    def preferences(self, where: Path, *, must_exist: bool = True) -> Preferences:
         """Returns everything added, once all clips are known to exist.
+
+        Args:
+            where: the file, for messages.
+            must_exist: whether to refuse clips whose files do not exist.
 
         Raises:
             ValueError: nothing was added, or clips do not exist.
         """
         if not self._comparisons and not self._scores:
             raise ValueError(f"{where}: no comparison and no score in it")
-        missing = [clip for clip in self._clips.values() if not os.path.isfile(clip["path"])]
+        missing = [
+            clip for clip in self._clips.values() if must_exist and not os.path.isfile(clip["path"])
+        ]
         if missing:
             named = "; ".join(f"{clip['path']} ({clip['where']})" for clip in missing[:_NAMED])
             raise ValueError(
                 f"{where}: {len(missing)} of {len(self._clips)} clips do not exist, the first are "
                 f"{named}. Put them there, or mend the paths, which are relative to {self._root}"
             )
-        clips = [{"source": "", **clip} for clip in self._clips.values()]
         return Preferences(
-            clips=pd.DataFrame(clips, columns=list(CLIPS)).astype(CLIPS),
+            clips=self.clips(),
             comparisons=pd.DataFrame(self._comparisons, columns=list(COMPARISONS)).astype(
                 COMPARISONS
             ),

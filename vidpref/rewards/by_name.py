@@ -1,0 +1,125 @@
+"""A judge by name or folder, for programs that have no config of a run."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vidpref.config.by_name import read_config
+from vidpref.config.causes import Causes
+from vidpref.config.nearest import nearest
+from vidpref.config.overrides import apply_overrides
+from vidpref.config.schema import new_config
+from vidpref.rewards.registry import REWARDS, build_reward, judge_version, reward_spec
+from vidpref.rewards.reward import Reward
+
+_FOLDER = "folder"  # field of a judge's section, and among its places, where it is read from one
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedJudge:
+    """A judge, and what its scores depend on.
+
+    Attributes:
+        reward: the judge.
+        name: its name in the registry.
+        causes: fields of the config, texts and weights that a change of its scores would come from.
+    """
+
+    reward: Reward
+    name: str
+    causes: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        own = "" if type(self.reward).__str__ is object.__str__ else f" ({self.reward})"
+        return f"{self.name} {self.fingerprint}{own}"
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits that change with the causes."""
+        text = json.dumps(self.causes, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def judge_config(
+    judge: str, overrides: Sequence[str] = (), dimensions: Sequence[str] = ()
+) -> ConfigDict:
+    """Returns a config whose reward section is a judge.
+
+    Args:
+        judge: a name of the registry; the folder of a finished run, for the judge of its config; or
+            a folder that holds a judge, where the registry has one that is read from a folder. If
+            it has several, the override reward.name says which.
+        overrides: `reward.x.y=value`.
+        dimensions: what it scores, `reward.dimension` first; if empty, all that its folder says, or
+            else what its section says.
+
+    Raises:
+        ValueError: no such judge or folder; an override of another section.
+    """
+    for path in (override.partition("=")[0] for override in overrides):
+        if not path.startswith("reward."):
+            raise ValueError(f"--config.{path} does nothing where clips are judged")
+    named = {override.partition("=")[0] for override in overrides}
+    config, mine, of_run = new_config().lock(), [], (Path(judge) / "config.yaml").is_file()
+    if of_run:
+        config = read_config(Path(judge))
+    elif judge in REWARDS:
+        if "reward.name" in named:
+            raise ValueError(f"--config.reward.name and the judge {judge!r}: give one of them")
+        mine = [f"reward.name={judge}"]
+    elif Path(judge).is_dir():
+        mine = _of_folder(judge, overrides)
+    else:
+        hint = nearest(judge, sorted(REWARDS))
+        raise ValueError(f"no judge {judge!r}: no folder, and no name of the registry ({hint})")
+    config, given = apply_overrides(config, [*mine, *overrides]), tuple(dimensions)
+    chosen = named & {"reward.dimension", "reward.dimensions"}
+    if given and chosen:
+        raise ValueError("the dimensions are given twice: leave --config.reward.dimension(s) out")
+    if not given and not chosen and not of_run and _own(config.reward).get(_FOLDER):
+        scores = reward_spec(config.reward).scores
+        given = scores(config.reward) if scores else ()
+    if not given:
+        return config
+    names = [f"reward.dimension={given[0]}", f"reward.dimensions={given!r}"]
+    return apply_overrides(config, names)
+
+
+def open_judge(config: ConfigDict) -> NamedJudge:
+    """Builds the judge of a config's reward section.
+
+    Raises:
+        ValueError: as `build_reward`.
+    """
+    reward = config.reward
+    built = build_reward(reward)
+    causes = Causes(config).of("reward") | {"reward.dimensions": list(built.dimensions)}
+    return NamedJudge(built, reward.name, causes | {"version": judge_version(reward)})
+
+
+def _of_folder(folder: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides that choose the judge of a folder."""
+    known = [name for name, spec in sorted(REWARDS.items()) if _FOLDER in spec.places]
+    chosen = [o.partition("=")[2] for o in overrides if o.startswith("reward.name=")]
+    names = [name for name in known if not chosen or name in chosen]
+    if not names:
+        raise ValueError(
+            f"{folder} is not the folder of a finished run, and {chosen[0]!r} is no judge that is "
+            f"read from a folder; those are {', '.join(known)}"
+        )
+    if len(names) > 1:
+        raise ValueError(
+            f"{folder}: say whose folder it is, --config.reward.name={' or '.join(names)}"
+        )
+    (name,) = names
+    return [*([] if chosen else [f"reward.name={name}"]), f"reward.{name}.{_FOLDER}={folder}"]
+
+
+def _own(reward: ConfigDict) -> ConfigDict:
+    """The fields of the judge alone."""
+    return reward.get(reward.name, ConfigDict())
