@@ -25,8 +25,8 @@ _CONFIG = flags.DEFINE_string("config", None, "Config by name, NAME[:SCALE], as 
 _TOPOLOGY = flags.DEFINE_string(
     "topology",
     None,
-    "Slice such as v3:8x8 (in chips) or v5p:4x4x4, or cards such as gpu24 or gpu80:8. None: lists "
-    "the smallest of each kind that the config fits on.",
+    "Slice such as v3:8x8 (in chips) or v5p:4x4x4, two of them as v5e:16x16:2, or cards such as "
+    "gpu24 or gpu80:8. None: lists the fewest of each kind that the config fits on.",
 )
 _SWEEP = flags.DEFINE_list("sweep", None, "Topologies that are compared in a picture, --out.")
 _OUT = flags.DEFINE_string("out", "sweep.png", "Picture of --sweep.")
@@ -73,12 +73,13 @@ def main(overrides: Sequence[str]) -> None:
         _write([plan.to_dict() for plan in plans])
         return
     if not _TOPOLOGY.value:
-        print(fitting(request, say=_say))
+        for line in fitting(request, say=_say):
+            print(line, flush=True)
         return
     plan = plan_run(request, **known)
     print(plan_text(plan))
     found = plan.to_dict()
-    if not plan.fits:
+    if any(program.memory and not program.fits for program in plan.programs):
         tried = alternatives(request, plan, tries=_TRIES.value, say=_say)
         print(f"\n{tried.text}")
         found["alternatives"] = tried.to_dict()
@@ -99,6 +100,12 @@ def _check_flags() -> None:
     named_config(_CONFIG.value)
     if _SWEEP.value and _TOPOLOGY.value:
         raise app.UsageError("--sweep and --topology: give one of them.")
+    if flags.FLAGS["out"].present and not _SWEEP.value:
+        raise app.UsageError("--out goes with --sweep.")
+    if not (_TOPOLOGY.value or _SWEEP.value):
+        for name in ("json", "price", "prompts", "tries"):
+            if flags.FLAGS[name].present:
+                raise app.UsageError(f"--{name} goes with --topology or --sweep.")
     if not all(name.strip() for name in _PROGRAMS.value):
         raise app.UsageError(f"--programs={','.join(_PROGRAMS.value)}: a name is empty.")
 

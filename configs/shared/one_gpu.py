@@ -50,6 +50,11 @@ _LAYOUTS = {
 _UPDATE = 8  # rows of an update
 
 
+def layouts(scale: str) -> tuple[str, ...]:
+    """Returns the cards that a scale has a layout for, the smallest first."""
+    return tuple(_LAYOUTS.get(scale, ()))
+
+
 def use(c: ConfigDict, card: str) -> None:
     """Lays a config out for one GPU.
 

@@ -39,6 +39,8 @@ def test_memory_and_bytes_a_chip_stay_where_chips_and_clips_grow_together():
 @pytest.mark.slow
 @tpu_compiler.needs_libtpu
 def test_between_two_slices_nothing_but_gradients_is_sent():
-    _, sent = compiled("--topology=v6e:2x4", "--slices=2")
+    _, sent = compiled("--topology=v6e:2x4:2")
     assert any("context" in axes for _, axes in sent)
+    between = {kind for kind, axes in sent if axes == "slices"}
+    assert between == {"all-reduce"}
     assert all("data" not in axes or kind == "all-reduce" for kind, axes in sent)

@@ -54,7 +54,7 @@ def test_a_small_run_is_planned(programs, tmp_path):
     assert {"trained", "optimizer", "reference", "batch"} == set(memory["parts"])
     assert sum(memory["parts"].values()) < memory["peak"] < memory["limit"]
     # the reference is a forward pass, the policy three times one
-    assert align["flops"]["again"] == 0
+    assert align["flops"]["rematerialized"] == 0
     assert 0.5 < 4 * align["hlo_flops"] / align["flops"]["total"] < 1.5
     kinds = {one["kind"] for one in align["collectives"]}
     assert kinds & {"all-reduce", "reduce-scatter"}

@@ -1,5 +1,7 @@
 """Chips, cards and topologies by name."""
 
+import dataclasses
+
 import pytest
 
 from vidpref.planning.chips import CARDS, CHIPS, GIB
@@ -13,10 +15,11 @@ from vidpref.planning.topologies import (
 
 def test_every_kind_is_there_and_its_limit_lies_below_its_memory():
     assert list(CHIPS) == ["v2", "v3", "v4", "v5e", "v5p", "v6e", "tpu7x"]
-    assert list(CARDS) == ["gpu24", "gpu48", "gpu80", "gpu141"]
+    assert list(CARDS) == ["gpu16", "gpu24", "gpu32", "gpu48", "gpu80", "gpu141"]
     for chip in (*CHIPS.values(), *CARDS.values()):
         assert 0.9 < chip.limit / (chip.hbm / chip.devices) < 1.01, chip.name
         assert chip.source
+        assert set(chip.assumed) <= {field.name for field in dataclasses.fields(chip)}
         # arithmetic grows faster than memory: all need 50 to 700 FLOP a byte
         assert 50 < chip.flops / chip.bandwidth < 700, chip.name
 
@@ -31,11 +34,15 @@ def test_every_kind_is_there_and_its_limit_lies_below_its_memory():
         ("tpu7x:2x2x1", 4, 8),
         ("gpu24", 1, 1),
         ("gpu80:8", 8, 8),
+        ("v5e:16x16:2", 512, 512),  # two slices
+        ("v6e:2x4:1", 8, 8),
     ],
 )
 def test_names_say_how_many_devices_there_are(name, chips, devices):
     found = parse_topology(name)
     assert (found.chips, found.devices) == (chips, devices)
+    assert found.slices == (2 if name.endswith(":2") else 1)
+    assert parse_topology(found.name) == found
 
 
 @pytest.mark.parametrize(
@@ -51,6 +58,9 @@ def test_names_say_how_many_devices_there_are(name, chips, devices):
         ("gpu24:9", "from 1 to 8"),
         ("gpu24:0", "from 1 to 8"),
         ("gpu24:2x2", "from 1 to 8"),
+        ("v5e:4x4:0", "SLICES"),
+        ("v5e:4x4:two", "SLICES"),
+        ("v3:4x4:2", "of v5e, v5p, v6e, tpu7x"),
     ],
 )
 def test_what_does_not_exist_is_refused_by_name(name, said):

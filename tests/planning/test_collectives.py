@@ -170,6 +170,25 @@ def test_times_are_those_of_a_ring(kind, factor):
     assert found == pytest.approx(factor)
 
 
+def test_between_slices_a_device_hands_over_what_its_slice_has_summed():
+    text = """
+ENTRY %main (p: f32[8,128]) -> f32[8,128] {
+  %p = f32[8,128]{1,0} parameter(0)
+  %sum = f32[8,128]{1,0} all-reduce(%p), replica_groups={{0,1},{2,3}}, to_apply=%add
+  %token = token[] after-all()
+  %out = (f32[8,128]{1,0}, u32[], token[]) send(%sum, %token), channel_id=2, MEGASCALE
+  %in = (f32[8,128]{1,0}, u32[], token[]) recv(%token), channel_id=1, MEGASCALE
+  ROOT %out-done = token[] send-done(%out), channel_id=2
+}
+""".replace("MEGASCALE", 'frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}')
+    inside, between = collectives(parse(text), MESH, slices=2)
+    assert inside == Collective("all-reduce", "fsdp", 2, 1, 4096)
+    assert between == Collective("all-reduce", "slices", 2, 1, 4096)
+    assert seconds(between, link=1e9, dcn=1e6) == pytest.approx(4096 / 1e6)
+    four = Collective("all-to-all", "slices", 4, 1, 1e6)
+    assert seconds(four, link=1e9, dcn=1e6) == pytest.approx(3.0)
+
+
 def test_groups_in_a_spelling_that_nobody_knows_are_refused():
     text = """
 ENTRY %main (p: f32[8]) -> f32[8] {

@@ -44,8 +44,8 @@ def test_a_gradient_costs_twice_the_forward_pass_and_remat_that_of_its_layers_on
     forward = (LAYERS + 1) * layer + head
     found = step(remat)
     # of the stem no gradient of its input is wanted
-    assert found.again == remat * LAYERS * layer
-    assert found.total == 3 * forward - layer + found.again
+    assert found.rematerialized == remat * LAYERS * layer
+    assert found.total == 3 * forward - layer + found.rematerialized
     assert found.modules["Network/blocks/proj"] == (3 + remat) * LAYERS * layer
     assert found.modules["Network/stem"] == 2 * layer
     assert found.modules["Network/head"] == 3 * head

@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 
-from vidpref.config.by_name import named_config
+from vidpref.config.by_name import ConfigError, named_config
 from vidpref.planning import alternatives as searched
-from vidpref.planning.chips import GIB
+from vidpref.planning import planner
+from vidpref.planning.calls import calls, drawn_clips
+from vidpref.planning.chips import CARDS, CHIPS, GIB
 from vidpref.planning.collectives import Collective
 from vidpref.planning.compiling import Request
 from vidpref.planning.flops import Flops
@@ -15,8 +17,7 @@ from vidpref.planning.roofline import REACHED
 from vidpref.planning.run_plan import RunPlan
 from vidpref.planning.sweep import draw, sweep_text
 from vidpref.planning.table import plan_text
-from vidpref.planning.topologies import parse_topology
-from vidpref.planning.work import calls, drawn_clips
+from vidpref.planning.topologies import NoTopology, parse_topology
 
 SLICE = parse_topology("v5e:2x2")
 # a second of arithmetic, half of one of memory, a quarter of one of network
@@ -107,6 +108,7 @@ def test_calls_are_those_of_the_config():
     clips = 2 * 400 * 8 + 3 * (250 + 500) * 4
     assert drawn_clips(config, prompts=500) == clips
     assert found["sample"] == -(-clips // 200)
+    assert calls(config, 500, shards=128)["sample"] == -(-clips // 256)
     assert "sample" not in calls(named_config("dpo_aif"))  # only the data say how many prompts
 
 
@@ -136,6 +138,7 @@ def test_each_setting_is_tried_from_the_smallest_until_it_fits(monkeypatch):
     assert found.fitting == [(("mesh.fsdp=4",), 10 * GIB)]
     assert ("mesh.fsdp=2",) in found.failed
     assert ("model.unet3d.remat=full",) in found.failed
+    assert ("model.unet3d.remat=offload",) in found.failed
     assert ("align.train.accumulate=8",) in found.failed
     assert all(one[:2] == ("mesh.fsdp=1", "model.unet3d.remat=none") for one in asked)
     assert "fits with --config.mesh.fsdp=4: 10.00 GiB" in found.text
@@ -143,13 +146,13 @@ def test_each_setting_is_tried_from_the_smallest_until_it_fits(monkeypatch):
 
 def test_where_none_helps_alone_all_are_tried_together(monkeypatch):
     def needs(overrides):
-        both = {"mesh.fsdp=4", "align.train.accumulate=8", "model.unet3d.remat=full"}
-        return 10 if both <= set(overrides) else 20
+        all_of_them = {"mesh.fsdp=4", "align.train.accumulate=8", "model.unet3d.remat=offload"}
+        return 10 if all_of_them <= set(overrides) else 20
 
     fake_compiler(monkeypatch, needs)
     (setting, peak), *others = search(tries=20).fitting
     assert not others
-    assert {"mesh.fsdp=4", "model.unet3d.remat=full"} <= set(setting)
+    assert {"mesh.fsdp=4", "model.unet3d.remat=offload"} <= set(setting)
     assert peak == 10 * GIB
 
 
@@ -160,3 +163,29 @@ def test_tries_end_and_what_is_left_is_said(monkeypatch):
     assert found.left
     assert "not tried (--tries): --config." in found.text
     assert "Nothing that was tried fits" in found.text
+
+
+def test_of_each_kind_the_fewest_that_it_fits_on_are_listed(monkeypatch):
+    asked = []
+
+    def compiled(request, say):
+        asked.append(request.topology)
+        topology = parse_topology(request.topology)
+        if topology.name.startswith("gpu"):
+            raise NoTopology("its compiler is not here")
+        if topology.chip.name == "v2":
+            raise ConfigError("64 rows do not divide")
+        limit = topology.chip.limit
+        for name in ("align", "sample"):
+            peak = 64 * GIB / topology.devices if name == "align" else 2 * GIB
+            memory = Memory(peak=peak, limit=limit, parts={})
+            yield dataclasses.replace(ALIGN, name=name, memory=memory)
+
+    monkeypatch.setattr(planner, "compile_programs", compiled)
+    request = Request("dpo_aif:mini", "")
+    found = dict(line.split(": ", 1) for line in planner.fitting(request, say=print))
+    assert list(found) == [*CHIPS, *CARDS]
+    assert found["v5e"] == "fits on v5e:2x4; align holds the most, 8.00 of 15.75 GiB"
+    assert found["v2"] == "no (64 rows do not divide)"
+    assert found["gpu24"] == "not known (its compiler is not here)"
+    assert [name for name in asked if name.startswith("v5e")] == ["v5e:1x1", "v5e:2x2", "v5e:2x4"]

@@ -1,14 +1,17 @@
 """What the compiling process reads out of refusals and arguments."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vidpref.planning.worker import needed_bytes, parts_of
+from tests.end_to_end.tiny import TINY
+from vidpref.generation.adopt import load_config
+from vidpref.planning.topologies import parse_topology
+from vidpref.planning.worker import needed_bytes, parts_of, plan
+from vidpref.stages.programs import programs
+from vidpref.training.sharding import make_mesh
 
 
 @pytest.mark.parametrize(
@@ -20,12 +23,22 @@ from vidpref.planning.worker import needed_bytes, parts_of
             400 * 2**30,
         ),
         ("RESOURCE_EXHAUSTED: Ran out of memory. Used 16.50G of 15.75G hbm.", 16.5 * 2**30),
-        ("RESOURCE_EXHAUSTED: something else", math.inf),
+        ("RESOURCE_EXHAUSTED: Ran out of memory in vmem. Used 18.1M of 16.00M vmem.", None),
+        ("RESOURCE_EXHAUSTED: something else", None),
         ("INVALID_ARGUMENT: Mosaic failed (12.0G) exceeds available patience", None),
     ],
 )
 def test_refusals_say_what_is_needed(message, needed):
     assert needed_bytes(message) == needed
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused_in_a_sentence():
+    config = load_config("dpo_aif:mini", [*TINY, "align.train.batch_size=12"])
+    known = programs(config, make_mesh({"data": -1}, jax.devices()))
+    found = plan("align", known["align"], parse_topology("v5e:2x4"), -1.0)
+    assert not found.fits
+    assert "batch_size=12: must be a multiple of accumulate (1) times the" in found.refused
+    assert "\n" not in found.refused
 
 
 def test_arguments_count_as_they_lie_on_a_device():

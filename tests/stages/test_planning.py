@@ -22,6 +22,7 @@ from vidpref.models.registry import backbone
 from vidpref.stages import align, latent_reward, planning, pretrain
 from vidpref.stages import train as training
 from vidpref.stages.preferences import Encoded
+from vidpref.stages.programs import programs
 from vidpref.stages.rows.inputs import RowInputs
 from vidpref.training.sharding import make_mesh
 
@@ -241,6 +242,17 @@ def test_rows_of_a_file_of_preferences(name, overrides, first_batch, tmp_path):
 
     batch, frozen = first_batch(config, "align", stage)
     check(config, "align", batch, frozen)
+
+
+@pytest.mark.parametrize("name", ["flow_dpo:wan2_1_1_3b", "flow_dpo:wan2_1_i2v_14b"])
+def test_encoding_is_planned_with_the_first_frames_that_a_network_sees(name):
+    config = load_config(name, [*LATENTS, "data.buckets=()"])
+    planned = programs(config, make_mesh({}, jax.devices()[:1]))["encode"]()
+    generator = planning.build_base(config)
+    images = image_fields(config) if generator.image == "image_latent" else {}
+    expected = {"latent": generator.clip_shape} | {field: x.shape for field, x in images.items()}
+    found = planned.trace().out_info
+    assert {field: x.shape[1:] for field, x in found.items()} == expected
 
 
 def test_a_text_encoder_gives_its_own_type():

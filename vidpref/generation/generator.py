@@ -18,6 +18,7 @@ from vidpref.diffusion.samplers import Chain, Denoise, adds_noise, sample
 from vidpref.generation.autoencoder import build_autoencoder, latent_shape
 from vidpref.generation.first_frames import build_image_encoder
 from vidpref.models.condition import Condition
+from vidpref.models.frozen import layers_are_watched
 from vidpref.models.lora import apply_network
 from vidpref.models.registry import backbone, build_generator
 from vidpref.pixels import clip_to_unit, to_unit
@@ -96,6 +97,8 @@ class Generator:
 
     def init(self, key: Array) -> PyTree:
         """Returns fresh parameters, boxed with their logical axis names."""
+        if layers_are_watched():
+            return self.module.init(key, *self.example())["params"]
         return _traced_init(self.module)(key, *self.example())
 
     def example(self) -> tuple[Array, Array, Condition]:

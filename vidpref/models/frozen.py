@@ -5,6 +5,7 @@ they give the same numbers. Int8 is for the kernels of repeated blocks: integers
 output feature (weight only, symmetric, rounded to the nearest). The networks know nothing of it.
 """
 
+import contextvars
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,14 @@ class Int8:
     def ndim(self) -> int:
         """Number of the kernel's dimensions."""
         return self.values.ndim
+
+
+_watched: contextvars.ContextVar[bool] = contextvars.ContextVar("watched", default=False)
+
+
+def layers_are_watched() -> bool:
+    """Whether a network's layers must be called: then its `init` may not come from a cache."""
+    return _watched.get()
 
 
 class Keeping:
@@ -185,8 +194,12 @@ def _forms(network: Callable[[Array], PyTree], *, int8: bool) -> dict[tuple[str,
             layers[layer.path] = layer
         return next_fun(*args, **kwargs)
 
-    with nn.intercept_methods(watch):
-        boxed = jax.eval_shape(lambda key: network(key), jax.random.key(0))  # never from a cache
+    watched = _watched.set(True)
+    try:
+        with nn.intercept_methods(watch):
+            boxed = jax.eval_shape(lambda key: network(key), jax.random.key(0))
+    finally:
+        _watched.reset(watched)
     forms = {}
     for path, leaf in flatten_dict(boxed).items():
         layer = layers.get(path[:-1])

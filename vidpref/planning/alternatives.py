@@ -51,8 +51,8 @@ def alternatives(
 ) -> Tried:
     """Tries settings for the programs that do not fit: each alone, then all of them together.
 
-    Of each (more fsdp, more context, remat, more accumulation, smaller batches), the values are
-    tried from the smallest on, until one fits.
+    Of each (more fsdp, remat, more accumulation, more context, smaller batches, tiles, a base of
+    adapters in int8), the values are tried from the smallest change on, until one fits.
 
     Args:
         request: what was planned.
@@ -61,7 +61,9 @@ def alternatives(
         say: is told what is compiled.
     """
     config = load_config(request.config, request.overrides)
-    programs = tuple(program.name for program in plan.programs if not program.fits)
+    # what is refused for another reason would be refused again
+    too_large = [program for program in plan.programs if program.memory and not program.fits]
+    programs = tuple(program.name for program in too_large)
     found = Tried([], [], [])
     knobs = [list(knob) for knob in _knobs(config, programs, plan.topology.devices)]
     together = tuple(itertools.chain.from_iterable(knob[-1] for knob in knobs if knob))
@@ -89,7 +91,7 @@ def _peak(
     overrides = (*request.overrides, *setting)
     asked = dataclasses.replace(request, overrides=overrides, programs=programs)
     try:
-        found = compile_programs(asked, say)
+        found = list(compile_programs(asked, say))
     except ConfigError:
         return None
     if not all(program.fits for program in found):
@@ -112,6 +114,8 @@ def _knobs(
         yield _halved(config, "data.encode_batch", devices)
     if {"encode", "decode"} & set(programs) and not config.model.tiled:
         yield iter([("model.tiled=True",)])
+    if "align" in sections and config.align.lora.rank and config.align.lora.base != "int8":
+        yield iter([("align.lora.base=int8",)])
 
 
 def _mesh(
@@ -126,16 +130,18 @@ def _mesh(
 
 
 def _remat(config: ConfigDict, sections: Sequence[str]) -> Iterator[Setting]:
-    networks = {
-        "superres.model" if section == "superres" else "model": section for section in sections
-    }
-    fields = [
-        f"{path}.{network.name}.remat=full"
-        for path in networks
-        if (network := _at(config, path))[network.name].get("remat") == "none"
-    ]
-    if fields:
-        yield tuple(fields)
+    """Blocks that keep less for gradients; the policies of jax lie between none and full."""
+    paths = {"superres.model" if section == "superres" else "model" for section in sections}
+    order = {"none": 0, "full": 2, "offload": 3}
+    for policy in ("full", "offload"):
+        fields = []
+        for path in sorted(paths):
+            model = _at(config, path)
+            now = model[model.name].get("remat")
+            if now is not None and order.get(now, 1) < order[policy]:
+                fields.append(f"{path}.{model.name}.remat={policy}")
+        if fields:
+            yield tuple(fields)
 
 
 def _accumulation(config: ConfigDict, sections: Sequence[str], devices: int) -> Iterator[Setting]:

@@ -1,16 +1,17 @@
 """What accelerators can do, by their makers' pages; and where the numbers are from.
 
-Arithmetic, memory and network are peaks of the data sheets. `limit` is what the TPU's compiler
-(libtpu 0.0.52) calls available: it was asked with a program that needs 400 GiB.
+Arithmetic, memory and network are peaks of the data sheets. `limit` of a TPU is what its compiler
+(libtpu 0.0.52) calls available: it was asked with a program that needs 400 GiB. What no page was
+found to say is named in `assumed`, and plans print it.
 """
 
 import dataclasses
+from typing import Any
 
 GIB = 2.0**30
 
 _TPU = "Google Cloud's TPU pages and the scaling book (jax-ml)"
-_V2_V3 = "Norrie et al. 2021, The Design Process for Google's Training Chips: TPUv2 and TPUv3"
-_NVIDIA = "NVIDIA's data sheets"
+_NVIDIA = "NVIDIA's data sheets, written down from memory"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,8 +27,10 @@ class Chip:
         bandwidth: of the memory, bytes a second.
         link: of one link to a neighbour, one way, bytes a second; a ring over an axis of the torus
             uses two. Of cards, half of what NVLink or PCIe moves one way, so that the same holds.
+        dcn: of the data-centre network between slices, bytes a second; 0 where no page says it.
         axes: of the torus of a slice; 0 of cards.
         source: where the numbers are from.
+        assumed: those of its numbers that no page was found to say.
     """
 
     name: str
@@ -37,8 +40,10 @@ class Chip:
     flops: float
     bandwidth: float
     link: float
+    dcn: float = 0.0
     axes: int = 2
     source: str = _TPU
+    assumed: tuple[str, ...] = ()
 
 
 CHIPS = {
@@ -52,7 +57,7 @@ CHIPS = {
             flops=45e12,
             bandwidth=700e9,
             link=62e9,
-            source=_V2_V3,
+            assumed=("bandwidth", "link"),
         ),
         Chip(
             name="v3",
@@ -79,6 +84,7 @@ CHIPS = {
             flops=197e12,
             bandwidth=819e9,
             link=45e9,
+            dcn=3.125e9,
         ),
         Chip(
             name="v5p",
@@ -87,6 +93,7 @@ CHIPS = {
             flops=459e12,
             bandwidth=2765e9,
             link=90e9,
+            dcn=6.25e9,
             axes=3,
         ),
         Chip(
@@ -96,6 +103,7 @@ CHIPS = {
             flops=918e12,
             bandwidth=1638e9,
             link=90e9,
+            dcn=12.5e9,
         ),
         Chip(
             name="tpu7x",
@@ -104,8 +112,10 @@ CHIPS = {
             limit=94.74 * GIB,
             flops=2307e12,
             bandwidth=7380e9,
-            link=90e9,
+            link=90e9,  # as of v5p, whose links carry 1200 GB/s together as well
+            dcn=12.5e9,
             axes=3,
+            assumed=("link",),
         ),
     )
 }
@@ -136,19 +146,34 @@ class Card(Chip):
     source: str = _NVIDIA
 
 
-def _usable(gigabytes: float) -> float:
+def _card(name: str, gibibytes: float, **rest: Any) -> Card:
     """XLA allocates up to 93 % of a card: the launch programs' XLA_PYTHON_CLIENT_MEM_FRACTION."""
-    return 0.93 * gigabytes * GIB
+    memory = gibibytes * GIB
+    return Card(name=name, hbm=memory, limit=0.93 * memory, **rest)
 
 
+# Memory is what the driver shows of it: less than the name says where ECC takes its part.
 CARDS = {
     card.name: card
     for card in (
-        Card(
-            name="gpu24",
+        _card(
+            "gpu16",
+            16.0,
+            description="NVIDIA GeForce RTX 4080",
+            flops=97e12,
+            bandwidth=717e9,
+            link=16e9,  # PCIe 4.0 x16
+            capability=(8, 9),
+            cores=76,
+            clock=2.51,
+            l2=64 * 2**20,
+            shared=100 * 2**10,
+            threads=1536,
+        ),
+        _card(
+            "gpu24",
+            24.0,
             description="NVIDIA GeForce RTX 4090",
-            hbm=24 * GIB,
-            limit=_usable(24.0),
             flops=165e12,
             bandwidth=1008e9,
             link=16e9,  # PCIe 4.0 x16
@@ -159,11 +184,24 @@ CARDS = {
             shared=100 * 2**10,
             threads=1536,
         ),
-        Card(
-            name="gpu48",
+        _card(
+            "gpu32",
+            31.8,
+            description="NVIDIA GeForce RTX 5090",
+            flops=210e12,
+            bandwidth=1792e9,
+            link=32e9,  # PCIe 5.0 x16
+            capability=(12, 0),
+            cores=170,
+            clock=2.41,
+            l2=96 * 2**20,
+            shared=100 * 2**10,
+            threads=1536,
+        ),
+        _card(
+            "gpu48",
+            45.0,
             description="NVIDIA L40S",
-            hbm=48 * GIB,
-            limit=_usable(48.0),
             flops=362e12,
             bandwidth=864e9,
             link=16e9,  # PCIe 4.0 x16
@@ -174,11 +212,10 @@ CARDS = {
             shared=100 * 2**10,
             threads=1536,
         ),
-        Card(
-            name="gpu80",
+        _card(
+            "gpu80",
+            79.0,
             description="NVIDIA H100 80GB HBM3",
-            hbm=80 * GIB,
-            limit=_usable(80.0),
             flops=989e12,
             bandwidth=3350e9,
             link=225e9,  # NVLink 4
@@ -189,11 +226,10 @@ CARDS = {
             shared=228 * 2**10,
             threads=2048,
         ),
-        Card(
-            name="gpu141",
+        _card(
+            "gpu141",
+            140.0,
             description="NVIDIA H200",
-            hbm=141 * 1e9,
-            limit=_usable(141 * 1e9 / GIB),
             flops=989e12,
             bandwidth=4800e9,
             link=225e9,  # NVLink 4

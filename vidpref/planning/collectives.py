@@ -1,6 +1,7 @@
 """What a compiled program sends between devices: kinds, bytes, and along which axes of the mesh."""
 
 import dataclasses
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,9 @@ _IOTA = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?
 _MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\]([^{]*)\{([^}]*)\}")
 _PART = re.compile(r"'(\w+)'(?::\((\d+)\)(\d+))?")
 _PAIRS = re.compile(r"source_target_pairs=\{\{([\d,{}]*)\}\}")
+_BETWEEN_SLICES = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+
+SLICES = "slices"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +36,12 @@ class Collective:
 
     Attributes:
         kind: one of `KINDS`.
-        axes: axes of the mesh, such as "fsdp" or "data+fsdp".
-        group: devices that take part together.
+        axes: axes of the mesh, such as "fsdp" or "data+fsdp"; `SLICES` of what goes over the
+            data-centre network between slices.
+        group: devices that take part together; slices, of those.
         calls: how often one runs.
         bytes: of the whole arrays, a device and a call of the program: what a gathering gives, what
-            is summed, what is exchanged.
+            is summed, what is exchanged. Between slices, what a device hands over.
     """
 
     kind: str
@@ -46,29 +51,39 @@ class Collective:
     bytes: int | float
 
 
-def collectives(program: Program, mesh: Mapping[str, int]) -> list[Collective]:
+def collectives(program: Program, mesh: Mapping[str, int], slices: int = 1) -> list[Collective]:
     """Returns what a program sends, the most bytes first.
+
+    Of several slices the compiler makes two steps: a collective in each slice, whose groups count
+    the devices of one, and an exchange between hosts.
 
     Args:
         program: compiled for the devices of a mesh.
-        mesh: size of each of its axes, in their order.
+        mesh: size of each of its axes, in their order; slices lie along the first.
+        slices: number of slices.
     """
+    first, *rest = mesh
+    inside = {first: mesh[first] // slices, **{axis: mesh[axis] for axis in rest}}
     calls: dict[tuple, float] = defaultdict(float)
     sizes: dict[tuple, float] = defaultdict(float)
     for computation, times in program.runs:
         for instruction in _once(program, computation):
-            kind = instruction.opcode.removesuffix("-start")
-            devices = _group(instruction, int(np.prod(list(mesh.values()))))
-            if len(devices) < 2:
-                continue
-            key = kind, _axes(devices, mesh), len(devices)
+            kind = _kind(instruction)
+            if instruction.opcode == "send":
+                key, size = (kind, SLICES, slices), instruction.arrays[0].bytes
+            else:
+                devices = _group(instruction, math.prod(inside.values()))
+                if len(devices) < 2:
+                    continue
+                key = kind, _axes(devices, inside), len(devices)
+                size = _bytes(instruction, kind, len(devices))
             calls[key] += times
-            sizes[key] += times * _bytes(instruction, kind, len(devices))
+            sizes[key] += times * size
     found = [Collective(*key, calls[key], sizes[key]) for key in calls]
     return sorted(found, key=lambda one: -one.bytes)
 
 
-def seconds(collective: Collective, link: float) -> float:
+def seconds(collective: Collective, link: float, dcn: float = 0.0) -> float:
     """Returns the time that collectives take on a ring along one axis of the torus.
 
     The formulas are those of the scaling book, "Sharded Matrices and How to Multiply Them".
@@ -76,8 +91,13 @@ def seconds(collective: Collective, link: float) -> float:
     Args:
         collective: what is sent.
         link: bytes a second of a link, one way; a device of a ring has two.
+        dcn: bytes a second of a device's part of the network between slices.
     """
     n, size, both = collective.group, collective.bytes, 2 * link
+    if collective.axes == SLICES:
+        # a sum goes round as parts twice; anything else is handed to each other slice at most
+        sent = 2 * (n - 1) / n if collective.kind == "all-reduce" else n - 1
+        return size * sent / dcn
     ring = size * (n - 1) / n / both
     return {
         "all-gather": ring,
@@ -90,13 +110,22 @@ def seconds(collective: Collective, link: float) -> float:
     }[collective.kind]
 
 
+def _kind(instruction: Instruction) -> str:
+    """One of `KINDS`; "" of what sends nothing between devices."""
+    if instruction.opcode == "send":
+        between = _BETWEEN_SLICES.search(instruction.rest)
+        return between[1].lower().replace("_", "-") if between else ""
+    kind = instruction.opcode.removesuffix("-start")
+    return kind if kind in KINDS else ""
+
+
 def _once(program: Program, computation: str) -> Iterator[Instruction]:
     """The collectives of a computation. The TPU's compiler spreads one over several fusions, to be
     done beside what else they do; all of these name one chain.
     """
     seen: set[str] = set()
     for instruction, _ in program.instructions(computation, fused=True):
-        if instruction.opcode.removesuffix("-start") not in KINDS:
+        if not _kind(instruction):
             continue
         chain = _CHAIN.search(instruction.rest)
         if chain is None or chain[1] not in seen:

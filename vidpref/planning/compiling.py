@@ -12,7 +12,7 @@ from vidpref.config.by_name import PROJECT_ROOT, ConfigError
 from vidpref.planning.program_plan import ProgramPlan, from_dict
 from vidpref.planning.topologies import NoTopology, parse_topology
 
-_MARK = "planned "  # begins the lines that are meant for us; compilers print others
+MARK = "planned "  # begins the lines that are meant for us; compilers print others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Request:
 
 def compile_programs(
     request: Request, say: Callable[[str], None] = lambda line: None
-) -> list[ProgramPlan]:
-    """Returns what is known of each program, in their order.
+) -> Iterator[ProgramPlan]:
+    """Yields what is known of each program, as soon as it is.
 
     Args:
         request: what is compiled.
@@ -48,33 +48,30 @@ def compile_programs(
         ConfigError: a config that cannot be, on this topology; a program that the run has not.
         ChildProcessError: the process ended before it began to compile.
     """
-    known: list[str] | None = None
-    found: dict[str, ProgramPlan] = {}
-    while True:
-        left = [name for name in known or request.programs if name not in found]
+    left: list[str] | None = None
+    while left is None or left:
         started, last = "", ""
-        for line in _lines(dataclasses.replace(request, programs=tuple(left))):
-            if not line.startswith(_MARK):
+        for line in _lines(dataclasses.replace(request, programs=tuple(left or request.programs))):
+            if not line.startswith(MARK):
                 last = line.strip() or last
                 continue
-            message = json.loads(line.removeprefix(_MARK))
+            message = json.loads(line.removeprefix(MARK))
             _raise(message)
-            if "programs" in message and known is None:
-                known = _chosen(request, message["programs"])
+            if "programs" in message and left is None:
+                left = _chosen(request, message["programs"])
             if "started" in message:
                 started = message["started"]
                 say(f"{request.topology}: compiling {started}")
             if "program" in message:
                 program = from_dict(message["program"])
-                found[program.name] = program
-        if known is None:
+                left.remove(program.name)
+                yield program
+        if left is None:
             raise ChildProcessError(f"the compiler's process ended: {last}")
-        missing = [name for name in known if name not in found]
-        if not missing:
-            return [found[name] for name in known]
-        # a fault of the compiler ended its process; the others are compiled by another
-        dead = started if started in missing else missing[0]
-        found[dead] = ProgramPlan(name=dead, refused=f"the compiler's process ended: {last}")
+        if left:  # a fault of the compiler ended its process; the others are compiled by another
+            dead = started if started in left else left[0]
+            left.remove(dead)
+            yield ProgramPlan(name=dead, refused=f"the compiler's process ended: {last}")
 
 
 def _chosen(request: Request, there: list[str]) -> list[str]:

@@ -29,12 +29,12 @@ class Flops:
 
     Attributes:
         total: all of them.
-        again: of those, what is computed a second time to save memory.
+        rematerialized: of those, what is computed a second time to save memory.
         modules: of all, {path of the module: operations}; "" for what lies in none.
     """
 
     total: float
-    again: float
+    rematerialized: float
     modules: dict[str, float]
 
     def by_module(self, depth: int = 2, most: int = 8) -> list[tuple[str, float]]:

@@ -1,15 +1,16 @@
 """The plan of a run on a topology, and the topologies that a run fits on."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from vidpref.config.by_name import ConfigError
 from vidpref.generation.adopt import load_config
-from vidpref.planning.chips import CHIPS, GIB
+from vidpref.planning.calls import calls
+from vidpref.planning.chips import CARDS, CHIPS, GIB, Chip
 from vidpref.planning.compiling import Request, compile_programs
+from vidpref.planning.program_plan import ProgramPlan
 from vidpref.planning.run_plan import RunPlan
-from vidpref.planning.topologies import parse_topology, usual
-from vidpref.planning.work import calls
+from vidpref.planning.topologies import NoTopology, parse_topology, usual
 
 Say = Callable[[str], None]
 
@@ -31,8 +32,10 @@ def plan_run(
     """
     topology = parse_topology(request.topology)
     config = load_config(request.config, request.overrides)
-    programs = compile_programs(request, say)
-    found = calls(config, prompts)
+    programs = list(compile_programs(request, say))
+    meshes = [program.mesh for program in programs if program.mesh]
+    shards = meshes[0]["data"] * meshes[0]["fsdp"] if meshes else 1
+    found = calls(config, prompts, shards)
     return RunPlan(
         config=request.config,
         overrides=request.overrides,
@@ -53,36 +56,38 @@ def plan_each(
     ]
 
 
-def fitting(request: Request, *, say: Say) -> str:
-    """Returns, a line a chip, the smallest usual slice on which every program fits.
+def fitting(request: Request, *, say: Say) -> Iterator[str]:
+    """Yields, a line a chip or card, the fewest of them on which every program fits.
 
     Args:
         request: its topology does not count.
         say: is told what is compiled.
     """
-    return "\n".join(_smallest(request, name, say) for name in CHIPS)
+    for chip in (*CHIPS.values(), *CARDS.values()):
+        yield _smallest(request, chip, say)
 
 
-def _smallest(request: Request, chip: str, say: Say) -> str:
+def _smallest(request: Request, chip: Chip, say: Say) -> str:
     why = "no usual slice has room for it"
-    for topology in usual(CHIPS[chip]):
+    for topology in usual(chip):
         here = dataclasses.replace(request, topology=topology.name)
+        programs: list[ProgramPlan] = []
         try:
-            # the training step needs the most, as a rule: others are asked when it fits
-            first = compile_programs(dataclasses.replace(here, programs=("align",)), say)
-            if not all(program.fits for program in first):
-                refused = [program.refused for program in first if program.refused]
-                why = refused[0] if refused else why
-                continue
-            programs = compile_programs(here, say)
+            for program in compile_programs(here, say):  # the training step is the first
+                programs.append(program)
+                if not program.fits:
+                    break
+        except NoTopology as error:  # its compiler is not installed
+            return f"{chip.name}: not known ({str(error).splitlines()[0]})"
         except ConfigError as error:  # a mesh or batch that this slice does not divide
             why = str(error).splitlines()[0]
             continue
-        if all(program.fits for program in programs):
+        last = programs[-1]
+        if last.fits:
             most = max(programs, key=lambda program: program.memory.peak)
             return (
-                f"{chip}: fits on {topology.name}; {most.name} holds the most, "
+                f"{chip.name}: fits on {topology.name}; {most.name} holds the most, "
                 f"{most.memory.peak / GIB:.2f} of {most.memory.limit / GIB:.2f} GiB"
             )
-        why = f"{next(p.name for p in programs if not p.fits)} does not fit"
-    return f"{chip}: no ({why})"
+        why = last.refused or f"{last.name} does not fit"
+    return f"{chip.name}: no ({why})"

@@ -24,7 +24,7 @@ class Memory:
     on_host: float = 0.0
 
     @property
-    def given(self) -> float:
+    def arguments(self) -> float:
         """All that the program is given."""
         return sum(self.parts.values())
 
@@ -45,8 +45,9 @@ class ProgramPlan:
         mesh: size of each axis.
         memory: of one device; None if refused.
         flops: of all devices.
-        hlo_flops: of one device, counted in what the compiler made; None where it refused.
-        traffic: bytes of one device's memory that are read and written; None likewise.
+        hlo_flops: of one device, counted in what the compiler made; None where it refused, and of
+            cards.
+        traffic: bytes of one device's memory that are read and written; None where it refused.
         collectives: what is sent.
         trace_seconds: time to trace and lower it.
         compile_seconds: time to compile it.

@@ -58,7 +58,8 @@ def roofline(
         collectives: what it sends.
     """
     shared = 1 if isinstance(chip, Card) else chip.devices
-    network = sum(seconds(one, chip.link / shared) for one in collectives)
+    link, dcn = chip.link / shared, chip.dcn / shared
+    network = sum((seconds(one, link, dcn) for one in collectives), 0.0)
     return Roofline(flops / (chip.flops / shared), traffic / (chip.bandwidth / shared), network)
 
 

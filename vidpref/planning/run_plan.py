@@ -46,7 +46,7 @@ class RunPlan:
         time = self.time(program)
         if time is None or program.flops is None:
             return None
-        needed = program.flops.total - program.flops.again
+        needed = program.flops.total - program.flops.rematerialized
         return mfu(needed, time.least, self.topology.chip, self.topology.devices)
 
     def hours(self, program: ProgramPlan) -> tuple[float, float] | None:
@@ -91,6 +91,7 @@ class RunPlan:
             "config": self.config,
             "overrides": list(self.overrides),
             "topology": self.topology.name,
+            "compiler": self.topology.compiler,
             "chip": chip,
             "chips": self.topology.chips,
             "devices": self.topology.devices,

@@ -27,6 +27,7 @@ def plan_text(plan: RunPlan) -> str:
         *(_details(plan, program) for program in plan.programs),
         *(_why(program) for program in plan.programs if not program.fits),
         ASSUMPTIONS,
+        _about_numbers(plan),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -43,7 +44,8 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _memory_table(plan: RunPlan) -> str:
-    rows = [["memory, GiB a device", "parameters", "peak", "limit", "given", "working", "parts"]]
+    heads = ("parameters", "peak", "limit", "arguments", "temporary", "of the arguments")
+    rows = [["memory, GiB a device", *heads]]
     for program in plan.programs:
         memory = program.memory
         if memory is None:
@@ -51,15 +53,15 @@ def _memory_table(plan: RunPlan) -> str:
         parts = ", ".join(f"{name} {_gib(size)}" for name, size in memory.parts.items())
         parts += f", on the host {_gib(memory.on_host)}" if memory.on_host else ""
         peak = _gib(memory.peak) + ("" if memory.fits else " !")
-        working = _gib(max(memory.peak - memory.given, 0.0))
+        temporary = _gib(max(memory.peak - memory.arguments, 0.0))
         rows.append(
             [
                 program.name,
                 f"{program.parameters / 1e9:.3f}B",
                 peak,
                 _gib(memory.limit),
-                _gib(memory.given),
-                working,
+                _gib(memory.arguments),
+                temporary,
                 parts,
             ]
         )
@@ -112,10 +114,12 @@ def _details(plan: RunPlan, program: ProgramPlan) -> str:
         return ""
     devices = plan.topology.devices
     text = f"{program.name}: {flops.total:.3g} FLOP"
-    if flops.again:
-        text += f", {flops.total / (flops.total - flops.again):.2f} of what the method needs"
+    if flops.rematerialized:
+        needed = flops.total - flops.rematerialized
+        text += f", {flops.total / needed:.2f} of what the method needs"
     if program.hlo_flops:
-        text += f"; compiled, {program.hlo_flops * devices / flops.total:.2f} of that"
+        ratio = program.hlo_flops * devices / flops.total
+        text += f"; compiled, {ratio:.2f} of that without hand-written kernels"
     shares = [
         f"{name.replace(_OPTIMIZER, 'optimizer')} {part / flops.total:.0%}"
         for name, part in flops.by_module()
@@ -129,13 +133,19 @@ def _details(plan: RunPlan, program: ProgramPlan) -> str:
     return "\n".join(lines)
 
 
+def _about_numbers(plan: RunPlan) -> str:
+    chip = plan.topology.chip
+    text = f"Compiled with {plan.topology.compiler}. Numbers of {chip.name}: {chip.source}"
+    return f"{text}; assumed: {', '.join(chip.assumed)}." if chip.assumed else f"{text}."
+
+
 def _why(program: ProgramPlan) -> str:
     if program.memory is None:
         return f"{program.name} cannot be: {program.refused}"
     memory = program.memory
     return (
         f"{program.name} does not fit: it needs {_gib(memory.peak)} GiB of a device, which has "
-        f"{_gib(memory.limit)}; {_gib(memory.given)} of it are what it is given."
+        f"{_gib(memory.limit)}; {_gib(memory.arguments)} of it are its arguments."
     )
 
 

@@ -1,6 +1,7 @@
 """Slices and cards by name, and their devices, which need not be there."""
 
 import dataclasses
+import importlib.metadata
 import math
 import re
 from typing import Any
@@ -9,6 +10,7 @@ from vidpref.config.nearest import nearest
 from vidpref.planning.chips import CARDS, CHIPS, Card, Chip
 
 _MOST_CARDS = 8
+_COUNT = re.compile(r"[1-9]\d*")
 # Before jax is imported. libtpu must not look for the machine that it usually runs on.
 _TPU_ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
@@ -33,17 +35,19 @@ class NoTopology(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """A slice of a TPU pod, or the cards of a machine.
+    """Slices of TPU pods, or the cards of a machine.
 
     Attributes:
-        name: such as v5e:4x8 or gpu24:2.
+        name: such as v5e:4x8, v5e:16x16:2 or gpu24:2.
         chip: what it is made of.
-        chips: number of chips.
+        chips: number of chips, of all slices.
+        slices: number of slices, between which lies the data-centre network.
     """
 
     name: str
     chip: Chip
     chips: int
+    slices: int = 1
 
     @property
     def devices(self) -> int:
@@ -54,6 +58,12 @@ class Topology:
     def environment(self) -> dict[str, str]:
         """What the environment of a process must have that compiles for it."""
         return _GPU_ENVIRONMENT if isinstance(self.chip, Card) else _TPU_ENVIRONMENT
+
+    @property
+    def compiler(self) -> str:
+        """The compiler's package and jax, with their versions."""
+        package = "jax-cuda13-plugin" if isinstance(self.chip, Card) else "libtpu"
+        return ", ".join(f"{name} {_version(name)}" for name in (package, "jax"))
 
     def describe(self) -> list[Any]:
         """Returns its jax devices, which compile and do not run; see `environment`.
@@ -73,9 +83,14 @@ class Topology:
                     topology=shape,
                 ).devices
             megacore = {"chip_config_name": "megacore"} if self.chip.name == "v4" else {}
-            host = {"chips_per_host_bounds": (1, 1, 1)} if self.chips == 1 else {}
+            host = {"chips_per_host_bounds": (1, 1, 1)} if self.chips == self.slices else {}
+            slices = {"num_slices": self.slices} if self.slices > 1 else {}
             return topologies.get_topology_desc(
-                platform="tpu", topology_name=self.name, **megacore, **host
+                platform="tpu",
+                topology_name=":".join(self.name.split(":")[:2]),
+                **megacore,
+                **host,
+                **slices,
             ).devices
         except Exception as error:  # whatever a plugin raises
             extra = '"jax[cuda13]"' if isinstance(self.chip, Card) else '-e ".[plan]"'
@@ -88,6 +103,8 @@ class Topology:
 def parse_topology(name: str) -> Topology:
     """Returns what a name means: KIND:SHAPE in chips, such as v5e:4x8, or CARD:COUNT.
 
+    Behind a shape may stand the number of such slices: v5e:16x16:2.
+
     Raises:
         NoTopology: no such thing.
     """
@@ -96,11 +113,18 @@ def parse_topology(name: str) -> Topology:
     if kind not in known:
         raise NoTopology(f"--topology={name}: {nearest(kind, known)}")
     if kind in CARDS:
-        if not re.fullmatch(r"[1-9]\d*", shape or "1") or int(shape or "1") > _MOST_CARDS:
+        if not _COUNT.fullmatch(shape or "1") or int(shape or "1") > _MOST_CARDS:
             raise NoTopology(f"--topology={name}: write {kind}:COUNT, from 1 to {_MOST_CARDS}.")
         count = int(shape or "1")
         return Topology(f"{kind}:{count}", CARDS[kind], count)
     chip = CHIPS[kind]
+    shape, _, count = shape.partition(":")
+    slices = int(count or "1") if _COUNT.fullmatch(count or "1") else 0
+    if slices == 0 or (slices > 1 and not chip.dcn):
+        several = ", ".join(known for known, chip in CHIPS.items() if chip.dcn)
+        raise NoTopology(
+            f"--topology={name}: write {kind}:SHAPE:SLICES for several slices, of {several}."
+        )
     sizes = [int(n) for n in shape.split("x")] if re.fullmatch(r"\d+(x\d+)*", shape) else []
     if len(sizes) != chip.axes or 0 in sizes:
         example = "x".join("4" * chip.axes)
@@ -113,7 +137,10 @@ def parse_topology(name: str) -> Topology:
         raise NoTopology(
             f"--topology={name}: a host has 2x2 chips, so the first two numbers are even."
         )
-    return Topology(name, chip, math.prod(sizes))
+    one = f"{kind}:{shape}"
+    return Topology(
+        f"{one}:{slices}" if slices > 1 else one, chip, slices * math.prod(sizes), slices
+    )
 
 
 def usual(chip: Chip) -> list[Topology]:
@@ -127,6 +154,13 @@ def usual(chip: Chip) -> list[Topology]:
         rows = [] if chip.name in ("v2", "v3") else ["2x4"]
         shapes = [*alone, "2x2", *rows, "4x4", "4x8", "8x8", "8x16", "16x16"]
     return [parse_topology(f"{chip.name}:{shape}") for shape in shapes]
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def target_description(card: Card) -> str:

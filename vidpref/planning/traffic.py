@@ -27,28 +27,30 @@ def memory_traffic(program: Program) -> float:
         if kind in _FREE or kind.endswith("-start") or '"AllocateBuffer"' in instruction.rest:
             continue
         known = program.computations[computation]
-        given = [known[name] for name in instruction.operands if name in known]
+        operands = [known[name] for name in instruction.operands if name in known]
         if kind.endswith("-done"):
-            total += times * (_size(instruction) + _fetched(instruction, given, known))
+            total += times * (_size(instruction) + _fetched(instruction, operands, known))
         elif kind == "fusion":
             reads, writes = inside(instruction.called("calls")[0])
             total += times * sum(
                 _size(one) if part is None else part
-                for one, part in zip(given, reads, strict=False)
+                for one, part in zip(operands, reads, strict=False)
             )
             total += times * (_size(instruction) if writes is None else writes)
         elif kind in _SLICES:
             total += times * 2 * _size(instruction)
         elif kind == "dynamic-update-slice":
-            total += times * 2 * _size(given[1])
+            total += times * 2 * _size(operands[1])
         else:
-            total += times * (_size(instruction) + sum(map(_size, given)))
+            total += times * (_size(instruction) + sum(map(_size, operands)))
     return total
 
 
-def _fetched(done: Instruction, given: list[Instruction], known: dict[str, Instruction]) -> float:
+def _fetched(
+    done: Instruction, operands: list[Instruction], known: dict[str, Instruction]
+) -> float:
     """Bytes that were read for what an asynchronous operation gave."""
-    sources = [known[name] for start in given for name in start.operands if name in known]
+    sources = [known[name] for start in operands for name in start.operands if name in known]
     from_hbm = any(array.in_hbm for source in sources for array in source.arrays)
     return sum((array.bytes for array in done.arrays), 0.0) if from_hbm else 0.0
 

@@ -20,6 +20,7 @@ import jax
 from vidpref.generation.adopt import load_config
 from vidpref.planning.chips import Card
 from vidpref.planning.collectives import collectives
+from vidpref.planning.compiling import MARK
 from vidpref.planning.flops import count_flops
 from vidpref.planning.hlo import parse
 from vidpref.planning.hlo_flops import hlo_flops
@@ -31,11 +32,10 @@ from vidpref.training.sharding import make_mesh
 from vidpref.training.state import TrainState
 from vidpref.typing import PyTree
 
-MARK = "planned "
 _SIZE = r"([\d.]+)([KMGT]?)i?B?"
 _TOO_MUCH = (
-    re.compile(rf"\({_SIZE}\) exceeds available"),
-    re.compile(rf"Used {_SIZE} of"),
+    re.compile(rf"\({_SIZE}\) exceeds available HBM"),
+    re.compile(rf"Used {_SIZE} of [\d.]+[KMGT]?i?B? hbm"),  # there are other memories, such as vmem
 )
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _STATE = {
@@ -112,9 +112,10 @@ def plan(name: str, make: Callable[[], Program], topology: Topology, effort: flo
     found = dataclasses.replace(
         found,
         memory=_memory(compiled, limit, parts),
-        hlo_flops=hlo_flops(text),
+        # a card's matrix products are custom calls of its libraries
+        hlo_flops=None if isinstance(topology.chip, Card) else hlo_flops(text),
         traffic=memory_traffic(text),
-        collectives=tuple(collectives(text, found.mesh)),
+        collectives=tuple(collectives(text, found.mesh, topology.slices)),
     )
     return _with_costs(found, started, cpu)
 
@@ -138,12 +139,10 @@ def _memory(compiled: jax.stages.Compiled, limit: float, parts: dict[str, float]
 
 def needed_bytes(message: str) -> float | None:
     """Bytes that a program needs, of the compiler's refusal; None where that is another."""
-    if "RESOURCE_EXHAUSTED" not in message:
-        return None
     for pattern in _TOO_MUCH:
-        if match := pattern.search(message):
+        if "RESOURCE_EXHAUSTED" in message and (match := pattern.search(message)):
             return float(match[1]) * _UNITS[match[2]]
-    return math.inf
+    return None
 
 
 def parts_of(arguments: Mapping[str, PyTree]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from vidpref.config.schema import counts_in
 _DRAWN = ("sample", "decode", "sample-superres")
 
 
-def calls(config: ConfigDict, prompts: int | None = None) -> dict[str, int]:
+def calls(config: ConfigDict, prompts: int | None = None, shards: int = 1) -> dict[str, int]:
     """Returns {program: calls} of one run; a program is left out whose calls only the data say.
 
     Drawn are the clips that a round learns from, those that choose its checkpoint, and those that
@@ -18,18 +18,25 @@ def calls(config: ConfigDict, prompts: int | None = None) -> dict[str, int]:
     Args:
         config: the whole config.
         prompts: train prompts, where the config takes all of the data; None: not known.
+        shards: parts that rows are divided into; batches of clips are filled up to a multiple.
     """
     found = {"align": config.align.train.steps * config.rounds}
     for section in ("pretrain", "superres"):
         found[section] = config[section].train.steps
     clips = drawn_clips(config, prompts)
     if clips is not None:
-        found |= dict.fromkeys(_DRAWN, math.ceil(clips / config.sampler.batch_size))
+        rows = math.ceil(config.sampler.batch_size / shards) * shards
+        found |= dict.fromkeys(_DRAWN, math.ceil(clips / rows))
     return found
 
 
 def drawn_clips(config: ConfigDict, prompts: int | None = None) -> int | None:
-    """Returns the clips that a run draws; None where only the data say. Arguments as `calls`."""
+    """Returns the clips that a run draws; None where only the data say.
+
+    Args:
+        config: the whole config.
+        prompts: see `calls`.
+    """
     evaluated = config.evaluate
     sets = [prompts if n == 0 else n for n in (evaluated.train_prompts, evaluated.test_prompts)]
     learnt: int | None = 0
