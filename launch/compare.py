@@ -16,11 +16,11 @@ shows clips side by side. A stopped comparison goes on when the same command is 
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import app, flags
 
 from vidpref.runs import command_line as program
+from vidpref.storage.mirror import address, open_folder
 
 _CONFIGS = flags.DEFINE_list("configs", None, "Names in configs/, separated by commas.")
 _SCALE = flags.DEFINE_string(
@@ -28,7 +28,7 @@ _SCALE = flags.DEFINE_string(
 )
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Training seeds, from config.seed on.", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "Rounds of every method.", lower_bound=1)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this comparison.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this comparison, or gs://BUCKET/FOLDER.")
 
 
 def main(overrides: Sequence[str]) -> None:
@@ -44,14 +44,14 @@ def main(overrides: Sequence[str]) -> None:
     from vidpref.runs.workdir import locked
 
     configs = compare.load_configs(_CONFIGS.value, _SCALE.value, overrides)
-    workdir = Path(_WORKDIR.value)
+    workdir = open_folder(_WORKDIR.value)
     program.start_devices(workdir, configs)
     with locked(workdir):
         found = compare.compare(configs, workdir, seeds=_SEEDS.value, rounds=_ROUNDS.value)
         command = shlex.join(["python", *sys.argv])
         path = report.write_comparison_report(found, configs, workdir, command=command)
         say(report.comparison_summary(found, workdir))
-    print(f"report: {path}")
+    print(f"report: {address(path)}")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from absl import app, flags
 from vidpref.config.overrides import DTYPE_SPELLINGS
 from vidpref.config.schema import DTYPES
 from vidpref.runs import command_line
+from vidpref.storage.mirror import open_folder
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run, or gs://BUCKET/FOLDER.")
 _FORMAT = flags.DEFINE_string(
     "format",
     "",
@@ -41,7 +42,7 @@ def main(overrides: Sequence[str]) -> None:
         wrong.append(f"--dtype={_DTYPE.value}: known are {', '.join(DTYPES)}.")
     if wrong:
         raise app.UsageError("\n".join(wrong))
-    workdir = Path(_WORKDIR.value)
+    workdir = open_folder(_WORKDIR.value)
     command_line.start_devices(workdir)
     from vidpref.runs import export, prompted, rounds
 

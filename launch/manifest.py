@@ -5,9 +5,10 @@
     kubectl create -f dpo.yaml
 
 --image is built with launch/pods/Dockerfile. --claim names the PersistentVolumeClaim of a file
-system that all hosts share (Filestore, Lustre); it is mounted at --mount, and the work directory,
-data and weights lie there. The config and its overrides are checked here, as far as that goes
-without the files. docs/pods.md leads through it, and says what starts again after which end.
+system that all hosts share (Filestore, Lustre); it is mounted at --mount, and data, weights
+and the work directory, unless that is in gs://, lie there. The config and its overrides are checked
+here, as far as that goes without the files. docs/pods.md leads through it, and says what starts
+again after which end.
 """
 
 import re
@@ -22,13 +23,16 @@ from vidpref.config.by_name import ConfigError, named_config
 from vidpref.runs import command_line
 from vidpref.runs.jobset import Job, check_name, jobset
 from vidpref.runs.slices import parse_slice
+from vidpref.storage.mirror import is_address
 
 _CONFIG = flags.DEFINE_string("config", None, "Config by name, NAME[:SCALE], as of tpu_run.py.")
 _TOPOLOGY = flags.DEFINE_string(
     "topology", None, "Slice, such as v5e:4x8 (v5e-4x8 means the same), v3:8x8 or v5p:4x4x4."
 )
 _IMAGE = flags.DEFINE_string("image", None, "Container image with vidpref.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, below --mount.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run, below --mount, or gs://BUCKET/FOLDER."
+)
 _CLAIM = flags.DEFINE_string(
     "claim", None, "PersistentVolumeClaim of the file system that all hosts share."
 )
@@ -88,7 +92,7 @@ def _check_flags(overrides: Sequence[str]) -> None:
     mount = f"{_MOUNT.value.rstrip('/')}/"
     if not mount.startswith("/") or mount == "/":
         wrong.append(f"--mount={_MOUNT.value}: give an absolute path, such as /shared.")
-    elif _WORKDIR.value and not _WORKDIR.value.startswith(mount):
+    elif _WORKDIR.value and not (is_address(_WORKDIR.value) or _WORKDIR.value.startswith(mount)):
         wrong.append(
             f"--workdir={_WORKDIR.value} is not on the file system that hosts share: give a folder "
             f"below {mount} (--mount)."

@@ -30,6 +30,7 @@ from absl import app, flags
 from vidpref.config.overrides import DTYPE_SPELLINGS
 from vidpref.config.schema import DTYPES
 from vidpref.runs import command_line
+from vidpref.storage.mirror import open_folder
 
 _MODEL = flags.DEFINE_string("model", None, "Folder of a diffusers pipeline.")
 _LORA = flags.DEFINE_string("lora", "", "Folder or file of a LoRA for --model.")
@@ -103,7 +104,7 @@ def main(overrides: Sequence[str]) -> None:
     noise = read_noise(_NOISE.name, _NOISE.value, 5) if _NOISE.value else None
     step_noise = read_noise(_STEP_NOISE.name, _STEP_NOISE.value, 6) if _STEP_NOISE.value else None
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    command_line.start_devices(Path(_WORKDIR.value or cache / "vidpref"))
+    command_line.start_devices(open_folder(_WORKDIR.value or cache / "vidpref"))
     from vidpref.datasets.video_writing import PLAYED_FPS
     from vidpref.runs import prompted
 
@@ -214,7 +215,7 @@ def _open(overrides: Sequence[str]):
         return prompted.open_pipeline(_MODEL.value, settings, _LORA.value, _LORA_SCALE.value)
     from vidpref.runs import rounds
 
-    recipe, policies = rounds.open_finished(Path(_WORKDIR.value), prompted.MESH)
+    recipe, policies = rounds.open_finished(open_folder(_WORKDIR.value), prompted.MESH)
     name = _POLICY.value or list(policies)[-1]
     if name not in policies:
         raise ValueError(f"--policy={name}: {_WORKDIR.value} has {', '.join(policies)}")

@@ -26,9 +26,12 @@ from absl import app, flags
 from vidpref.config import describe
 from vidpref.config.by_name import ConfigError, named_config
 from vidpref.runs import command_line
+from vidpref.storage.mirror import address, open_folder
 
 _CONFIG = flags.DEFINE_string("config", None, "Config by name: NAME[:SCALE]; --list shows all.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if it does not exist.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of this run, or gs://BUCKET/FOLDER; made if missing."
+)
 _LIST = flags.DEFINE_bool("list", False, "Show every config with its paper and its scales.")
 _SHOW = flags.DEFINE_bool("show", False, "Print the config with its overrides and stop.")
 _DESCRIBE = flags.DEFINE_string(
@@ -52,7 +55,7 @@ def main(overrides: Sequence[str]) -> None:
         print(describe.list_configs())
         return
     if _PRUNE.value:
-        _prune(Path(_WORKDIR.value))
+        _prune(open_folder(_WORKDIR.value))
         return
     name = _CONFIG.value
     if (_SHOW.value or _DESCRIBE.value) and not _from_pipeline(overrides):
@@ -65,7 +68,7 @@ def main(overrides: Sequence[str]) -> None:
     if _SHOW.value or _DESCRIBE.value:
         _print_config(config)
         return
-    workdir = Path(_WORKDIR.value)
+    workdir = open_folder(_WORKDIR.value)
     command_line.start_devices(workdir, [config])
     from vidpref.runs import report, rounds
     from vidpref.runs import workdir as workdirs
@@ -76,7 +79,7 @@ def main(overrides: Sequence[str]) -> None:
     with workdirs.locked(workdir):
         done = rounds.run(config, workdir)
         path = report.write_run_report(done, command=shlex.join(["python", *sys.argv]))
-    print(f"report: {path}")
+    print(f"report: {address(path)}")
 
 
 def _check_flags(overrides: Sequence[str]) -> None:

@@ -1,8 +1,9 @@
 """Every test runs with shape-checked signatures and without silent rank promotion.
 
-The fixtures are folders of tiny pipelines, which tests read and do not change.
+The fixtures are folders of tiny pipelines, which tests read and do not change, and a bucket a test.
 """
 
+import itertools
 import logging
 import os
 
@@ -20,6 +21,7 @@ install_import_hook("vidpref", "beartype.beartype")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from tests.fake_bucket import fake_gcs, make_bucket  # noqa: E402
 from tests.tiny_pipelines import tiny_cogvideox, tiny_wan  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -61,3 +63,23 @@ def wan_image_to_video_folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("wan_i2v")
     tiny_wan(path, image_to_video=True)
     return path
+
+
+_buckets = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory):
+    with fake_gcs(tmp_path_factory.mktemp("gcs") / "log") as environment:
+        yield environment
+
+
+@pytest.fixture
+def address(gcs, monkeypatch, tmp_path):
+    """The address of a folder in a bucket of its own; what is brought from it lies in tmp_path."""
+    for name, value in gcs.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("VIDPREF_CACHE", str(tmp_path / "cache"))
+    bucket = f"bucket-{next(_buckets)}"
+    make_bucket(gcs["STORAGE_EMULATOR_HOST"], bucket)
+    return f"gs://{bucket}/a run"

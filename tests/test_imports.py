@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     (
         *("typing", "files", "digests", "seeds", "pixels", "downloads"),
-        "coordination",
+        *("coordination", "storage"),
         *("text_files", "json_text", "csv_text", "config"),
     ),
     ("models", "diffusion", "objectives"),
@@ -25,6 +25,7 @@ FLOORS = (
 )
 SAME_FLOOR = {
     "losses": {"training"},
+    "rewards": {"training", "interop"},
     "generation": {"training", "losses", "interop"},
 }
 PROGRAMS = {

@@ -1,7 +1,9 @@
 """Runs a worker script as several processes, each with virtual devices of its own."""
 
 import contextlib
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -72,19 +74,14 @@ def _attempt(
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "training")]),
     }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(ROOT / worker), str(rank), str(port), *map(str, arguments)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-    try:
-        outputs = [process.communicate(timeout=900)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], outputs
+    with tempfile.TemporaryDirectory() as out:
+        forks = [sys.executable, "-W", "ignore", str(ROOT / "tests" / "forks.py")]
+        words = [str(word) for word in (count, port, out, ROOT / worker, *arguments)]
+        parent = subprocess.Popen([*forks, *words], env=environment, start_new_session=True)
+        try:
+            assert parent.wait(timeout=900) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)
+        outputs = [(Path(out) / f"{rank}.txt").read_text() for rank in range(count)]
+        return json.loads((Path(out) / "codes.json").read_text()), outputs

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidpref.storage.mirror import put
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which takes its place once the block has ended well.
 
-    What the block wrote reaches the disk before the name does; after an error nothing is left.
+    What the block wrote reaches the disk before the name does; after an error nothing is left. In
+    a folder that stands for one in a bucket, it is in the bucket when this returns.
 
     Args:
         path: the file; its folder must exist. A suffix that says the format is kept.
@@ -26,6 +29,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+        put(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from tests.end_to_end.tiny import TINY
+from tests.end_to_end.tiny import TINY, few_clips
 from vidpref.config.by_name import named_config
 from vidpref.coordination.agreeing import barrier, decided, gathered
 from vidpref.coordination.stalls import watched_steps
@@ -80,12 +80,12 @@ def raises_in_a_decision(rank: int, folder: Path) -> None:
     decided("the clips", decide)
 
 
-def is_killed(victim: int) -> Callable[[int, Path], None]:
+def is_sent(signum: int, victim: int) -> Callable[[int, Path], None]:
     def case(rank: int, folder: Path) -> None:
         start(folder)
         barrier("both are there")
         if rank == victim:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signum)
         decided("never", lambda: time.sleep(60)) if victim else barrier("never")
 
     return case
@@ -182,7 +182,8 @@ def is_slow(rank: int, folder: Path) -> None:
 
 
 def builds_data(rank: int, folder: Path) -> None:
-    start(folder)
+    start(folder, "hosts.barrier_seconds=60")
+    builder, builder.Miniworld.BUILDER_CONFIGS = few_clips()
     config = named_config("dpo_aif:mini", TINY)
     build_data(config, folder)
     found = open_data(config, folder)
@@ -194,8 +195,10 @@ CASES = {
     "raises_at_barrier": raises_while_the_other_waits_at_a_barrier,
     "raises_in_collective": raises_while_the_other_computes,
     "raises_in_decision": raises_in_a_decision,
-    "kill_1": is_killed(1),
-    "kill_0": is_killed(0),
+    "kill_1": is_sent(signal.SIGKILL, 1),
+    "kill_0": is_sent(signal.SIGKILL, 0),
+    "frozen_0": is_sent(signal.SIGSTOP, 0),
+    "frozen_1": is_sent(signal.SIGSTOP, 1),
     "late": comes_late_to_a_barrier,
     "differs": differs,
     "alone": is_alone,
@@ -238,12 +241,14 @@ def run(case: str, out: Path) -> dict[str, list]:
             os._exit(0)
         pids[pid] = rank
     codes, seconds = [None, None], [None, None]
-    while pids and time.monotonic() - begin < 90:
+    end = begin + 90
+    while pids and time.monotonic() < end:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid:
             rank = pids.pop(pid)
             codes[rank] = os.waitstatus_to_exitcode(status)
             seconds[rank] = time.monotonic() - begin
+            end = time.monotonic() + 30
         time.sleep(0.05)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)

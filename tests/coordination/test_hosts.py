@@ -14,8 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOON = ("everything", "raises_at_barrier", "raises_in_collective", "kill_0")
 LATER = (
-    *("raises_in_decision", "kill_1", "late", "differs", "alone", "own_disk", "in_use"),
-    *("preempted", "stopped_outside", "stopped_late", "hangs", "slow", "data"),
+    *("raises_in_decision", "kill_1", "frozen_0", "frozen_1", "late", "differs", "alone"),
+    *("own_disk", "in_use", "preempted", "stopped_outside", "stopped_late", "hangs", "slow"),
+    "data",
 )
 DEFECT = "TypeError: a defect"
 IN_USE = "host 0 ({m}): WorkdirInUse: {f} is in use by another run"
@@ -120,6 +121,15 @@ def test_host_1_is_killed(later):
     assert case.codes == [143, -9]
     assert case.first_lines()[0].startswith(f"host 1 ({machine()}) is gone (silent for 5 s)")
     assert case.seconds[0] - case.seconds[1] < 20.0  # heartbeat_seconds=5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("frozen", "why"), [(0, "no answer for 5 s"), (1, "silent for 5 s")])
+def test_a_host_that_hangs_as_a_whole_is_named(frozen, why, later):
+    case, other = later[f"frozen_{frozen}"], 1 - frozen
+    assert (case.codes[frozen], case.codes[other]) == (None, 143), case.said
+    line = next(filter(None, case.said[other].splitlines()))
+    assert line.startswith(f"host {frozen} ({machine()}) is gone ({why})")
 
 
 @pytest.mark.slow

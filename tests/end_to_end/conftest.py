@@ -5,27 +5,17 @@ import numpy as np
 import pytest
 
 from configs.shared.flow import DIMENSIONS
+from tests.end_to_end.tiny import few_clips
 from vidpref.rewards.registry import REWARDS, RewardSpec
 from vidpref.rewards.reward import Judgement
-from vidpref.stages import data
 
 
 @pytest.fixture(scope="session", autouse=True)
 def small_world(tmp_path_factory):
     """Builds the mini world with few clips, and compiles every program once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
-        builder = data.import_from_checkout(
-            data.PROJECT_ROOT / "data" / "miniworld" / "miniworld_dataset_builder.py"
-        )
-        patch.setattr(
-            builder.Miniworld,
-            "BUILDER_CONFIGS",
-            [
-                builder.MiniworldConfig(name=c.name, pretrain_clips=64, scenes_per_prompt=1,
-                                        high_resolution=c.high_resolution, camera=c.camera)
-                for c in builder.Miniworld.BUILDER_CONFIGS
-            ],
-        )  # fmt: skip
+        builder, configs = few_clips()
+        patch.setattr(builder.Miniworld, "BUILDER_CONFIGS", configs)
         cache = str(tmp_path_factory.mktemp("compiled"))
         jax.config.update("jax_compilation_cache_dir", cache)
         shortest = jax.config.jax_persistent_cache_min_compile_time_secs

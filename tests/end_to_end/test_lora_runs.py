@@ -7,40 +7,16 @@ import pytest
 import safetensors.numpy
 import torch
 
+from tests.end_to_end.tiny import TINY_WAN, few_preferences
 from tests.models.torch_parity import relative_error
 from tests.tiny_pipelines import LATENT_CHANNELS, TEXT_DIM, tiny_wan
-from vidpref.datasets.video_writing import encode_clip
 from vidpref.generation.adopt import load_config
 from vidpref.models.condition import Condition
 from vidpref.runs import export, rounds
 from vidpref.training.metrics import read_metrics
 
-GRID, TOKENS = (3, 4, 6), 16
+GRID = (3, 4, 6)
 STEPS = np.array([36, 999])
-TINY = (
-    "data.frames=9",
-    "data.height=32",
-    "data.width=48",
-    "data.fps=8.0",
-    "data.held_out=0.0",
-    "data.encode_batch=8",
-    "data.buckets=()",
-    "mesh.fsdp=1",
-    "mesh.context=1",
-    "compute_dtype=float32",
-    "text.dtype=float32",
-    f"text.length={TOKENS}",
-    "align.train.steps=3",
-    "align.train.batch_size=8",
-    "align.train.log_every=1",
-    "align.train.checkpoint_every=0",
-    "align.train.optimizer.learning_rate=0.01",
-    "align.train.optimizer.warmup_steps=0",
-    "align.lora.rank=3",
-    "sampler.steps=1",
-    "sampler.batch_size=8",
-    "evaluate.train_prompts=1",
-)
 # Layers of the file in the authors' names, with the rank of each: of the second block alone.
 RANKS = {"blocks.1.self_attn.q": 2, "blocks.1.ffn.0": 5, "blocks.1.cross_attn.k": 1}
 
@@ -60,24 +36,19 @@ def sources(tmp_path_factory):
         tensors[f"diffusion_model.{layer}.alpha"] = np.array(1.5, np.float32)
         tensors[f"diffusion_model.{layer}.diff_b"] = rng.normal(size=out).astype(np.float32)
     safetensors.numpy.save_file(tensors, folder / "style.safetensors")
-    for name in (f"{name}{i}" for name in ("good", "bad") for i in range(4)):
-        frames = rng.integers(0, 256, (9, 32, 48, 3), np.uint8)
-        encode_clip(folder / f"{name}.mp4", frames, fps=8)
-    lines = ["path_A,path_B,prompt,Overall"]
-    lines += [f"good{i}.mp4,bad{i}.mp4,a red circle {i},A" for i in range(4)]
-    (folder / "pairs.csv").write_text("\n".join(lines))
+    few_preferences(folder)
     assert transformer.config.num_layers == 2
     return folder
 
 
 def run(sources, workdir, *overrides):
-    given = [f"model.init={sources / 'wan'}", f"data.pairs={sources / 'pairs.csv'}", *TINY]
+    given = [f"model.init={sources / 'wan'}", f"data.pairs={sources / 'pairs.csv'}", *TINY_WAN]
     return rounds.run(load_config("flow_dpo:wan2_1_1_3b", [*given, *overrides]), workdir)
 
 
 rng = np.random.default_rng(1)
 X = rng.normal(size=(2, *GRID, LATENT_CHANNELS)).astype(np.float32)
-TEXT = rng.normal(size=(2, TOKENS, TEXT_DIM)).astype(np.float32)
+TEXT = rng.normal(size=(2, 16, TEXT_DIM)).astype(np.float32)
 
 
 def ours(recipe, policy):

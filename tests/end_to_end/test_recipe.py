@@ -45,7 +45,7 @@ def test_dpo_over_two_rounds_and_a_changed_field(tmp_path, fickle):
     assert "DPO, round 2" in page
     assert "every second clip" in page  # the judge's words
     for text in ("Alignment with DPO, round 2", "Norm of the gradient", "pairs that train",
-                 "directional movement", "align.beta", "flax"):  # fmt: skip
+                 "directional movement", "align.beta", "flax", "Where the time went"):  # fmt: skip
         assert text in page
     assert not any(_stages(done).values())
     asked = fickle.asked

@@ -9,6 +9,8 @@ from vidpref.files import write_text
 MINI = "--config=dpo_aif:mini"
 DRAW = ("--model=m", "--prompt=a")
 RUN = ("--workdir=w", "--prompt=a")
+SCORE = ("--judge=verifier", "--videos=.", "--out=o.csv")
+MEASURE = ("--pairs=p.csv", "--scores=s.csv", "--out=o")
 
 # program -> flag -> (arguments, what the refusal says); every flag is here.
 REFUSED = {
@@ -32,6 +34,15 @@ REFUSED = {
         "dry_run": [((MINI, "--dry_run", "--prune"), "--dry_run and --prune: give one of them")],
         "prune": [(("--prune",), "--workdir=FOLDER is missing")],
         "yes": [((MINI, "--workdir=w", "--yes"), "--yes goes with --prune")],
+    },
+    "train_judge": {
+        "config": [
+            (("--workdir=w",), "--config=NAME[:SCALE] is missing"),
+            (("--config=videorewart", "--workdir=w"), "no config named 'videorewart'"),
+        ],
+        "workdir": [(("--config=videoreward",), "--workdir=FOLDER is missing")],
+        "show": [(("--show",), "--config=NAME[:SCALE] is missing")],
+        "dry_run": [(("--config=videoreward", "--dry_run"), "--workdir=FOLDER is missing")],
     },
     "compare": {
         "configs": [
@@ -74,14 +85,26 @@ REFUSED = {
             ((), "--config=NAME[:SCALE] is missing"),
             (("--config=dpo_aiff",), "did you mean dpo_aif"),
         ],
-        "topology": [((MINI, "--topology=v5e:3x3"), "v5e:3x3")],
+        "topology": [
+            ((MINI, "--topology=v5e:3x3"), "v5e:3x3"),
+            ((MINI, "--topology=v3:8x8:2"), "several slices, of v5e, v5p, v6e, tpu7x"),
+        ],
         "sweep": [
             ((MINI, "--topology=v5e:2x4", "--sweep=v5e:2x4"), "--sweep and --topology: give one"),
             ((MINI, "--sweep=v5e:3x3"), "v5e:3x3"),
         ],
-        "out": [((MINI, "--out="), "--out is empty")],
-        "json": [((MINI, "--json="), "--json is empty")],
-        "price": [((MINI, "--price=-1"), "--price")],
+        "out": [
+            ((MINI, "--out="), "--out is empty"),
+            ((MINI, "--topology=v5e:2x4", "--out=x.png"), "--out goes with --sweep"),
+        ],
+        "json": [
+            ((MINI, "--json="), "--json is empty"),
+            ((MINI, "--json=plan.json"), "--json goes with --topology or --sweep"),
+        ],
+        "price": [
+            ((MINI, "--price=-1"), "--price"),
+            ((MINI, "--price=2"), "--price goes with --topology or --sweep"),
+        ],
         "prompts": [((MINI, "--prompts=0"), "--prompts")],
         "programs": [((MINI, "--programs=align,,sample"), "--programs=align,,sample: a name is")],
         "effort": [((MINI, "--effort=2"), "--effort")],
@@ -103,6 +126,69 @@ REFUSED = {
         "accepted": [(("--accepted=maybe",), "accepted")],
         "limit": [(("--workdir=.", "--limit=0"), "--limit=0")],
         "out": [(("--workdir=.", "--out=clip/"), "--out=clip is a file")],
+    },
+    "score": {
+        "judge": [
+            (("--videos=.", "--prompt=a", "--out=o.csv"), "--judge=NAME or FOLDER is missing"),
+            ((*SCORE, "--judge=verifyer"), "did you mean verifier"),
+            ((*SCORE, "--config.align.beta=3"), "--config.align.beta does nothing where clips are"),
+        ],
+        "videos": [
+            (("--judge=verifier", "--out=o.csv"), "--videos=FOLDER or LIST is missing"),
+            ((*SCORE[::2], "--videos=nowhere"), "nowhere: no such file or folder"),
+            ((*SCORE[::2], "--videos=latin"), "latin: wanted a file that ends in one of .csv"),
+        ],
+        "prompts": [
+            ((*SCORE, "--prompt=a", "--prompts=p"), "give either --prompts or --prompt"),
+            ((*SCORE, "--prompts=latin"), "latin, line 1: not UTF-8"),
+            ((*SCORE[::2], "--videos=x.csv", "--prompts=p"), "--prompts goes with a folder"),
+        ],
+        "prompt": [
+            (SCORE, "a folder of videos needs prompts"),
+            ((*SCORE[::2], "--videos=x.csv", "--prompt=p"), "--prompt goes with a folder"),
+        ],
+        "root": [((*SCORE, "--prompt=a", "--root=r"), "--root goes with a list of clips")],
+        "out": [
+            (SCORE[:2], "--out=TABLE is missing"),
+            ((*SCORE, "--prompt=a", "--out=o.txt"), "--out=o.txt: wanted a file that ends in .par"),
+            ((*SCORE, "--prompt=a", "--out=latin/o.csv"), "latin is no folder"),
+        ],
+        "cache": [((*SCORE, "--cache="), "--cache is empty")],
+        "dimensions": [
+            ((*SCORE, "--dimensions=a,"), "--dimensions: a name is empty"),
+            ((*SCORE, "--dimensions=accept", "--config.reward.dimension=a"), "given twice"),
+        ],
+        "num_frames": [((*SCORE, "--num_frames=-1"), "--num_frames")],
+        "batch_size": [((*SCORE, "--batch_size=0"), "--batch_size")],
+    },
+    "evaluate_judge": {
+        "pairs": [
+            (("--scores=s.csv", "--out=o"), "--pairs=FILE is missing"),
+            ((*MEASURE, "--pairs=nowhere.csv"), "nowhere.csv: no such file"),
+        ],
+        "layout": [((*MEASURE, "--layout=genai"), "did you mean genai_bench")],
+        "root": [((*MEASURE, "--root="), "--root is empty")],
+        "scores": [(MEASURE[::2], "give either --scores=TABLE or --judge=NAME")],
+        "judge": [
+            ((*MEASURE, "--judge=verifier"), "give either --scores=TABLE or --judge=NAME"),
+            ((*MEASURE, "--config.reward.dimension=a"), "--config.reward.dimension goes with --j"),
+        ],
+        "cache": [((*MEASURE, "--cache=c"), "--cache goes with --judge")],
+        "dimensions": [((*MEASURE, "--dimensions=a"), "--dimensions goes with --judge")],
+        "num_frames": [((*MEASURE, "--num_frames=8"), "--num_frames goes with --judge")],
+        "batch_size": [((*MEASURE, "--batch_size=2"), "--batch_size goes with --judge")],
+        "match": [
+            ((*MEASURE, "--match=overall"), "--match=overall: write VOTED=SCORED"),
+            ((*MEASURE, "--match=a=b+"), "--match=a=b+: write VOTED=SCORED"),
+        ],
+        "both_bad": [((*MEASURE, "--both_bad=lose"), "--both_bad")],
+        "partial": [
+            ((*MEASURE[::2], "--judge=verifier", "--partial"), "--partial goes with --scores")
+        ],
+        "out": [
+            (MEASURE[:2], "--out=FOLDER is missing"),
+            ((*MEASURE, "--out=latin"), "--out=latin is a file"),
+        ],
     },
     "sample": {
         "model": [
@@ -184,6 +270,10 @@ TAKEN = {
     "tpu_run": [(MINI, "--workdir=w"), (MINI, "--workdir=w", "--dry_run")],
     "compare": [("--configs=dpo_aif,rwr_aif", "--workdir=w", "--config.align.train.steps=3")],
     "export_torch": [("--workdir=w", "--out=o", "--format=peft", "--dtype=bf16")],
+    "score": [
+        (*SCORE, "--prompt=a", "--dimensions=accept,motion_quality", "--num_frames=8"),
+        (*SCORE, "--prompt=a", "--config.reward.dimension=motion_quality", "--cache=new/c"),
+    ],
     "sample": [
         (*DRAW, "--dtype=bf16", "--negative_prompt=", "--config.data.fps=8"),
         (*DRAW, "--lora=l", "--lora_scale=0", "--guidance_scale=1", "--fps=12", "--out=new/a/"),
@@ -231,12 +321,14 @@ def test_what_makes_sense_is_taken(program, argv, launch):
     assert ended.status is None, ended.text
 
 
-# Every flag that names a file or folder: "gs://b/run" must not come to be the folder "gs:".
+# Every flag that names a file or folder: "s3://b/run" must not come to be the folder "s3:".
 PATHS = [
     *(("tpu_run", "workdir"), ("compare", "workdir"), ("manifest", "workdir")),
     *(("export_torch", "workdir"), ("export_torch", "out"), ("clips", "workdir"), ("clips", "out")),
     *(("sample", name) for name in ("model", "lora", "workdir", "prompts_file", "image", "out")),
     *(("sample", name) for name in ("init_noise", "step_noise", "save_latents")),
+    *(("score", name) for name in ("judge", "videos", "prompts", "root", "out", "cache")),
+    *(("evaluate_judge", name) for name in ("pairs", "root", "scores", "judge", "cache", "out")),
 ]
 
 
@@ -246,7 +338,24 @@ def test_buckets_are_refused_by_name(program, flag, address, launch, tmp_path):
     before = sorted(tmp_path.iterdir())
     ended = launch(program, f"--{flag}={address}")
     assert ended.status == 1
-    assert f"--{flag}={address}: files are read and written on a file system only" in ended.text
+    refused = f"--{flag}={address}: files are read and written on a file system only" in ended.text
+    assert refused == (flag != "workdir" or address.startswith("s3:"))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("program", "argv"),
+    [
+        *(("tpu_run", (MINI,)), ("tpu_run", (MINI, "--dry_run")), ("tpu_run", ("--prune",))),
+        *(("compare", ("--configs=dpo_aif,rwr_aif",)), ("export_torch", ("--out=o",))),
+        *(("clips", ()), ("sample", ("--prompt=a", "--out=clip.mp4"))),
+    ],
+)
+def test_a_bucket_of_no_name_is_refused_and_makes_no_folder(program, argv, launch, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    ended = launch(program, *argv, "--workdir=gs://b/run")
+    assert ended.status == 1
+    assert "gs://b/run: give gs://BUCKET/FOLDER, with the name of a bucket" in ended.text
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -4,13 +4,14 @@ The plan is a list of attempts, each a dict:
 
     hosts    number of processes
     devices  virtual devices of each
-    workdir  the work directory
     program  a name in launch/
     argv     its flags
-    kill     {"after": seconds, "ranks": [..], "signal": number}, or null
+    kill     {"after": seconds, "ranks": [..], "signal": number}, or null; instead of seconds
+             "share", of those that the first attempt took
 
 Everything is imported once; every process is a fork of this one, which is joined to the others as a
-program is. How they ended goes to PLAN.ended.json, what each said to PLAN-ATTEMPT-RANK.txt.
+program is. Programs are compiled once for all attempts, into PLAN's folder. How they ended goes to
+PLAN.ended.json, what each said to PLAN-ATTEMPT-RANK.txt.
 """
 
 import importlib
@@ -23,28 +24,39 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 
-from vidpref.runs import command_line, compare, report, rounds  # noqa: F401 - imported before the forks
-from vidpref.stages import data
+from tests.end_to_end.tiny import few_clips
+from vidpref.rewards.registry import REWARDS, RewardSpec
+from vidpref.rewards.reward import Judgement
+from vidpref.runs import command_line, compare, export, report, rounds  # noqa: F401 - before forks
 
-
-def make_the_world_small() -> None:
-    """Few clips, as in the tests of whole recipes."""
-    builder = data.import_from_checkout(
-        data.PROJECT_ROOT / "data" / "miniworld" / "miniworld_dataset_builder.py"
-    )
-    builder.Miniworld.BUILDER_CONFIGS = [
-        builder.MiniworldConfig(name=c.name, pretrain_clips=64, scenes_per_prompt=1,
-                                high_resolution=c.high_resolution, camera=c.camera)
-        for c in builder.Miniworld.BUILDER_CONFIGS
-    ]  # fmt: skip
+_LONGEST = 1500.0  # seconds of an attempt
 
 
-def compile_once(start_devices):
+class Movement:
+    """Scores how much of a clip is another than in its first frame, and accepts about half of them.
+
+    No two clips have the same score, however little a network has learnt.
+    """
+
+    dimensions = ("accept", "visual_quality")
+
+    def score(self, clips, prompts):
+        moved = np.abs(clips.astype(np.float64) - clips[:, :1]).mean(axis=(1, 2, 3, 4)) / 255
+        scores = {"accept": 1000 * moved % 1 > 0.5, "visual_quality": moved}
+        return Judgement(
+            {name: np.asarray(values, np.float32) for name, values in scores.items()},
+            [f"moves {value:.4f}" for value in moved],
+        )
+
+
+def compile_once(start_devices, folder: Path):
     """Keeps every program, however small: each attempt would compile it again."""
 
     def start(workdir, configs=()):
         start_devices(workdir, configs)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
     return start
@@ -63,11 +75,18 @@ def host(attempt: dict, rank: int, port: int, log: Path) -> None:
             "JAX_PROCESS_ID": str(rank),
         }
     program = importlib.import_module(f"launch.{attempt['program']}")
-    sys.argv = [f"{attempt['program']}.py", *attempt["argv"], f"--workdir={attempt['workdir']}"]
+    sys.argv = [f"{attempt['program']}.py", *attempt["argv"]]
     command_line.launch(program.main)
 
 
-def run(attempt: dict, name: str) -> dict:
+def run(attempt: dict, name: str, first: float) -> dict:
+    """Runs an attempt; returns exit codes, seconds of each process, and when a signal was sent.
+
+    Args:
+        attempt: see above.
+        name: path of the plan and number of the attempt.
+        first: seconds of the first attempt.
+    """
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -80,17 +99,20 @@ def run(attempt: dict, name: str) -> dict:
         pids[pid] = rank
     codes: list[int | None] = [None] * len(pids)
     seconds, kill, sent = [0.0] * len(pids), attempt.get("kill"), 0.0
+    after = kill and (kill["after"] if "after" in kill else kill["share"] * first)
     while pids:
         pid, status = os.waitpid(-1, os.WNOHANG)
+        now = time.monotonic() - begin
         if pid:
             rank = pids.pop(pid)
             codes[rank] = os.waitstatus_to_exitcode(status)
-            seconds[rank] = time.monotonic() - begin
-        if kill and not sent and time.monotonic() - begin > kill["after"]:
-            sent = time.monotonic() - begin
+            seconds[rank] = now
+        if kill and not sent and now > after:
+            sent = now
             for pid in [pid for pid, rank in pids.items() if rank in kill["ranks"]]:
                 os.kill(pid, kill["signal"])
-        if time.monotonic() - begin > 1500:
+        stopped = kill and kill["signal"] == signal.SIGSTOP and {*pids.values()} <= {*kill["ranks"]}
+        if now > _LONGEST or (sent and stopped):
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
@@ -100,10 +122,12 @@ def run(attempt: dict, name: str) -> dict:
 if __name__ == "__main__":
     plan = Path(sys.argv[1])
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    make_the_world_small()
-    command_line.start_devices = compile_once(command_line.start_devices)
-    ended = [
-        run(attempt, str(plan.with_name(f"{plan.stem}-{number}")))
-        for number, attempt in enumerate(json.loads(plan.read_text()))
-    ]
-    plan.with_suffix(".ended.json").write_text(json.dumps(ended))
+    builder, builder.Miniworld.BUILDER_CONFIGS = few_clips()
+    REWARDS["verifier"] = RewardSpec(lambda *_: Movement())
+    compiled = plan.with_name("compiled")
+    command_line.start_devices = compile_once(command_line.start_devices, compiled)
+    ended: list[dict] = []
+    for number, attempt in enumerate(json.loads(plan.read_text())):
+        first = max(ended[0]["seconds"]) if ended else 0.0
+        ended.append(run(attempt, str(plan.with_name(f"{plan.stem}-{number}")), first))
+        plan.with_suffix(".ended.json").write_text(json.dumps(ended))

@@ -69,6 +69,27 @@ def test_loss_and_gradient_equal_torch(loss_fn, hyper, term):
         assert (gradient[~MASK] == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("loss_fn", "hyper", "counted"),
+    [
+        (bradley_terry, {}, [A, B]),
+        (bradley_terry_ties, {"theta": THETA}, [A, B, TIE]),
+    ],
+)
+def test_official_masks_keep_the_number_of_all_labels(loss_fn, hyper, counted):
+    def loss(a, masks):
+        return loss_fn(a, SCORES[1], LABELS, MASK, masks=masks, **hyper)[0]
+
+    scale = (np.isin(LABELS, counted) & MASK).mean()
+    ours, official = (
+        jax.value_and_grad(loss)(jnp.asarray(SCORES[0]), masks) for masks in ("valid", "official")
+    )
+    np.testing.assert_allclose(official[0], scale * ours[0], rtol=1e-6)
+    np.testing.assert_allclose(official[1], scale * ours[1], rtol=1e-5, atol=1e-8)
+    with pytest.raises(ValueError, match="masks='none' is unknown"):
+        loss(jnp.asarray(SCORES[0]), "none")
+
+
 @pytest.mark.parametrize("theta", [1.01, 5.0, 100.0])
 def test_three_outcomes_have_probability_one(theta):
     a = jnp.linspace(-12.0, 12.0, 25)[:, None]

@@ -1,4 +1,4 @@
-"""Files lie on a file system: the address of a bucket never comes to be a local folder."""
+"""The address of a bucket never comes to be a local folder: it is opened, or refused."""
 
 from pathlib import Path
 
@@ -8,14 +8,23 @@ import vidpref
 from vidpref.config.by_name import named_config
 from vidpref.runs.places import address_problem
 
+ADDRESSES = ["s3://b/run", "https://h/x.csv", "file:///run", "HF://a/b", "GS://bucket/run"]
 
-@pytest.mark.parametrize(
-    "value", ["gs://b/run", "gs://b", "s3://b/run", "https://h/x.csv", "file:///run", "HF://a/b"]
-)
-def test_addresses_are_none_of_ours(value):
+
+@pytest.mark.parametrize("value", [*ADDRESSES, "gs://bucket/run", "gs://bucket"])
+def test_addresses_are_no_places_of_data(value):
+    problem = address_problem("--config.data.path", value)
+    assert problem.startswith(f"--config.data.path={value}: ")
+    assert "docs/pods.md" in problem
+
+
+@pytest.mark.parametrize("value", ADDRESSES)
+def test_a_work_directory_is_in_gs_alone(value):
     problem = address_problem("--workdir", value)
     assert problem.startswith(f"--workdir={value}: ")
-    assert "docs/pods.md" in problem
+    assert "or in gs://" in problem
+    for bucket in ("gs://bucket/run", "gs://bucket"):
+        assert address_problem("--workdir", bucket) == address_problem("workdir", bucket) == ""
 
 
 @pytest.mark.parametrize(
@@ -29,7 +38,7 @@ def test_paths_and_texts_are_left_alone(value):
 def test_python_refuses_them_as_well(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = named_config("dpo_aif:mini")
-    for call in (lambda: vidpref.run(config, "gs://b/run"), lambda: vidpref.open_run("gs://b/run")):
-        with pytest.raises(ValueError, match="workdir=gs://b/run: files are read and written"):
+    for call in (lambda: vidpref.run(config, "s3://b/run"), lambda: vidpref.open_run("s3://b/run")):
+        with pytest.raises(ValueError, match="workdir=s3://b/run: files are read and written"):
             call()
     assert not list(tmp_path.iterdir())

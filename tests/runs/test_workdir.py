@@ -1,14 +1,20 @@
 """A work directory is held by one run, tells what a run would do, and can be cleared up."""
 
+import functools
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
+from vidpref.files import write_text
 from vidpref.runs import workdir as workdirs
 from vidpref.runs.graph import Stage, in_order, run_stage
 from vidpref.runs.workdir import WorkdirInUse, locked
+from vidpref.storage import mirror
+from vidpref.storage.bucket import Bucket
+from vidpref.storage.lease import Lease, LeaseLost
 
 _HOLDER = """
 import pathlib, sys
@@ -79,3 +85,32 @@ def test_what_no_finished_run_uses_can_be_removed(tmp_path):
     workdirs.note_run(tmp_path, "dpo:mini", kept)  # the same run again is the same entry
     workdirs.note_run(tmp_path, "rwr:mini", run_of(5.0))
     assert len(workdirs.finished_runs(tmp_path)) == 2
+
+
+@pytest.fixture
+def bucket_folder(address, monkeypatch):
+    """A work directory in a bucket, whose lease is renewed often."""
+    quick = functools.partial(Lease, renewed=0.3, stale=60.0)
+    monkeypatch.setattr(mirror, "Lease", quick)
+    return mirror.open_folder(address)
+
+
+def test_in_a_bucket_a_second_run_is_refused(bucket_folder, address):
+    with locked(bucket_folder):
+        refused = pytest.raises(WorkdirInUse, match=f"{address} is in use by another run")
+        with refused, locked(bucket_folder):
+            pass
+        write_text(bucket_folder / "a", "")
+    assert set(Bucket(address).listing()) == {"a"}
+    with locked(bucket_folder):
+        pass
+
+
+def test_in_a_bucket_that_another_run_took_over_nothing_is_written(bucket_folder, address):
+    with locked(bucket_folder):
+        Bucket(address).put("lock", b"another's")
+        time.sleep(2.0)
+        with pytest.raises(LeaseLost):
+            write_text(bucket_folder / "a", "")
+    assert Bucket(address).read("lock").data == b"another's"
+    assert Bucket(address).read("a") is None

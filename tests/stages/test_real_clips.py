@@ -19,8 +19,9 @@ def test_defects_and_other_splits_are_left_out():
         real_record(3, split=b"test"),
         real_record(4),
     ]
-    indices, scenes = data(records).real_clips(0)
-    assert indices == [0, 4]
+    found = data(records)
+    scenes = found.real_scenes(0)
+    assert found.real_clips(0) == [0, 4]
     assert [scene.id for scene in scenes] == ["real-0", "real-4"]
     assert (scenes[1].text, scenes[1].category, scenes[1].split) == ("a cone", "DM", "train")
     np.testing.assert_array_equal(scenes[1].first_frame, pixels(4)[0])
@@ -28,22 +29,22 @@ def test_defects_and_other_splits_are_left_out():
 
 def test_records_without_defects_splits_and_first_frames_all_count():
     records = [{"prompt": "a ball", "video": pixels(n)} for n in range(3)]
-    indices, scenes = data(records).real_clips(0)
-    assert indices == [0, 1, 2]
+    found = data(records)
+    scenes = found.real_scenes(0)
+    assert found.real_clips(0) == [0, 1, 2]
     np.testing.assert_array_equal(scenes[2].first_frame, pixels(2)[0])
 
 
 def test_a_part_is_spread_over_the_data_set_and_always_the_same():
     records = [real_record(n % 250, defect=b"jump" if n % 4 == 0 else b"") for n in range(1000)]
-    indices, scenes = data(records).real_clips(200)
-    assert len(indices) == len(set(indices)) == len(scenes) == 200
+    indices = data(records).real_clips(200)
+    assert len(indices) == len(set(indices)) == 200
     assert all(index % 4 for index in indices)
     # a quarter of them in each quarter: a standard deviation is 0.03
     parts = np.bincount(np.array(indices) // 250, minlength=4) / 200
     np.testing.assert_allclose(parts, 0.25, atol=0.1)
-    assert indices == data(records).real_clips(200)[0]
-    assert indices[:50] == data(records).real_clips(50)[0]
-    assert [scene.id for scene in scenes] == [f"real-{index}" for index in indices]
+    assert indices == data(records).real_clips(200)
+    assert indices[:50] == data(records).real_clips(50)
 
 
 def test_more_than_there_are_is_refused():

@@ -11,6 +11,7 @@ from typing import Any
 
 from vidpref.coordination.ending import sentence
 from vidpref.coordination.store import HostsError, Store, called, numbers_text, store
+from vidpref.coordination.time_spent import WAITING, counted
 
 _SLICE = 10.0  # seconds of one request that waits
 _SAY_AFTER = 60.0
@@ -48,7 +49,8 @@ def decided(what: str, decide: Callable[[], Any]) -> Any:
         return decide()
     key = _next_key(what)
     if shared.index != 0:
-        return _answer(shared, key, what, _WORK * _patience)
+        with counted(WAITING):
+            return _answer(shared, key, what, _WORK * _patience)
     try:
         value = decide()
     except Exception as error:
@@ -74,9 +76,11 @@ def gathered(what: str, value: Any) -> list[Any]:
     key = _next_key(what)
     shared.put(f"{key}/of/{shared.index}", value)
     if shared.index != 0:
-        return _answer(shared, key, what, _patience + 2 * _SLICE)
+        with counted(WAITING):
+            return _answer(shared, key, what, _patience + 2 * _SLICE)
     try:
-        found = _collect(shared, f"{key}/of", what)
+        with counted(WAITING):
+            found = _collect(shared, f"{key}/of", what)
     except HostsError as error:
         shared.put(f"{key}/all", {"error": str(error)})
         raise

@@ -9,6 +9,7 @@ silent. It ends the process whatever the main thread waits for.
 import contextlib
 import ctypes
 import faulthandler
+import math
 import os
 import signal
 import socket
@@ -100,12 +101,14 @@ class Watch:
         self.index, self._shared = shared.index, shared
         self._address, self._silence = address, silence
         self._heard: dict[int, tuple[Any, float]] = {}
-        self._beats = 0
+        self._beats, self._looked = 0, time.monotonic()
         self._stopped, self._leaving = threading.Event(), threading.Lock()
         self._code: int | None = None  # once it is known that all end
         self._beat()
         self._thread = threading.Thread(target=self._run, daemon=True, name="hosts")
         self._thread.start()
+        if self.index != 0:
+            threading.Thread(target=self._await_answers, daemon=True, name="host 0").start()
         self._abort = _on_abort(self._aborted)
 
     def stop(self) -> None:
@@ -137,11 +140,14 @@ class Watch:
         """
         with self._leaving:  # held to the end: the watcher must not end the process meanwhile
             first = {"line": line, "said": said, "code": FAILED}
-            with contextlib.suppress(RuntimeError):
+            try:
                 known = self._first()
                 if known is None and guess and (lost := self._silent(min(5.0, self._silence))):
                     known = self.post(_gone(lost, "nothing was heard of it"), STOPPED)
                 first = known or self.post(line, FAILED, said=said)
+            except RuntimeError:  # of jax: the store is gone
+                if guess and self.index != 0 and not _answers(self._address):
+                    first = _without_host_0(self._address)
             same = first["said"] == said or first["line"] == line
             self._leave(first, notes if same else [line, *notes])
 
@@ -161,6 +167,16 @@ class Watch:
             except RuntimeError:  # of jax: host 0 is gone, and `_aborted` will say so
                 continue
 
+    def _await_answers(self) -> None:
+        """Ends this host where host 0 is there and answers nothing: it hangs as a whole."""
+        while not self._stopped.wait(_EVERY):
+            if time.monotonic() - self._looked > self._silence and self._leaving.acquire(
+                blocking=False
+            ):
+                self._code = STOPPED
+                _print(_gone([0], f"no answer for {self._silence:.0f} s"))
+                os._exit(STOPPED)
+
     def _look(self) -> None:
         self._beat()
         first = self._first()
@@ -174,6 +190,7 @@ class Watch:
             late = [i for i, (_, at) in self._heard.items() if now - at > self._silence]
             if late:
                 first = self.post(_gone(late, f"silent for {self._silence:.0f} s"), STOPPED)
+        self._looked = time.monotonic() if first is None else math.inf
         if first is None or self._stopped.wait(first.get("grace", 0.0)):
             return
         if self._leaving.acquire(blocking=False):
@@ -217,7 +234,7 @@ class Watch:
         if self._code is not None:
             os._exit(self._code)
         if self.index != 0 and not _answers(self._address):
-            _print(_gone([0], f"{self._address} does not answer"))
+            _print(_without_host_0(self._address)["line"])
             os._exit(STOPPED)
         if faulthandler.is_enabled():
             faulthandler.dump_traceback()
@@ -235,6 +252,11 @@ def _gone(lost: list[int], why: str) -> str:
         f"{', '.join(map(called, lost))} is gone ({why}): it was killed, or lost its network. "
         "The same command goes on from what is saved."
     )
+
+
+def _without_host_0(address: str) -> dict[str, Any]:
+    line = _gone([0], f"{address} does not answer")
+    return {"line": line, "said": line, "code": STOPPED}
 
 
 def _answers(address: str) -> bool:

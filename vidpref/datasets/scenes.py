@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 
+from vidpref.coordination.agreeing import decided
 from vidpref.datasets.clip_rows import Records, text_of
 
 
@@ -69,11 +70,12 @@ class Data:
         chosen = {scene.id for scene in order[:count]}
         return [scene for scene in scenes if scene.id in chosen]
 
-    def real_clips(self, count: int) -> tuple[list[int], list[Scene]]:
-        """Returns `count` clean clips: their indices in `clips`, and the scene of each.
+    def real_clips(self, count: int) -> list[int]:
+        """Returns the indices of `count` clean clips in `clips`.
 
         Clean are clips of train prompts without a deliberate defect; of data sets that know neither
-        defects nor splits, all. Taken evenly over the data set.
+        defects nor splits, all. Taken evenly over the data set. Of many processes one looks, and
+        tells the others; all must call this.
 
         Args:
             count: 0 for all. The clips are read once for each count.
@@ -82,39 +84,49 @@ class Data:
             ValueError: fewer clean clips than asked for.
         """
         if count not in self._real_clips:
-            self._real_clips[count] = self._find_real_clips(count)
+            self._real_clips[count] = decided("real clips", lambda: self._find_real_clips(count))
         return self._real_clips[count]
 
+    def real_scenes(self, count: int) -> list[Scene]:
+        """Returns the scene of each of `real_clips`, which are read for their first frames."""
+        return [self._real_scene(index) for index in self.real_clips(count)]
+
     @functools.cached_property
-    def _real_clips(self) -> dict[int, tuple[list[int], list[Scene]]]:
+    def _real_clips(self) -> dict[int, list[int]]:
         return {}
 
-    def _find_real_clips(self, count: int) -> tuple[list[int], list[Scene]]:
+    def _find_real_clips(self, count: int) -> list[int]:
         order = range(len(self.clips)) if not count else _spread(len(self.clips))
-        indices, scenes = [], []
+        indices: list[int] = []
         for index in order:
             record = self.clips[index]
             split = text_of(record.get("split", "train"))
             if text_of(record.get("defect", "")) or split != "train":
                 continue
             indices.append(index)
-            scenes.append(
-                Scene(
-                    id=f"real-{index}",
-                    text=text_of(record["prompt"]),
-                    category=text_of(record.get("category", "")),
-                    split="train",
-                    first_frame=record.get("first_frame", record["video"][0]),
-                )
-            )
             if len(indices) == count:
-                return indices, scenes
+                return indices
         if count or not indices:
             wanted = count or "all"
             raise ValueError(
                 f"{wanted} real clips wanted, the data has {len(indices)} without a defect"
             )
-        return indices, scenes
+        return indices
+
+    def _real_scene(self, index: int) -> Scene:
+        record = self.clips[index]
+        return Scene(
+            id=real_scene_id(index),
+            text=text_of(record["prompt"]),
+            category=text_of(record.get("category", "")),
+            split="train",
+            first_frame=record.get("first_frame", record["video"][0]),
+        )
+
+
+def real_scene_id(index: int) -> str:
+    """Returns the id of the scene of a real clip."""
+    return f"real-{index}"
 
 
 def _spread(n: int) -> list[int]:

@@ -99,6 +99,7 @@ class ReportData:
         tables: further tables.
         accounts: tables of what each training learnt from.
         settings: table of the settings that matter most.
+        spent: table of where the time went.
         made: when and with what the report was made, a line.
     """
 
@@ -117,6 +118,7 @@ class ReportData:
     tables: Sequence[Table] = ()
     accounts: Sequence[Table] = ()
     settings: Table | None = None
+    spent: Table | None = None
     made: str = ""
 
 

@@ -82,12 +82,16 @@ def open_first_frames(
     vision = build_image_encoder(model)
     if vision is None:
         return FirstFrames(autoencoder), {"autoencoder": weights}
-    size = vision.image_size
-    example = jnp.zeros((1, size, size, 3))
-    boxed = jax.eval_shape(vision.init, jax.random.key(0), example)["params"]
-    params = folder.load_image_encoder(vision, abstract_params(boxed, mesh))
+    params = folder.load_image_encoder(vision, abstract_vision_params(vision, mesh))
     processor = _read_processor(folder)
     return FirstFrames(autoencoder, vision, processor), {"autoencoder": weights, "vision": params}
+
+
+def abstract_vision_params(vision: ClipVision, mesh: Mesh) -> PyTree:
+    """Returns the parameters of an image encoder as `jax.ShapeDtypeStruct`s with shardings."""
+    example = jnp.zeros((1, vision.image_size, vision.image_size, 3))
+    boxed = jax.eval_shape(vision.init, jax.random.key(0), example)["params"]
+    return abstract_params(boxed, mesh)
 
 
 def _read_processor(folder: PipelineFolder) -> Any:

@@ -1,7 +1,6 @@
 """The text encoders by name; T5 and UMT5 with the weights of a folder, on the devices of a run."""
 
 import html
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +22,7 @@ from vidpref.interop.safetensors_files import weights_fault
 from vidpref.interop.t5 import NOT_OF_THE_ENCODER, t5_table
 from vidpref.interop.tokenizers import TOKENIZER_FILES, read_tokenizer, tokenizer_fault
 from vidpref.models.t5 import T5Encoder, from_config
-from vidpref.training.sharding import (
-    BATCH_AXES,
-    abstract_params,
-    batch_sharding,
-    replicated,
-)
+from vidpref.training.sharding import abstract_params, batch_sharding, filled_up, replicated
 from vidpref.typing import Array, Bool, Float, Int, PyTree
 
 _ROWS = 16  # prompts at once
@@ -179,8 +173,7 @@ def encoding_text(module: T5Encoder, mesh: Mesh) -> jax.stages.Wrapped:
 
 def rows_at_once(mesh: Mesh) -> int:
     """Returns the number of prompts that the program is given, a multiple of those that hold it."""
-    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-    return shards * -(-_ROWS // shards)
+    return filled_up(_ROWS, mesh)
 
 
 def abstract_text_params(module: T5Encoder, config: ConfigDict, mesh: Mesh) -> PyTree:

@@ -1,7 +1,8 @@
 """Losses of reward models: pure functions of the scores that two clips got in d dimensions.
 
 A loss is the mean over all labels that count: those that say something to the loss and are not
-masked. The others change neither the sum nor the number it is divided by.
+masked. The others change neither the sum nor the number it is divided by; with `masks="official"`
+they add nothing to the sum and stay in the number, as in VideoAlign's public code.
 """
 
 import enum
@@ -23,6 +24,7 @@ class Preference(enum.IntEnum):
 
 
 Metrics = dict[str, Array]
+MASKS = ("valid", "official")
 
 
 def bradley_terry(
@@ -30,6 +32,8 @@ def bradley_terry(
     scores_b: Float[Array, "b d"],
     labels: Int[Array, "b d"],
     mask: Bool[Array, "b d"] | None = None,
+    *,
+    masks: str = "valid",
 ) -> tuple[Float[Array, ""], Metrics]:
     """Bradley-Terry: `-log sigmoid(r_winner - r_loser)` (VideoAlign 3.2). Ties do not count.
 
@@ -37,6 +41,7 @@ def bradley_terry(
         scores_a, scores_b: scores of the two clips of each pair.
         labels: members of `Preference`.
         mask: False takes a label out, such as that of a padding row.
+        masks: see above, one of `MASKS`.
 
     Returns:
         The loss and its metrics; see `pair_metrics`.
@@ -45,7 +50,7 @@ def bradley_terry(
     sign = jnp.where(labels == Preference.A, 1.0, -1.0)
     losses = jax.nn.softplus(-sign * (scores_a - scores_b))
     metrics = pair_metrics(scores_a, scores_b, labels, mask)
-    return _mean(losses, decided), metrics
+    return _loss(losses, decided, masks), metrics
 
 
 def bradley_terry_ties(
@@ -55,11 +60,12 @@ def bradley_terry_ties(
     mask: Bool[Array, "b d"] | None = None,
     *,
     theta: float,
+    masks: str = "valid",
 ) -> tuple[Float[Array, ""], Metrics]:
     """Bradley-Terry with ties: minus the log probability of the label (VideoAlign eq. 2).
 
     Args:
-        scores_a, scores_b, labels, mask: as for `bradley_terry`.
+        scores_a, scores_b, labels, mask, masks: as for `bradley_terry`.
         theta: above 1; the larger, the more ties (VideoAlign: 5).
 
     Returns:
@@ -73,7 +79,7 @@ def bradley_terry_ties(
     outcome = jnp.where(counted, labels, 0)[..., None]
     losses = -jnp.take_along_axis(log_probabilities, outcome, axis=-1)[..., 0]
     metrics = pair_metrics(scores_a, scores_b, labels, mask)
-    return _mean(losses, _kept(counted, mask)), metrics
+    return _loss(losses, _kept(counted, mask), masks), metrics
 
 
 def outcome_log_probabilities(
@@ -100,6 +106,8 @@ def regression(
     scores: Float[Array, "b d"],
     ratings: Float[Array, "b d"],
     mask: Bool[Array, "b d"] | None = None,
+    *,
+    masks: str = "valid",
 ) -> tuple[Float[Array, ""], Metrics]:
     """Squared error of a clip's scores to its ratings, such as Likert 1 to 5 (VideoAlign 3.2).
 
@@ -107,13 +115,14 @@ def regression(
         scores: scores of the model.
         ratings: ratings of the annotators; where masked they may be anything, NaN too.
         mask: False takes a rating out.
+        masks: as for `bradley_terry`.
 
     Returns:
         The loss and its metrics: `absolute_error` of each dimension [d].
     """
     rated = _kept(jnp.ones(scores.shape, bool), mask)
     difference = jnp.where(rated, scores - jnp.where(rated, ratings, 0.0), 0.0)
-    return _mean(jnp.square(difference), rated), {
+    return _loss(jnp.square(difference), rated, masks), {
         "absolute_error": _mean(jnp.abs(difference), rated, axis=0)
     }
 
@@ -151,6 +160,15 @@ def decided_labels(
 
 def _kept(valid: Bool[Array, "b d"], mask: Bool[Array, "b d"] | None) -> Bool[Array, "b d"]:
     return valid if mask is None else valid & mask
+
+
+def _loss(losses: Array, counted: Array, masks: str) -> Array:
+    """Mean over what is counted, or over all with zeros for the rest."""
+    if masks not in MASKS:
+        raise ValueError(f"masks={masks!r} is unknown; known are {', '.join(MASKS)}")
+    if masks == "valid":
+        return _mean(losses, counted)
+    return jnp.where(counted, losses, 0.0).mean()
 
 
 def _mean(values: Array, counted: Array, axis: int | None = None) -> Array:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -29,7 +28,6 @@ from vidpref.stages.data import check_data, known_prompts
 from vidpref.stages.division import check_division
 from vidpref.stages.planning import section_training, trained_sections
 from vidpref.training.plan import check_config
-from vidpref.training.sharding import BATCH_AXES
 from vidpref.training.wandb_runs import check_wandb
 
 # A part of the names of folders; empty for that of the method.
@@ -74,6 +72,11 @@ def check(config: ConfigDict, rounds: int = 0) -> None:
 
 def _check_judge(config: ConfigDict) -> None:
     """Refuses a judge that cannot be asked, or not for what the method and the tables need."""
+    if config.judge.name:
+        raise ValueError(
+            f"config.judge.name={config.judge.name!r}: a judge is trained by launch/train_judge.py "
+            "and used with config.reward.name=video_reward"
+        )
     method = METHODS[config.align.method]
     best_metric = config.align.train.best_metric
     if config.reward.name == NO_JUDGE:
@@ -134,7 +137,7 @@ def _check_judge(config: ConfigDict) -> None:
 
 
 def check_training(config: ConfigDict, mesh: Mesh) -> None:
-    """Refuses settings of any training or sampling of a run that do not suit the mesh.
+    """Refuses settings of any training of a run that do not suit the mesh.
 
     Raises:
         ValueError: names the stage and the field.
@@ -147,17 +150,6 @@ def check_training(config: ConfigDict, mesh: Mesh) -> None:
     for name in trained_sections(config):
         with problems.kept(), _of_the_networks_sizes():
             check_division(section_training(config, name, mesh))
-    sizes = {"sampler.batch_size": config.sampler.batch_size}
-    if config.data.name == PREFERENCES:
-        sizes["data.encode_batch"] = config.data.encode_batch
-    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-    for field, size in sizes.items():
-        with problems.kept():
-            if size < 1 or size % shards:
-                raise ValueError(
-                    f"config.{field}={size}: must be a multiple of {shards}, the devices over "
-                    "which rows are divided (config.mesh.data times fsdp)"
-                )
     problems.refuse()
 
 

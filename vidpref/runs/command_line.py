@@ -21,6 +21,7 @@ from vidpref.coordination.ending import ending_together, sentence, watched
 from vidpref.coordination.stalls import show_stacks_on_signal
 from vidpref.runs.interrupts import ending_in_a_line
 from vidpref.runs.places import address_problem
+from vidpref.storage.mirror import address, mirrored
 
 _TPU_DEVICES = ("/dev/accel*", "/dev/vfio/[0-9]*")
 _GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
@@ -125,7 +126,7 @@ def _of_the_user(error: Exception) -> bool:
 
 
 def start_devices(workdir: Path, configs: Sequence[ConfigDict] = ()) -> None:
-    """Joins the hosts of a pod and keeps compiled programs in the work directory.
+    """Joins the hosts of a pod and keeps compiled programs in the work directory, or its bucket.
 
     Which hosts there are is found by `find_cluster`; the time-outs are those of `config.hosts`.
 
@@ -148,7 +149,9 @@ def start_devices(workdir: Path, configs: Sequence[ConfigDict] = ()) -> None:
     _watch_over_steps(configs)
     if jax.default_backend() == "cpu":
         keep_freed_memory()
-    jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").resolve()))
+    jax.config.update("jax_compilation_cache_dir", address((workdir / "compiled").resolve()))
+    if mirrored(workdir):  # those are XLA's own, which writes on a file system only
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
 
 

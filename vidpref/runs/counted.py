@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from vidpref.coordination.agreeing import decided
 from vidpref.evaluation.report import duration
 from vidpref.runs.graph import DONE, Finished, Stage, finished, run_stage, state_of
 
@@ -42,11 +43,12 @@ class CountedStages:
             stages: all there is to do; those that write the same folder count as one.
         """
         self._planned.clear()
-        for stage in stages:
-            self._planned[stage.folder] = kind(stage.name)
-            if stage.folder not in self._seconds and state_of(stage, self._workdir) == DONE:
-                self._seconds[stage.folder] = finished(stage, self._workdir).seconds
-                self._kept.add(stage.folder)
+        new = {stage.folder: stage for stage in stages}
+        self._planned |= {folder: kind(stage.name) for folder, stage in new.items()}
+        unknown = [stage for folder, stage in new.items() if folder not in self._seconds]
+        done = decided("stages that are done", lambda: self._done(unknown))
+        self._seconds |= done
+        self._kept |= {*done}
 
     def run(self, heading: str, stage: Stage) -> Finished:
         """Runs a stage, unless it is done, under a heading: the run that it is of."""
@@ -73,6 +75,11 @@ class CountedStages:
         if new:
             self._say(f"[{len(new)} stage{'s' if len(new) > 1 else ''} kept]")
         self._told |= new
+
+    def _done(self, stages: Iterable[Stage]) -> dict[str, float]:
+        """The seconds of those that are done, by their folders."""
+        done = [stage for stage in stages if state_of(stage, self._workdir) == DONE]
+        return {stage.folder: finished(stage, self._workdir).seconds for stage in done}
 
     def _line(self, title: str, stage: Stage, state: str) -> None:
         """Says what a stage does; why it is another than one done here is not worth a word where

@@ -26,6 +26,7 @@ from vidpref.runs.prompted import MESH, Drawable, draw, open_policy
 from vidpref.runs.recipe import Recipe
 from vidpref.runs.run_folder import REPORT, run_folder
 from vidpref.runs.stored_clips import Wanted, choose, clip_sets, read_rows
+from vidpref.storage.mirror import address, open_folder, pull
 from vidpref.training.metrics import read_metrics
 from vidpref.typing import UInt8
 
@@ -35,20 +36,22 @@ def run(config: ConfigDict, workdir: os.PathLike | str) -> "FinishedRun":
 
     Args:
         config: from `vidpref.load_config`.
-        workdir: folder of the run; made if it does not exist. A stopped run goes on there.
+        workdir: folder of the run, or gs://BUCKET/FOLDER; made if it does not exist. A stopped run
+            goes on there.
 
     Raises:
-        ValueError: a config that cannot work, data with less than it asks for, or an address of
-            a bucket in the place of a folder.
+        ValueError: a config that cannot work, data with less than it asks for, or an address other
+            than gs://.
+        StorageError: a bucket that cannot be used.
         WorkdirInUse: another run holds the folder.
         JudgeError: clips without a verdict; the others are kept.
         TrainingDiverged: a training came to a NaN.
     """
     refuse_address("workdir", workdir)
-    workdir = Path(workdir)
+    workdir = open_folder(workdir)
     with workdirs.locked(workdir):
         done = rounds.run(config, workdir)
-        report.write_run_report(done, command=f"vidpref.run(config, {str(workdir)!r})")
+        report.write_run_report(done, command=f"vidpref.run(config, {address(workdir)!r})")
     return FinishedRun(done.recipe, done.recipe.policies(config.rounds))
 
 
@@ -62,7 +65,7 @@ def open_run(workdir: os.PathLike | str) -> "FinishedRun":
         ValueError: the folder holds no finished run.
     """
     refuse_address("workdir", workdir)
-    return FinishedRun(*rounds.open_finished(Path(workdir), MESH))
+    return FinishedRun(*rounds.open_finished(open_folder(workdir), MESH))
 
 
 class FinishedRun:
@@ -82,7 +85,8 @@ class FinishedRun:
         self._recipe, self._policies = recipe, policies
         self._stages = recipe.stages(config.rounds)
         name = f"{config.name}:{config.scale}"
-        self.folder = run_folder(self.workdir, name, (stage.folder for stage in self._stages))
+        folders = (stage.folder for stage in self._stages)
+        self.folder = pull(run_folder(self.workdir, name, folders))
 
     def __repr__(self) -> str:
         return f"FinishedRun({self.config.name}:{self.config.scale}, {', '.join(self.policies)})"

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,18 @@ from typing import Any
 from absl import logging
 
 from vidpref.config.fields import plain
-from vidpref.coordination.agreeing import barrier, decided, first_host
+from vidpref.coordination.agreeing import barrier, decided
 from vidpref.digests import changed_files
 from vidpref.files import write_text
+from vidpref.runs.full_disk import naming_a_full_disk
 from vidpref.runs.manifest import IncompleteStage, check_files, list_files
 from vidpref.runs.memory import naming_the_stage
+from vidpref.runs.stage_time import StageTime, earlier_attempts, timed
+from vidpref.storage import mirror
 
 DONE, BEGUN, NEW = "done", "begun", "new"
 _NEVER = "never done here"
-_DONE_FILE, _SETTINGS_FILE, _SECONDS_FILE = "done.json", "settings.json", "seconds.txt"
+_DONE_FILE, _SETTINGS_FILE = "done.json", "settings.json"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,12 +68,17 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """A stage that is done: its folder, the seconds it took, and whether it was done before."""
+    """A stage that is done: its folder, the time it took, and whether it was done before."""
 
     stage: Stage
     path: Path
-    seconds: float
+    time: StageTime
     reused: bool
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, in all attempts together."""
+        return self.time.total
 
 
 def in_order(targets: Iterable[Stage]) -> list[Stage]:
@@ -116,32 +123,31 @@ def run_stage(stage: Stage, workdir: Path, say: Callable[[str], None]) -> Finish
     """
     path = workdir / stage.folder
     # by one process: the file systems of others may still remember what was there
-    state, seconds = decided(f"{path.name} begins", lambda: _begin(stage, workdir, say))
+    state, spent = decided(f"{path.name} begins", lambda: _begin(stage, workdir, say))
     if state == DONE:
-        return Finished(stage, path, seconds, reused=True)
+        return Finished(stage, path, StageTime(**spent), reused=True)
     path.mkdir(parents=True, exist_ok=True)
-    start, earlier = time.monotonic(), seconds
-    try:
+    if state == BEGUN and mirror.mirrored(path):
+        mirror.pull(path, exact=True)
+        barrier(f"{path.name} is here")  # hosts may share the folder, and remove what is another's
+    with naming_a_full_disk(path), timed(path, StageTime(**spent)) as clock:
         with naming_the_stage(stage.name):
             rows = stage.body(path)
-    finally:
-        seconds = earlier + time.monotonic() - start
-        if first_host():
-            write_text(path / _SECONDS_FILE, f"{seconds:.3f}")
-    barrier(f"{path.name} ends")
-    decided(f"{path.name} is done", lambda: _write_done(path, seconds, rows))
-    logging.info("%s done in %.1f s: %s", stage.name, seconds, path)
-    return Finished(stage, path, seconds, reused=False)
+        barrier(f"{path.name} ends")
+        took = clock.now()
+        decided(f"{path.name} is done", lambda: _write_done(path, took, rows))
+    logging.info("%s done in %.1f s: %s", stage.name, took.total, path)
+    return Finished(stage, path, took, reused=False)
 
 
-def _begin(stage: Stage, workdir: Path, say: Callable[[str], None]) -> tuple[str, float]:
-    """A stage's state, and the seconds it took, or that earlier attempts spent."""
+def _begin(stage: Stage, workdir: Path, say: Callable[[str], None]) -> tuple[str, dict[str, float]]:
+    """A stage's state, and the time it took, or that earlier attempts spent."""
     path = workdir / stage.folder
     state = state_of(stage, workdir)
     if state == DONE:
-        seconds = finished(stage, workdir).seconds
+        took = finished(stage, workdir).time
         say(f"done before, kept in {path.name}")
-        return state, seconds
+        return state, dataclasses.asdict(took)
     if state == BEGUN:
         say(f"going on in {path.name}")
     else:
@@ -149,13 +155,15 @@ def _begin(stage: Stage, workdir: Path, say: Callable[[str], None]) -> tuple[str
         say(f"into {path.name}" + ("" if why == _NEVER else f" ({why})"))
     path.mkdir(parents=True, exist_ok=True)
     write_text(path / _SETTINGS_FILE, json.dumps(settings(stage), indent=2, default=str))
-    spent = path / _SECONDS_FILE
-    return state, float(spent.read_text()) if spent.exists() else 0.0
+    return state, earlier_attempts(path)
 
 
-def _write_done(path: Path, seconds: float, rows: Any) -> None:
+def _write_done(path: Path, took: StageTime, rows: Any) -> None:
+    mirror.push(path)  # what libraries wrote
     files = list_files(path, rows if isinstance(rows, Mapping) else {})
-    write_text(path / _DONE_FILE, json.dumps({"seconds": round(seconds, 3), "files": files}))
+    spent = {name: round(value, 3) for name, value in dataclasses.asdict(took).items()}
+    done = {"seconds": round(took.total, 3), "time": spent, "files": files}
+    write_text(path / _DONE_FILE, json.dumps(done))
 
 
 def finished(stage: Stage, workdir: Path) -> Finished:
@@ -173,7 +181,8 @@ def finished(stage: Stage, workdir: Path) -> Finished:
     try:
         done = json.loads((path / _DONE_FILE).read_text())
         check_files(path, done.get("files", {}))  # stages of earlier versions have no list
-        return Finished(stage, path, done["seconds"], reused=True)
+        took = StageTime(**done.get("time", {"total": done["seconds"]}))
+        return Finished(stage, path, took, reused=True)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise IncompleteStage(
             f"{path / _DONE_FILE} is damaged ({error}). Delete it and run the command again: what "

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from vidpref.config.by_name import PROJECT_ROOT
 from vidpref.config.causes import Causes
 from vidpref.config.schema import PREFERENCES
+from vidpref.coordination.agreeing import decided
 from vidpref.datasets.scenes import Data
 from vidpref.datasets.text import TextCache
 from vidpref.digests import digest_files, files_below
@@ -27,7 +28,8 @@ from vidpref.models.registry import backbone
 from vidpref.runs.graph import Stage, folders_of, remembered_in
 from vidpref.stages import encode, preferences
 from vidpref.stages.data import build_data, open_data
-from vidpref.training.sharding import abstract_params, make_mesh
+from vidpref.storage import mirror
+from vidpref.training.sharding import abstract_params, filled_up, make_mesh
 from vidpref.typing import Array, PyTree
 
 
@@ -57,7 +59,9 @@ class Inputs:
     @functools.cached_property
     def data_stage(self) -> Stage:
         config = self._config
-        known = self.causes.of("data") | {"files": self._data_files()}
+        # by one process: each would open every clip
+        files = decided("what lies in the data's files", self._data_files)
+        known = self.causes.of("data") | {"files": files}
         if self._from_file:
             body = functools.partial(preferences.read, data=config.data)
         else:
@@ -98,7 +102,7 @@ class Inputs:
                 decoder,
                 params,
                 config.data,
-                batch_size=config.data.encode_batch,
+                batch_size=filled_up(config.data.encode_batch, self.mesh),
                 images=images,
                 mesh=self.mesh,
                 earlier=folders_of("latents", known, self._workdir, besides=folder),
@@ -112,8 +116,8 @@ class Inputs:
         return Stage("latents", body, known, {"data": self.data_stage})
 
     def folder(self, stage: Stage) -> Path:
-        """Returns where a stage's files lie."""
-        return self._workdir / stage.folder
+        """Returns where a stage's files lie, once they are here."""
+        return mirror.pull(self._workdir / stage.folder)
 
     @functools.cached_property
     def data(self) -> Data:

@@ -26,7 +26,7 @@ from vidpref.runs.inputs import decoder_of, target
 from vidpref.runs.policies import Policy
 from vidpref.runs.recipe import Recipe
 from vidpref.training.metrics import Progress
-from vidpref.training.sharding import make_mesh
+from vidpref.training.sharding import filled_up, make_mesh
 from vidpref.typing import Array, Float, PyTree, UInt8
 
 MESH = {"data": 1, "fsdp": -1, "context": 1, "tensor": 1}  # any number of devices
@@ -136,8 +136,7 @@ def draw(
     count = len(scenes) * per_scene
     _check_scenes(source.generator, scenes)
     _check_noise(source.generator, count, given)
-    shards = jax.device_count()
-    batch_size = -(-min(config.sampler.batch_size, count) // shards) * shards
+    batch_size = filled_up(min(config.sampler.batch_size, count), mesh)
     null = backbone(config.model.name).null_prompt(config.sampler.negative_prompt)
     prompts = [scene.text for scene in scenes] + ([] if null is None else [null])
     steps = sum(network.steps for network in source.cascade.networks)

@@ -28,6 +28,8 @@ from vidpref.runs.inputs import Inputs, target
 from vidpref.runs.policies import PRETRAINED, Labelled, Policy, load_whole
 from vidpref.seeds import fold_seed
 from vidpref.stages import label, pretrain, sample
+from vidpref.storage import mirror
+from vidpref.training.sharding import filled_up
 from vidpref.typing import PyTree
 
 # Fields that say what the network computes, and how clips are drawn from it.
@@ -93,14 +95,19 @@ class Recipe:
         """The devices of the run."""
         return self.inputs.mesh
 
+    @property
+    def drawn_at_once(self) -> int:
+        """Clips of a batch of the sampler: `sampler.batch_size`, filled up for the devices."""
+        return filled_up(self.config.sampler.batch_size, self.mesh)
+
     @functools.cached_property
     def generator(self) -> Generator:
         """The base generator."""
         return build_base(self.config)
 
     def folder(self, stage: Stage) -> Path:
-        """Returns where a stage's files lie."""
-        return self.workdir / stage.folder
+        """Returns where a stage's files lie, once they are here."""
+        return mirror.pull(self.workdir / stage.folder)
 
     def check_data(self) -> None:
         """Refuses a config that asks the data for more than it has; the data must be there.
@@ -206,7 +213,7 @@ class Recipe:
         section = self.config.align
 
         def scenes() -> list[Scene]:
-            return self.inputs.data.real_clips(section.real_clips)[1]
+            return self.inputs.data.real_scenes(section.real_clips)
 
         which = {"align.real_clips": section.real_clips, "align.losers": section.losers}
         name = f"sample-losers-{policy.name}"
@@ -238,7 +245,7 @@ class Recipe:
         config = self.config
 
         def body(folder: Path) -> dict[str, int]:
-            chunks = chunked(scenes(), per_scene, config.sampler.batch_size)
+            chunks = chunked(scenes(), per_scene, self.drawn_at_once)
             with self.cascade(policy).loaded() as params:
                 return sample.sample_clips(
                     folder, self.sampler(policy), params, chunks, seed=seed, name=name
@@ -314,7 +321,7 @@ class Recipe:
             self._samplers[policy.network] = Sampler(
                 self.cascade(policy).networks,
                 self.inputs.texts,
-                batch_size=self.config.sampler.batch_size,
+                batch_size=self.drawn_at_once,
                 mesh=self.mesh,
                 null_prompt=self.inputs.negative_prompt if guided else None,
                 clips=self.inputs.data.clips if sees_latent else None,
@@ -325,7 +332,7 @@ class Recipe:
         """Returns the mean score of validation clips drawn by a policy with other parameters."""
         section, draws = self.config.align.validation, self._validation_draws
         scenes = self.inputs.data.scenes("validation", section.prompts)
-        chunks = chunked(scenes, section.per_prompt, self.config.sampler.batch_size)
+        chunks = chunked(scenes, section.per_prompt, self.drawn_at_once)
         artifacts = self.judge_folders
         with self.cascade(policy).with_params(params).loaded() as loaded:
             drawn = (self.sampler(policy)(loaded, chunk, draws.seed) for chunk in chunks)

@@ -47,11 +47,13 @@ from vidpref.runs.report_contents import (
     judged_examples,
     settings_table,
     side_by_side,
+    time_table,
     training_curves,
 )
 from vidpref.runs.rounds import Evaluated, Run
 from vidpref.runs.run_folder import REPORT, RunRecord, publish, run_folder, write_record
 from vidpref.stages.label import evaluation_frame
+from vidpref.storage import mirror
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +104,8 @@ def write_run_report(run: Run, *, command: str) -> Path:
     config = run.recipe.config
     if jax.process_index() != 0:
         return run.recipe.workdir / REPORT
+    for stage in run.stages:
+        mirror.pull(stage.path)
     name = f"{config.name}:{config.scale}"
     shown = _Shown(
         run.recipe.workdir,
@@ -141,7 +145,7 @@ def write_comparison_report(
     """
     if jax.process_index() != 0:
         return workdir / REPORT
-    stages = {f.path: f for run in found.runs for f in run.stages}
+    stages = {mirror.pull(f.path): f for run in found.runs for f in run.stages}
     names = ", ".join(policy_name(c, 1) for c in configs)
     shown = _Shown(
         workdir,
@@ -229,6 +233,7 @@ def _write(
         judged=judged_examples(shown.evaluated[PRETRAINED]) if judged else (),
         tables=tables,
         accounts=accounts(shown.stages),
+        spent=time_table(f.time for f in shown.stages),
         settings=settings_table(configs_of(shown.runs)),
         made=_made(made),
     )

@@ -7,6 +7,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import pandas as pd
@@ -18,13 +19,14 @@ from vidpref.config.fields import lookup
 from vidpref.config.schema import FIELDS, counts_in
 from vidpref.evaluation import words
 from vidpref.evaluation.changes import ACCEPTED
-from vidpref.evaluation.report import ClipRow, JudgedClip
+from vidpref.evaluation.report import ClipRow, JudgedClip, duration
 from vidpref.evaluation.rounds import by_method, title
 from vidpref.evaluation.tables import Table
 from vidpref.runs.graph import Finished
 from vidpref.runs.methods import METHODS
 from vidpref.runs.policies import PRETRAINED, policy_name
 from vidpref.runs.rounds import Evaluated, Run
+from vidpref.runs.stage_time import StageTime
 from vidpref.stages.label import read_labels
 from vidpref.stages.sample import read_clips, seen_clip
 from vidpref.training.metrics import read_metrics
@@ -142,6 +144,30 @@ def accounts(stages: Iterable[Finished]) -> list[Table]:
             tables.append(Table(heading, ["What", "Count"], [list(row) for row in rows], caption))
             known.add(key)
     return tables
+
+
+def time_table(times: Iterable[StageTime]) -> Table:
+    """Returns a row a cause: its time in all stages of a run together, and its share."""
+    whole = sum(times, StageTime())
+    parts = {
+        "work that counts": whole.productive,
+        "compiling": whole.compiling,
+        "waiting for checkpoints": whole.saving,
+        "waiting for other hosts": whole.waiting,
+        "work lost where a run was stopped": whole.lost,
+    }
+    rows: list[list[Any]] = [
+        [cause, duration(seconds), f"{100 * seconds / max(whole.total, 1e-9):.1f} %"]
+        for cause, seconds in parts.items()
+    ]
+    rows.append(["all stages", duration(whole.total), ""])
+    caption = (
+        "All attempts of all stages, as host 0 saw them; a kill takes up to 20 s from the account. "
+        "Who is slow inside a training step is in its metrics (slowest_host)."
+    )
+    if whole.between:
+        caption += f" Between attempts it stood still for {duration(whole.between)}."
+    return Table("Where the time went", ["What", "Time", "Share"], rows, caption)
 
 
 def settings_table(configs: Sequence[ConfigDict]) -> Table:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from vidpref.config.by_name import read_config
 from vidpref.config.fields import plain
+from vidpref.coordination.agreeing import decided
 from vidpref.runs import workdir as workdirs
 from vidpref.runs.checks import check, check_training
 from vidpref.runs.graph import Finished, Stage, finished, in_order, run_stage
@@ -130,8 +131,13 @@ def open_finished(workdir: Path, mesh: dict[str, int]) -> tuple[Recipe, dict[str
     with config.unlocked():
         config.mesh = ConfigDict(mesh)
     recipe = open_recipe(config, home(workdir))
-    for stage in recipe.stages(config.rounds):
-        finished(stage, recipe.workdir)
+    stages = recipe.stages(config.rounds)
+
+    def look() -> None:
+        for stage in stages:
+            finished(stage, recipe.workdir)
+
+    decided("whether the run is finished", look)
     return recipe, recipe.policies(config.rounds)
 
 
@@ -149,8 +155,8 @@ def _evaluated(recipe: Recipe, rounds: int) -> dict[str, Evaluated]:
     found = {}
     for name, policy in recipe.policies(rounds).items():
         clips = recipe.evaluation(policy)
-        labels = None if clips.labels is None else recipe.folder(clips.labels)
-        found[name] = Evaluated(recipe.folder(clips.samples), labels)
+        labels = None if clips.labels is None else recipe.workdir / clips.labels.folder
+        found[name] = Evaluated(recipe.workdir / clips.samples.folder, labels)
     return found
 
 
@@ -164,11 +170,17 @@ def _sizes(recipe: Recipe) -> str:
     drawn = f"{data.frames} frames of {size(data.height, data.width)}"
     if not generator.latent:
         high = size(data.high_height, data.high_width)
-        return f"clips: {drawn}" + (
+        said = f"clips: {drawn}" + (
             f", {high} by super-resolution" if recipe.config.superres.enabled else ""
         )
-    encoded = ", ".join(size(*bucket) for bucket in data.buckets) or "that size"
-    return f"clips: drawn at {drawn}, encoded at {encoded}; latents {size(*generator.clip_shape)}"
+    else:
+        encoded = ", ".join(size(*bucket) for bucket in data.buckets) or "that size"
+        latents = size(*generator.clip_shape)
+        said = f"clips: drawn at {drawn}, encoded at {encoded}; latents {latents}"
+    asked, at_once = recipe.config.sampler.batch_size, recipe.drawn_at_once
+    if at_once == asked:
+        return said
+    return f"{said}; {at_once} at once (config.sampler.batch_size={asked}, over the devices)"
 
 
 def _header(config: ConfigDict) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vidpref.files import whole_file, write_text
+from vidpref.storage import mirror
 
 RUNS = "runs"
 REPORT = "report.html"
@@ -85,4 +86,4 @@ def publish(folder: Path, workdir: Path) -> None:
             shutil.copyfile(folder / name, temporary)
     others = {path.name for path in workdir.glob(f"{RUNS}/*/*") if path.is_file()}
     for name in others - there - {*_KEPT}:
-        (workdir / name).unlink(missing_ok=True)
+        mirror.remove(workdir / name)

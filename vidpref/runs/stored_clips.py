@@ -16,6 +16,7 @@ from vidpref.evaluation.rounds import title
 from vidpref.evaluation.tables import SPLITS, Table
 from vidpref.runs.run_folder import home, read_record
 from vidpref.stages.sample import INDEX, read_clips, seen_clip
+from vidpref.storage.mirror import pull
 
 _DRAWN = re.compile(r"sample-(?P<set>train|evaluation|validation|losers)-(?P<policy>.+)-\w{12}")
 _DONE, _SETTINGS = "done.json", "settings.json"
@@ -95,9 +96,10 @@ def clip_sets(workdir: Path) -> list[ClipSet]:
     found: dict[tuple[str, str], ClipSet] = {}
     for name in names:  # of several training seeds the first counts
         match = _DRAWN.fullmatch(name)
-        if match and (whole / name / INDEX).exists():
-            key = match["set"], match["policy"]
-            found.setdefault(key, ClipSet(*key, whole / name, labels.get(name)))
+        if match and (pull(whole / name) / INDEX).exists():
+            key, labelled = (match["set"], match["policy"]), labels.get(name)
+            labelled = None if labelled is None else pull(labelled)
+            found.setdefault(key, ClipSet(*key, whole / name, labelled))
     if not found:
         raise ValueError(
             f"{workdir} holds no clips yet: no stage that draws clips is done there; is it the "

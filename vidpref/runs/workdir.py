@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,8 @@ from vidpref.coordination.agreeing import decided, gathered
 from vidpref.coordination.store import numbers_text
 from vidpref.files import write_text
 from vidpref.runs.graph import BEGUN, DONE, Stage, state_of, why_new
+from vidpref.storage import mirror
+from vidpref.storage.lease import LeaseHeld
 
 _FOLDER = re.compile(r".+-[0-9a-f]{12}")
 _SHARED_AFTER = 30.0  # seconds until what one host wrote is seen by all
@@ -31,11 +32,13 @@ class WorkdirInUse(OSError):
 def locked(workdir: Path) -> Iterator[None]:
     """Holds `workdir` for this run; the operating system releases it however the run ends.
 
-    Host 0 holds it for all, and all must see that it does.
+    In a bucket it is held by a lease, which a run that was killed cannot release: see `Lease`. Host
+    0 holds it for all, and all must see that it does.
 
     Raises:
         WorkdirInUse: another process holds it; the message names that process.
         ValueError: no folder in which one can write, or one that not all hosts share.
+        StorageError: the bucket cannot be written.
     """
     with contextlib.ExitStack() as stack:
         decided("the lock of the work directory", lambda: stack.enter_context(_held(workdir)))
@@ -45,6 +48,13 @@ def locked(workdir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held(workdir: Path) -> Iterator[None]:
+    if mirror.mirrored(workdir):
+        try:
+            with mirror.leased(workdir):
+                yield
+        except LeaseHeld as error:
+            raise WorkdirInUse(str(error)) from error
+        return
     with _open_lock(workdir) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,6 +74,8 @@ def _check_shared(workdir: Path) -> None:
     """Refuses a folder that is another one on some host, such as one of its own disk."""
 
     def holder() -> str:
+        if mirror.mirrored(workdir):
+            return mirror.lease_token(workdir)
         lock = workdir / "lock"
         return lock.read_text(encoding="utf-8") if lock.exists() else ""
 
@@ -74,8 +86,8 @@ def _check_shared(workdir: Path) -> None:
     if not all(seen):
         where = numbers_text([i for i, same in enumerate(seen) if not same], len(seen))
         raise ValueError(
-            f"--workdir={workdir} is not the same folder on {where} as on host 0: give one of a "
-            "file system that all hosts share"
+            f"--workdir={mirror.address(workdir)} is not the same folder on {where} as on host 0: "
+            "give one of a file system that all hosts share"
         )
 
 
@@ -158,13 +170,12 @@ def unused_text(paths: Sequence[Path]) -> str:
 def remove(paths: Sequence[Path]) -> None:
     """Removes folders; one that is being removed does not look done."""
     for path in paths:
-        (path / "done.json").unlink(missing_ok=True)
-        shutil.rmtree(path)
+        mirror.remove(path)
 
 
 def size_of(folder: Path) -> int:
     """Returns the bytes of all files of a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(mirror.files(folder).values())
 
 
 def _size_text(folder: Path) -> str:

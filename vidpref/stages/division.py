@@ -1,13 +1,11 @@
 """Whether the clips of a batch, or the tokens of each, can be divided over a mesh."""
 
-import math
-
 import jax
 from absl import logging
 
 from vidpref.models.registry import BACKBONES
 from vidpref.stages.train import Training
-from vidpref.training.sharding import BATCH_AXES, activation_rules
+from vidpref.training.sharding import activation_rules, row_shards
 from vidpref.typing import Array
 
 
@@ -23,7 +21,7 @@ def check_division(training: Training) -> None:
     mesh, settings, module = training.plan.mesh, training.plan.settings, training.generator.module
     context = mesh.shape["context"]
     clips = settings.batch_size // settings.accumulate * training.row.k
-    devices = context * math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    devices = context * row_shards(mesh)
     if context == 1 or clips % devices == 0:
         return
     if not any(b.divides_tokens and isinstance(module, b.module) for b in BACKBONES.values()):

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from vidpref.coordination.agreeing import decided
 from vidpref.coordination.stalls import watched_steps
+from vidpref.coordination.time_spent import keep
 from vidpref.datasets.bad_clips import BadClips
 from vidpref.datasets.records import write_records
 from vidpref.datasets.repeated_frames import RepeatedFrames
@@ -28,6 +29,7 @@ from vidpref.generation.autoencoder import Decoder
 from vidpref.generation.first_frames import FirstFrames
 from vidpref.pixels import to_unit
 from vidpref.stages.row_files import RowFiles, ranges
+from vidpref.storage import mirror
 from vidpref.training.metrics import Progress
 from vidpref.training.processes import Share, share_of
 from vidpref.training.sharding import batch_sharding, in_scope
@@ -114,6 +116,7 @@ def encode_clips(
                 write_text(_beside(files.path(part)), json.dumps(account))
                 write_records(files.path(part), (records[n] for n in part if n in records))
                 written.append(part)
+                keep()
     reading.repeated.warn()
     parts = files.complete(there, written)
     return decided("encode: clips", lambda: _finish(files, parts, clips, data))
@@ -208,7 +211,7 @@ def _holds(path: Path, rows: Sequence[dict], part: range) -> bool:
 def _take_over(files: RowFiles, rows: Sequence[dict], earlier: Sequence[Path]) -> None:
     """Copies what earlier stages made of the same clips, as far as it is missing."""
     numbers = {row["id"]: number for number, row in enumerate(rows)}
-    for other in (p for folder in earlier for p in sorted(folder.glob(f"*{files.suffix}"))):
+    for other in (p for f in earlier for p in sorted(mirror.pull(f).glob(f"*{files.suffix}"))):
         made_of = _read_account(other).get("made_of", {})
         ids = made_of.get("ids", [])
         start = numbers.get(ids[0]) if ids else None

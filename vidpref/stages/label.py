@@ -11,6 +11,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from vidpref.coordination.agreeing import decided, gathered
+from vidpref.coordination.time_spent import keep
 from vidpref.files import write_table
 from vidpref.generation.cascade import Row
 from vidpref.rewards.registry import build_reward, reward_spec
@@ -70,6 +71,7 @@ def label_clips(
                 for part in ranges(n for n in chunk if missing[n]):
                     _label_part(files.path(part), kept.path(part), part, known, asking)
                     written.append(part)
+                    keep()
                 progress.update(len(chunk))
     except Exception as caught:  # told to all: the others would wait for this process for ever
         error = caught

@@ -11,6 +11,11 @@ from ml_collections import ConfigDict
 
 from vidpref.generation.autoencoder import Decoder, build_autoencoder
 from vidpref.generation.cascade import DrawsClips, drawing
+from vidpref.generation.first_frames import (
+    FirstFrames,
+    abstract_vision_params,
+    build_image_encoder,
+)
 from vidpref.generation.generator import build_base, build_superres
 from vidpref.generation.text_encoders import (
     abstract_text_params,
@@ -22,7 +27,7 @@ from vidpref.models.registry import backbone
 from vidpref.stages.encode import encoding
 from vidpref.stages.planning import plan_section, trained_sections
 from vidpref.stages.rows.shapes import RowShape, abstract_batch
-from vidpref.training.sharding import abstract_params, batch_sharding
+from vidpref.training.sharding import abstract_params, batch_sharding, filled_up
 from vidpref.typing import PyTree
 
 
@@ -63,11 +68,12 @@ def programs(config: ConfigDict, mesh: Mesh) -> dict[str, Callable[[], Program]]
     if backbone(config.model.name).latents:
         decoder = Decoder(build_autoencoder(config.model))
         clips = jax.ShapeDtypeStruct(
-            (config.sampler.batch_size, *base.clip_shape),
+            (filled_up(config.sampler.batch_size, mesh), *base.clip_shape),
             jnp.float32,
             sharding=batch_sharding(mesh),
         )
-        found["encode"] = lambda: _encoding(decoder, config, mesh)
+        first_frames = base.image == "image_latent"
+        found["encode"] = lambda: _encoding(decoder, config, mesh, first_frames=first_frames)
         found["decode"] = lambda: _drawing(decoder, {"latent": clips}, mesh)
     if config.superres.enabled:
         large = build_superres(config)
@@ -92,15 +98,32 @@ def _text(config: ConfigDict, mesh: Mesh) -> Program:
     return Program(encoding_text(module, mesh), {"params": params, "tokens": tokens, "mask": mask})
 
 
-def _encoding(decoder: Decoder, config: ConfigDict, mesh: Mesh) -> Program:
-    """The largest bucket; first frames of image-to-video, a frame each, are left out."""
-    data = config.data
+def _encoding(decoder: Decoder, config: ConfigDict, mesh: Mesh, *, first_frames: bool) -> Program:
+    """Of clips in the largest bucket, with their first frames for image-to-video."""
+    data, sharding = config.data, batch_sharding(mesh)
     sizes = [tuple(size) for size in data.buckets] or [(data.height, data.width)]
     height, width = max(sizes, key=lambda size: size[0] * size[1])
-    shape = (data.encode_batch, data.frames, height, width, 3)
-    clips = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=batch_sharding(mesh))
-    arguments = {"params": _params(decoder, mesh), "images": None, "clips": clips, "scenes": {}}
-    return Program(encoding(decoder, None, mesh), arguments)
+    rows = filled_up(data.encode_batch, mesh)
+
+    def struct(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=sharding)
+
+    params = _params(decoder, mesh)
+    images, image_params, prepared = None, None, {}
+    if first_frames:
+        vision = build_image_encoder(config.model)
+        images, image_params = (FirstFrames(decoder, vision), None), {"autoencoder": params}
+        prepared["frames"] = struct(jnp.uint8, height, width, 3)
+        if vision is not None:
+            image_params["vision"] = abstract_vision_params(vision, mesh)
+            prepared["pixels"] = struct(jnp.float32, vision.image_size, vision.image_size, 3)
+    arguments = {
+        "params": params,
+        "images": image_params,
+        "clips": struct(jnp.uint8, data.frames, height, width, 3),
+        "first_frames": prepared,
+    }
+    return Program(encoding(decoder, images, mesh), arguments)
 
 
 def _drawing(network: DrawsClips, batch: PyTree, mesh: Mesh) -> Program:
@@ -116,7 +139,7 @@ def _seen_by(generator: Any, config: ConfigDict, mesh: Mesh) -> dict:
     batch = abstract_batch(
         RowShape(1),
         generator,
-        config.sampler.batch_size,
+        filled_up(config.sampler.batch_size, mesh),
         mesh,
         text_dtype="float32" if config.text.name == "words" else config.text.dtype,
         null_text=network.null_text == "words",

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vidpref.coordination.agreeing import decided, gathered
+from vidpref.coordination.agreeing import decided, first_host, gathered
+from vidpref.storage import mirror
 from vidpref.typing import Bool
 
 
@@ -73,18 +74,21 @@ class RowFiles:
         ends = [0, *(rows.stop for rows in files)]
         if [*(rows.start for rows in files), self.total] != ends:
             raise RuntimeError(f"{self.folder}: {self.kind} of rows {files}, not of 0 to {ends}")
+        if first_host():  # which reads what others wrote
+            mirror.pull(self.folder)
         return files
 
     def remove_others(self, files: Sequence[range]) -> None:
         """Removes files of this kind that are not among `files`; for one process."""
         wanted = {self.path(rows).name for rows in files}
-        for path in self.folder.glob(f"{self.kind}-*{self.suffix}"):
-            if path.name not in wanted:
-                path.unlink()
+        for name in mirror.files(self.folder):
+            of_kind = name.startswith(f"{self.kind}-") and name.endswith(self.suffix)
+            if of_kind and name not in wanted:
+                mirror.remove(self.folder / name)
 
     def _look(self, holds: Callable[[range], bool], apart: bool) -> list[tuple[int, int]]:
         name = re.compile(rf"{self.kind}-(\d+)-(\d+){re.escape(self.suffix)}")
-        matches = filter(None, (name.fullmatch(path.name) for path in self.folder.iterdir()))
+        matches = filter(None, map(name.fullmatch, mirror.files(self.folder)))
         found = sorted((int(match[1]), -int(match[2])) for match in matches)
         kept, end = [], 0
         for start, stop in ((start, -stop) for start, stop in found):

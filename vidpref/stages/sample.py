@@ -10,6 +10,7 @@ import pandas as pd
 
 from vidpref.coordination.agreeing import decided
 from vidpref.coordination.stalls import watched_steps
+from vidpref.coordination.time_spent import keep
 from vidpref.datasets.records import BrokenRecords, Record, RecordFile, write_records
 from vidpref.datasets.scenes import Scene
 from vidpref.files import write_table
@@ -64,6 +65,7 @@ def sample_clips(
             for part in ranges(n for n in sorted(records) if missing[n]):
                 write_records(files.path(part), (_record(*records[n], drawn) for n in part))
                 written.append(part)
+                keep()
             progress.update(len(chunks[i]))
             if watchdog is not None:
                 watchdog.step()
@@ -134,7 +136,12 @@ def read_clips(folder: Path) -> SampledClips:
 
 def clip_id(scene: Scene, sample: int) -> str:
     """Returns the id of the clip with number `sample` of a scene."""
-    return f"{scene.id}/{sample}"
+    return clip_id_of(scene.id, sample)
+
+
+def clip_id_of(scene_id: str, sample: int) -> str:
+    """Returns the same of a scene of which the id is known."""
+    return f"{scene_id}/{sample}"
 
 
 def seen_clip(clips: Mapping[str, Any]) -> UInt8[Array, "..."]:

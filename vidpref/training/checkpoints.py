@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from vidpref.coordination.time_spent import SAVING, counted, keep, work
+from vidpref.storage.mirror import address
 from vidpref.training.state import TrainState
 from vidpref.typing import PyTree
 
@@ -19,7 +22,8 @@ _STATE = "state"
 class Checkpoints:
     """Checkpoints of one run, written in the background: the train state, by its step.
 
-    A checkpoint appears by one rename, so a kill never leaves half of one. The last `keep_last`
+    A checkpoint appears by one rename, in a bucket by one object, so a kill never leaves half of
+    one. The last `keep_last`
     stay, and the best one.
 
     Args:
@@ -30,7 +34,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: os.PathLike | str, *, keep_last: int, best_metric: str = ""):
-        self._directory = epath.Path(directory).resolve()
+        self._directory = _place(directory)
         self._best_metric = best_metric
         policies = [preservation_policy.LatestN(keep_last)]
         if best_metric:
@@ -51,6 +55,7 @@ class Checkpoints:
         )
         self._saving: tuple[int, float, float] | None = None  # step, bytes, when it began
         self._ended: tuple[int, float, float] | None = None  # step, bytes, seconds
+        self._made = 0.0  # what is being saved: see `time_spent.keep`
 
     def save(self, state: TrainState, step: int, metrics: Mapping[str, float] | None) -> None:
         """Starts to save; returns when `state` may be donated.
@@ -73,12 +78,13 @@ class Checkpoints:
             self.wait()  # as the next save would
             self._end()
         size = sum(x.nbytes for x in jax.tree.leaves(state))
-        self._saving = step, float(size), time.monotonic()
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
-            metrics=None if metrics is None else dict(metrics),
-        )
+        self._saving, self._made = (step, float(size), time.monotonic()), work()
+        with counted(SAVING):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
+                metrics=None if metrics is None else dict(metrics),
+            )
 
     def saved(self) -> tuple[int, float, float] | None:
         """Returns step, bytes and seconds of a save that has ended since the last call, or None.
@@ -137,7 +143,8 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits until what was saved is on disk."""
-        self._manager.wait_until_finished()
+        with counted(SAVING):
+            self._manager.wait_until_finished()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -148,6 +155,7 @@ class Checkpoints:
     def _end(self) -> None:
         (step, size, start), self._saving = self._saving, None
         self._ended = step, size, time.monotonic() - start
+        keep(self._made)
 
     def _score(self, metrics: Mapping[str, Any]) -> float:
         sign = -1.0 if self._best_metric.startswith("-") else 1.0
@@ -162,7 +170,7 @@ def save_params(path: os.PathLike | str, params: PyTree) -> None:
         params: arrays, sharded or not.
     """
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(epath.Path(path).resolve(), params, force=True)
+        checkpointer.save(_place(path), params, force=True)
 
 
 def load_params(path: os.PathLike | str, abstract: PyTree) -> PyTree:
@@ -176,7 +184,7 @@ def load_params(path: os.PathLike | str, abstract: PyTree) -> PyTree:
         FileNotFoundError: nothing was saved there.
         ValueError: other parameters were saved there.
     """
-    path = epath.Path(path).resolve()
+    path = _place(path)
     if not path.exists():
         raise FileNotFoundError(f"no parameters at {path}")
     with ocp.StandardCheckpointer() as checkpointer:
@@ -187,3 +195,8 @@ def load_params(path: os.PathLike | str, abstract: PyTree) -> PyTree:
                 f"the parameters at {path} are not those of this model; were they trained with "
                 "another config.model?"
             ) from error
+
+
+def _place(path: os.PathLike | str) -> epath.Path:
+    """Where Orbax reads and writes: the bucket itself, if the path stands for a place in one."""
+    return epath.Path(address(Path(path).resolve()))

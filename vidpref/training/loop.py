@@ -133,6 +133,7 @@ def fit(
             more = evaluate(policy, step) if due and evaluate is not None else {}
             values = record.write(step, metrics, times | dict(more), always=due)
             if checkpoints is not None:
+                writer.keep()  # before: a run goes on with the lines up to its checkpoint
                 checkpoints.save(state, step, values if due else None)
                 pace.saved()
             if stop and not last:
@@ -172,8 +173,8 @@ class _Recorder:
         """Prints a warning, "" for none, and once what a checkpoint weighs and takes."""
         if warning:
             self._progress.say(warning)
-        saved = None if self._checkpoints is None or self._told else self._checkpoints.saved()
-        if saved is None:
+        saved = None if self._checkpoints is None else self._checkpoints.saved()
+        if saved is None or self._told:
             return
         step, size, seconds = saved
         self._told = True

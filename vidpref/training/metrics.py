@@ -11,6 +11,7 @@ from types import TracebackType
 import tqdm
 
 from vidpref.files import write_text
+from vidpref.storage import mirror
 from vidpref.training.wandb_runs import start_run
 
 METRICS_FILE = "metrics.jsonl"
@@ -32,6 +33,7 @@ class MetricsWriter:
     """
 
     def __init__(self, folder: Path, *, resume_step: int = 0, enabled: bool = True):
+        self._folder = folder
         self._file = self._tensorboard = self._wandb = None
         if not enabled:
             return
@@ -55,6 +57,11 @@ class MetricsWriter:
             self._tensorboard.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(dict(values), step=step, commit=True)
+
+    def keep(self) -> None:
+        """Puts what was written so far into the bucket, where the folder stands for one."""
+        if self._file is not None:
+            mirror.put(self._folder / METRICS_FILE)
 
     def close(self, *, failed: bool = False) -> None:
         """Closes all files; W&B is told whether the run `failed`."""

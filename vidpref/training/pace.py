@@ -48,10 +48,11 @@ class Pace:
             return {}, late, ""
         if step % self._log_every:
             return {}, False, ""
-        mine = [self._own / max(self._steps, 1), late]
-        hosts, lates = zip(*gathered(f"{self._name}: pace", mine), strict=True)
-        whole = (time.monotonic() - self._since) / max(self._steps, 1)
-        self._own, self._steps, self._since = 0.0, 0, time.monotonic()
+        now, steps = time.monotonic(), max(self._steps, 1)
+        mine = [self._own / steps, (now - self._since) / steps, late]
+        hosts, wholes, lates = zip(*gathered(f"{self._name}: pace", mine), strict=True)
+        whole = max(wholes)
+        self._own, self._steps, self._since = 0.0, 0, now
         slowest = max(range(len(hosts)), key=hosts.__getitem__)
         usual = statistics.median(hosts[:slowest] + hosts[slowest + 1 :])
         metrics = {

@@ -1,7 +1,6 @@
 """A training run before it starts: its state in shapes, where that lies, and its compiled step."""
 
 import dataclasses
-import math
 
 import jax
 import optax
@@ -12,7 +11,7 @@ from ml_collections import ConfigDict
 from vidpref.config.fields import check_section
 from vidpref.config.training import AlignTrain
 from vidpref.training.optimizer import check_optimizer, learning_rate_schedule, make_optimizer
-from vidpref.training.sharding import BATCH_AXES, whole_dimensions
+from vidpref.training.sharding import row_shards, whole_dimensions
 from vidpref.training.state import TrainState, create_state, state_shardings
 from vidpref.training.step import LossFn, TrainStep, make_train_step
 from vidpref.training.tuning import Tuning
@@ -126,7 +125,7 @@ def check_config(config: ConfigDict, mesh: Mesh, name: str = "train") -> None:
             f"{name}: best_metric={config.best_metric!r} with checkpoint_every=0: the best "
             "checkpoint needs checkpoints"
         )
-    devices = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    devices = row_shards(mesh)
     if config.batch_size % (config.accumulate * devices):
         raise ValueError(
             f"{name}: batch_size={config.batch_size}: must be a multiple of accumulate "

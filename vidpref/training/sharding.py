@@ -93,6 +93,20 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
+def row_shards(mesh: Mesh) -> int:
+    """Returns the number of parts that the rows of a batch are divided into."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def filled_up(rows: int, mesh: Mesh) -> int:
+    """Returns the least number of rows that divides over a mesh and is not below `rows`.
+
+    For batches whose size changes no result.
+    """
+    shards = row_shards(mesh)
+    return -(-rows // shards) * shards
+
+
 @contextlib.contextmanager
 def in_scope(mesh: Mesh) -> Iterator[None]:
     """Context for tracing: tells hand-written kernels the mesh and the kind of its devices."""

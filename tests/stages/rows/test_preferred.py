@@ -21,10 +21,11 @@ from vidpref.generation.adopt import load_config
 from vidpref.objectives.alignment import Errors, Labels
 from vidpref.objectives.alignment.dpo import dpo
 from vidpref.runs import checks
+from vidpref.runs.methods import open_recipe
 from vidpref.stages import preferences
 from vidpref.stages.rows.inputs import RowInputs
 from vidpref.stages.rows.sampled import check_rows, real_rows, row_builder
-from vidpref.training.sharding import make_mesh
+from vidpref.training.sharding import filled_up
 
 HELD_OUT = 0.2
 
@@ -453,11 +454,10 @@ def test_clips_drawn_from_a_first_frame_have_one_size(lines, spec, folder, reque
         check(*given, "data.buckets=((48,32),)", spec=spec)
 
 
-def test_batches_that_do_not_divide_over_the_devices_are_refused(lines, cogvideox_folder):
-    mesh = make_mesh({"data": 4, "fsdp": 2})
-    sizes = ("sampler.batch_size=8", "data.encode_batch=16", "align.train.batch_size=8")
-    checks.check_training(load(cogvideox_folder, lines, *sizes), mesh)
-    for field in ("sampler.batch_size", "data.encode_batch"):
-        config = load(cogvideox_folder, lines, *sizes, f"{field}=12")
-        with pytest.raises(ValueError, match=f"{field}=12: must be a multiple of 8, the devices"):
-            checks.check_training(config, mesh)
+def test_batches_that_do_not_divide_over_the_devices_are_filled_up(lines, cogvideox_folder):
+    sizes = ("sampler.batch_size=12", "data.encode_batch=3", "align.train.batch_size=8")
+    config = load(cogvideox_folder, lines, *sizes, "mesh.fsdp=2", "mesh.context=1")
+    recipe = open_recipe(config, lines)
+    checks.check_training(config, recipe.mesh)
+    assert recipe.drawn_at_once == 16
+    assert [filled_up(n, recipe.mesh) for n in (1, 7, 8, 9)] == [8, 8, 8, 16]

@@ -11,12 +11,13 @@ from vidpref.config.align import SAMPLED_ROWS
 from vidpref.datasets import pairs
 from vidpref.datasets.clip_rows import ClipRows, JoinedRecords
 from vidpref.datasets.preferences.selection import MOTION
+from vidpref.datasets.scenes import real_scene_id
 from vidpref.objectives.alignment import OBJECTIVES
 from vidpref.stages.label import labels_of
 from vidpref.stages.rows import preferred as preference_rows
 from vidpref.stages.rows.inputs import RowInputs
 from vidpref.stages.rows.two_classes import check_classes
-from vidpref.stages.sample import clip_id, read_clips
+from vidpref.stages.sample import clip_id_of, read_clips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +113,7 @@ def real_rows(inputs: RowInputs, count: int) -> ClipRows:
     """
     if inputs.encoded is not None:
         return preference_rows.real(inputs, count)
-    indices, _ = inputs.data.real_clips(count)
-    rows = np.asarray(indices)[:, None]
+    rows = np.asarray(inputs.data.real_clips(count))[:, None]
     return inputs.rows(inputs.data.clips, rows, np.ones(rows.shape))
 
 
@@ -154,11 +154,11 @@ def _real(inputs: RowInputs, config: ConfigDict) -> ClipRows:
 
 
 def _real_and_samples(inputs: RowInputs, config: ConfigDict) -> ClipRows:
-    indices, scenes = inputs.data.real_clips(config.real_clips)
+    indices = inputs.data.real_clips(config.real_clips)
     losers = read_clips(inputs.losers)
     records = JoinedRecords(inputs.data.clips, losers)
-    ids = [clip_id(scene, i) for scene in scenes for i in range(config.losers)]
-    numbers = records.starts[1] + losers.numbers(ids).reshape(len(scenes), config.losers)
+    ids = [clip_id_of(real_scene_id(n), i) for n in indices for i in range(config.losers)]
+    numbers = records.starts[1] + losers.numbers(ids).reshape(len(indices), config.losers)
     rows = np.concatenate([np.asarray(indices)[:, None], numbers], axis=1)
     rewards = np.zeros(rows.shape, np.float32)
     rewards[:, 0] = 1.0
