@@ -3,7 +3,7 @@
 Paper:    AIF, "Improving Dynamic Object Interactions in Text-to-Video Generation with AI Feedback"
 Command:  python launch/tpu_run.py --config=dpo_aif:mini --workdir=runs/dpo
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3 (AIF appendix A): its step was compiled for
-          them (measured: 5.00 of 15.48 GiB a core, 5.99 for super-resolution), not run.
+          them (planned: 3.12 of 15.48 GiB a core), not run.
 Time:     mini, measured: 6 min 27 s with the installation, a second round 2 min 57 s, busy cores.
 Number:   mini, measured: accepted clips of held-out prompts 26.9 -> 39.1 % after a round, +12.2
           points [8.4, 16.0], and 45.5 % after two, +18.7 [14.3, 23.0] (docs/measurements.md).
