@@ -84,8 +84,12 @@ TYPES = [path for path, spec in FIELDS.items() if spec.allowed == DTYPES]
 @pytest.mark.parametrize("path", TYPES)
 @pytest.mark.parametrize(("spelling", "meant"), [("bf16", "bfloat16"), ("fp32", "float32")])
 def test_short_names_of_types_are_read(path, spelling, meant):
-    overrides = ["text.name=t5"] if path == "text.dtype" else []
-    config = named_config("dpo_aif:mini", [*overrides, f"{path}={spelling}"])
+    counts = {
+        "text.dtype": ["text.name=t5"],
+        "reward.video_reward.dtype": ["reward.name=video_reward"],
+        "judge.export_dtype": ["judge.name=video_reward"],
+    }
+    config = named_config("dpo_aif:mini", [*counts.get(path, []), f"{path}={spelling}"])
     assert lookup(config, path) == meant
     with pytest.raises(ConfigError, match=r"'fp16': known are float32, bfloat16"):
         apply_overrides(config, [f"{path}=fp16"])

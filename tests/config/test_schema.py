@@ -17,10 +17,14 @@ from vidpref.diffusion.ddpm import DDPM
 from vidpref.diffusion.denoising import REDUCTIONS
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.diffusion.samplers import SAMPLERS
+from vidpref.language.video_reward import POSITIONS
+from vidpref.losses.video_reward import LOSSES
 from vidpref.models.registry import BACKBONES
 from vidpref.objectives.alignment import OBJECTIVES
+from vidpref.objectives.preference import MASKS
 from vidpref.rewards.registry import REWARDS
 from vidpref.rewards.remote_judge import RemoteJudge
+from vidpref.rewards.video_reward import VideoReward
 from vidpref.stages.rows.sampled import ROW_BUILDERS
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +38,10 @@ READERS = [
 ]
 # Handed on as keyword arguments, so that no code names them.
 NO_FIELDS = {"x", "json", "yaml", "by_name", "schema", "align", "update"}
-PASSED_ON = ("model.", "superres.model.", "diffusion.", "reward.remote_judge.")
+PASSED_ON = (
+    *("model.", "superres.model.", "diffusion."),
+    *("reward.remote_judge.", "reward.video_reward."),
+)
 
 
 def fields_of(section):
@@ -68,6 +75,11 @@ def test_the_remote_judge_has_the_arguments_of_its_class():
     assert fields_of(schema.RemoteJudge) == arguments - ours
 
 
+def test_the_reward_model_has_the_arguments_of_its_class():
+    arguments = set(inspect.signature(VideoReward).parameters)
+    assert fields_of(schema.VideoReward) == arguments - {"dimensions"}
+
+
 @pytest.mark.parametrize(
     ("path", "known"),
     [
@@ -79,6 +91,9 @@ def test_the_remote_judge_has_the_arguments_of_its_class():
         ("sampler.name", set(SAMPLERS)),
         ("model.name", set(BACKBONES)),
         ("reward.name", {*REWARDS, schema.NO_JUDGE}),
+        ("judge.loss", set(LOSSES)),
+        ("judge.masks", set(MASKS)),
+        ("judge.positions", set(POSITIONS)),
     ],
 )
 def test_choices_are_those_of_the_registries(path, known):

@@ -41,12 +41,19 @@ def config_names() -> list[str]:
     return sorted(p.stem for p in (PROJECT_ROOT / "configs").glob("*.py"))
 
 
+def judge_names() -> list[str]:
+    """Returns the names that `--config` of launch/train_judge.py takes."""
+    return sorted(p.stem for p in (PROJECT_ROOT / "configs" / "judges").glob("*.py"))
+
+
 def config_module(name: str) -> ModuleType:
     """Returns the file of a config: `get_config(scale)`, `SCALES` and `PAPER`.
 
     Raises:
         ConfigError: there is none of this name.
     """
+    if name in judge_names():
+        return import_from_checkout(PROJECT_ROOT / "configs" / "judges" / f"{name}.py")
     if name not in config_names():
         raise ConfigError(f"no config named {name!r}; {nearest(name, config_names())}")
     return import_from_checkout(PROJECT_ROOT / "configs" / f"{name}.py")

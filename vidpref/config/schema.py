@@ -23,6 +23,7 @@ from vidpref.config.fields import (
 )
 from vidpref.config.networks import LATENT_NETWORKS, PIXEL_NETWORKS, Model, SuperresModel
 from vidpref.config.training import Train
+from vidpref.config.video_reward import Judge, VideoReward
 
 NO_JUDGE = "none"  # as reward.name: clips are drawn, and nobody scores them
 PREFERENCES = "preferences"  # as data.name: a file that says which of two clips is better
@@ -178,7 +179,7 @@ class Data:
     encode_batch: int = field(
         128,
         ">= 1",
-        "Clips that are encoded at once, over all devices.",
+        "Clips that are encoded at once, over all devices; filled up to a multiple of these.",
         touches="speed",
         when={"data.name": PREFERENCES},
     )
@@ -277,7 +278,10 @@ class Sampler:
         when={"model.name": LATENT_NETWORKS},
     )
     batch_size: int = field(
-        128, ">= 1", "Clips that are drawn at once, over all devices.", touches="speed"
+        128,
+        ">= 1",
+        "Clips that are drawn at once, over all devices; filled up to a multiple of these.",
+        touches="speed",
     )
 
 
@@ -338,7 +342,9 @@ class Reward:
     """Who judges clips."""
 
     name: str = field(
-        "remote_judge", ("verifier", "remote_judge", NO_JUDGE), "Judge; none: nobody scores clips."
+        "remote_judge",
+        ("verifier", "remote_judge", "video_reward", NO_JUDGE),
+        "Judge; none: nobody scores clips.",
     )
     dimension: str = field(
         "accept", "", "Score that tables call acceptance.", when={".name": Not(NO_JUDGE)}
@@ -350,6 +356,7 @@ class Reward:
         when={".name": Not(NO_JUDGE)},
     )
     remote_judge: RemoteJudge = section(RemoteJudge, when={".name": "remote_judge"})
+    video_reward: VideoReward = section(VideoReward, when={".name": "video_reward"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -398,6 +405,7 @@ class Config:
     )
     reward: Reward = section(Reward)
     align: Align = section(Align)
+    judge: Judge = section(Judge)
     evaluate: Evaluate = section(Evaluate)
 
 

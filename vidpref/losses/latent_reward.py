@@ -39,7 +39,7 @@ class LatentRewardLoss:
         x_tau = x_tau.reshape(2 * b, *clip_shape)
         scores = self.apply(trainable, x_tau, jnp.repeat(tau, 2), condition)
         scores = scores.astype(jnp.float32).reshape(b, 2, len(self.dims))
-        loss, of_dims = bradley_terry(scores[:, 0], scores[:, 1], labels, _mask(batch))
+        loss, of_dims = bradley_terry(scores[:, 0], scores[:, 1], labels, label_mask(batch))
         metrics = {"accuracy": of_dims["accuracy"].mean()}
         for name, values in of_dims.items():
             metrics |= {f"{name}/{dim}": values[i] for i, dim in enumerate(self.dims)}
@@ -51,7 +51,7 @@ class LatentRewardLoss:
         The training step puts microbatches together by it.
         """
         labels = batch["preference"]
-        decided = decided_labels(labels, _mask(batch)).sum(axis=0)
+        decided = decided_labels(labels, label_mask(batch)).sum(axis=0)
         found = {"loss": decided.sum()}
         for i, dim in enumerate(self.dims):
             found |= {f"{name}/{dim}": decided[i] for name in ("accuracy", "margin")}
@@ -93,7 +93,8 @@ def make_latent_reward_loss(
     return LatentRewardLoss(apply, process, tuple(dims), make_condition, noise_aware)
 
 
-def _mask(batch: Mapping[str, Array]) -> Array | None:
+def label_mask(batch: Mapping[str, Array]) -> Array | None:
+    """Returns which labels of a batch count, those of padding rows (`weight` 0) do not; or None."""
     if "weight" not in batch:
         return None
     return jnp.broadcast_to((batch["weight"] > 0)[:, None], batch["preference"].shape)

@@ -122,4 +122,4 @@ def _of_folder(folder: str, overrides: Sequence[str]) -> list[str]:
 
 def _own(reward: ConfigDict) -> ConfigDict:
     """The fields of the judge alone."""
-    return reward.get(reward.name, ConfigDict())
+    return reward[reward.name] if reward.name in reward else ConfigDict()

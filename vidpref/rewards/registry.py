@@ -79,6 +79,10 @@ def _check_video_reward(section: ConfigDict, dimensions: tuple[str, ...]) -> Non
 
     own = section.video_reward
     open_folder(own.folder, own.base, dimensions).reader(own.template)
+    if not own.fps:  # whoever draws clips does not know how fast they are to be shown
+        raise ValueError(
+            "config.reward.video_reward.fps=0: say how many frames a second the drawn clips have"
+        )
 
 
 def _scores_of_video_reward(section: ConfigDict) -> tuple[str, ...]:

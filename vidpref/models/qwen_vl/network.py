@@ -89,6 +89,18 @@ class QwenVL(nn.Module):
             features: result of `features`.
             cache: keys and values to be filled, or None.
         """
+        x, deep = self.embedded(inputs, features)
+        return self.text(x, inputs.positions, inputs.mask, deep, cache)
+
+    def embedded(
+        self, inputs: Inputs, features: PyTree
+    ) -> tuple[Float[Array, "b l d"], Float[Array, "k b l d"] | None]:
+        """Returns what the decoder reads of tokens and features, and what goes in after its blocks.
+
+        Args:
+            inputs: tokens; its patches are not looked at.
+            features: result of `features`.
+        """
         x = self.embed(inputs.tokens)
         deep = None
         if features is not None:
@@ -99,7 +111,7 @@ class QwenVL(nn.Module):
             if stack:
                 placed = [jnp.take_along_axis(part, index, axis=1) for part in stack]
                 deep = jnp.where(here[None] >= 0, jnp.stack(placed), 0)
-        return self.text(x, inputs.positions, inputs.mask, deep, cache)
+        return x, deep
 
     def token(
         self,

@@ -1,0 +1,88 @@
+"""A small Qwen2-VL from nothing: random weights, a tokenizer of bytes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from flax.core import meta
+from ml_collections import ConfigDict
+
+from vidpref.files import write_text
+from vidpref.interop.qwen_vl_folders import export_qwen_vl
+from vidpref.language.byte_tokenizer import BYTES, byte_tokens, write_byte_tokenizer
+from vidpref.models.qwen_vl.configuration import QwenVLConfig
+from vidpref.models.qwen_vl.network import QwenVL
+from vidpref.models.qwen_vl.packing import smallest
+
+
+def scratch_config(section: ConfigDict, tokens: Sequence[str]) -> QwenVLConfig:
+    """Returns the config of the model.
+
+    Args:
+        section: `judge.scratch`.
+        tokens: special tokens besides those of every Qwen-VL model.
+
+    Raises:
+        ValueError: sizes that do not fit each other.
+    """
+    numbers = byte_tokens(tokens)
+    width, heads = section.width, section.heads
+    if width % (16 * heads):
+        raise ValueError(
+            f"config.judge.scratch: width={width} must be a multiple of 16 x heads={heads}"
+        )
+    pairs = width // heads // 2  # of features of a head, that turn with time, row and column
+    return QwenVLConfig.read(
+        {
+            "model_type": "qwen2_vl",
+            "vocab_size": BYTES + len(numbers),
+            "hidden_size": width,
+            "intermediate_size": 4 * width,
+            "num_hidden_layers": section.layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": heads,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 1e4,
+            "rope_scaling": {
+                "type": "mrope",
+                "mrope_section": [pairs // 4, pairs * 3 // 8, pairs * 3 // 8],
+            },
+            "tie_word_embeddings": True,
+            "vision_start_token_id": numbers["<|vision_start|>"],
+            "vision_end_token_id": numbers["<|vision_end|>"],
+            "image_token_id": numbers["<|image_pad|>"],
+            "video_token_id": numbers["<|video_pad|>"],
+            "vision_config": {
+                "depth": section.vision_layers,
+                "embed_dim": section.vision_width,
+                "hidden_size": width,
+                "num_heads": section.heads,
+                "mlp_ratio": 4,
+                "patch_size": section.patch,
+            },
+        }
+    )
+
+
+def write_scratch_model(out: Path, config: QwenVLConfig, tokens: Sequence[str], seed: int) -> None:
+    """Writes the model to a new folder, as transformers reads it.
+
+    Args:
+        out: the folder; it appears whole. Nothing is done where it is there.
+        config: result of `scratch_config`.
+        tokens: as there.
+        seed: seed of the weights.
+    """
+    if out.exists():
+        return
+    module = QwenVL(config)
+
+    def init(key: jax.Array) -> dict:
+        return meta.unbox(module.init(key, smallest(config))["params"])
+
+    tokenizer = out.with_name("tokenizer")
+    write_byte_tokenizer(tokenizer, tokens)
+    write_text(tokenizer / "config.json", json.dumps(config.write(), indent=2) + "\n")
+    params = jax.jit(init)(jax.random.key(seed))
+    export_qwen_vl(out, module, params, source=tokenizer, dtype="float32")
