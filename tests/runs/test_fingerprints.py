@@ -16,7 +16,7 @@ from vidpref.runs.graph import in_order
 from vidpref.runs.methods import open_recipe
 
 # Names of data sets, judges and encoders: their change alone makes a config that cannot be.
-CHOSEN = {"data.name", "text.name", "model.name", "reward.name", "align.method"}
+CHOSEN = {"data.name", "text.name", "model.name", "reward.name", "judge.name", "align.method"}
 SPECS = ["dpo_aif:mini", "flow_nrg:mini", "ipo_kto:mini", "realdpo:mini"]
 CASCADE = ["superres.enabled=True", "align.train.best_metric=accept", "align.lora.rank=4"]
 

@@ -92,7 +92,6 @@ LATE = [
     ("dpo_aif", ["model.unet3d.groups=7"], "groups|config.model", "pretrain"),
     ("dpo_aif", ["model.unet3d.remat=ful"], "remat='ful'", "pretrain"),
     ("dpo_aif", ["mesh.fsdp=3"], "mesh data=-1, fsdp=3", "data"),
-    ("dpo_aif", ["sampler.batch_size=3"], "sampler.batch_size=3: must be a multiple", "sample"),
     ("dpo_aif", ["align.train.batch_size=3"], "align: batch_size=3: must be a multiple", "align"),
     ("dpo_aif", ["seed=4294967296"], "seed=4294967296: must be", "pretrain"),
 ]
