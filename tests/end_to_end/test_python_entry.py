@@ -1,5 +1,6 @@
 """What `import vidpref` offers, on a tiny run: the same as the programs and the files say."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import vidpref
 from tests.end_to_end.tiny import TINY
+from vidpref.rewards.registry import REWARDS
 from vidpref.runs import rounds
 from vidpref.runs.prompt_scenes import borrow_first_frames, nearest_scene, own_scenes
 from vidpref.runs.prompted import MESH, draw, open_policy
@@ -61,7 +63,7 @@ def test_a_run_in_python(tmp_path, fickle, monkeypatch):
     assert np.isfinite(curves["pretrain"]["loss"]).all()
 
     _clips(again)
-    _drawn(again, fickle)
+    _drawn(again, fickle, monkeypatch)
 
 
 def _clips(done):
@@ -78,7 +80,7 @@ def _clips(done):
         done.clips(policy="dpo")
 
 
-def _drawn(done, fickle):
+def _drawn(done, fickle, monkeypatch):
     prompts = ["move the red ball left above the white floor"] * 2
     drawn = done.draw(prompts, policy="sft", seed=3)
     recipe, policies = rounds.open_finished(done.workdir, MESH)
@@ -112,3 +114,15 @@ def _drawn(done, fickle):
     assert fickle.asked == asked + 2
     with pytest.raises(ValueError, match="2 clips: give as many prompts"):
         done.score(drawn, prompts[:1])
+    with pytest.raises(ValueError, match=r"\(8, 16\) pixels, the run's clips \(16, 16\)"):
+        done.score(drawn, prompts, image=image[:8])
+
+    # a judge that compares first frames is told them
+    told, score = {}, fickle.score
+    comparing = dataclasses.replace(REWARDS["verifier"], first_frames=True)
+    monkeypatch.setitem(REWARDS, "verifier", comparing)
+    monkeypatch.setattr(fickle, "score", lambda *args, **given: told.update(given) or score(*args))
+    done.score(drawn, prompts)
+    assert not told
+    done.score(drawn, prompts, image=image)
+    np.testing.assert_array_equal(told["first_frames"], [image] * 2)

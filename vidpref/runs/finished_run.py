@@ -26,6 +26,7 @@ from vidpref.runs.prompted import MESH, Drawable, draw, open_policy
 from vidpref.runs.recipe import Recipe
 from vidpref.runs.run_folder import REPORT, run_folder
 from vidpref.runs.stored_clips import Wanted, choose, clip_sets, read_rows
+from vidpref.stages.label import first_frames
 from vidpref.storage.mirror import address, open_folder, pull
 from vidpref.training.metrics import read_metrics
 from vidpref.typing import UInt8
@@ -194,7 +195,13 @@ class FinishedRun:
         drawn = draw(source, scenes, seed=seed, per_scene=per_prompt)
         return np.stack([clip for _, clip, _ in drawn])
 
-    def score(self, clips: UInt8[np.ndarray, "n t h w 3"], prompts: Sequence[str]) -> pd.DataFrame:
+    def score(
+        self,
+        clips: UInt8[np.ndarray, "n t h w 3"],
+        prompts: Sequence[str],
+        *,
+        image: UInt8[np.ndarray, "h2 w2 3"] | os.PathLike | str | None = None,
+    ) -> pd.DataFrame:
         """Returns what the run's judge says of clips, a row a clip.
 
         Columns are prompt, every dimension of the judge (the higher the better), and reason. A clip
@@ -203,15 +210,18 @@ class FinishedRun:
         Args:
             clips: bytes.
             prompts: the prompt of each.
+            image: first frame that all clips were given, as `draw` takes it; a judge that can
+                compares them.
 
         Raises:
-            ValueError: the run has no judge, or not a prompt a clip.
+            ValueError: the run has no judge, not a prompt a clip, or an image of another size.
         """
         self._check_judged()
         if isinstance(prompts, str) or len(clips) != len(prompts):
             raise ValueError(f"{len(clips)} clips: give as many prompts, a list of texts")
-        judge = build_reward(self._recipe.judged, self._recipe.judge_folders)
-        said = judge.score(clips, prompts)
+        reward, frame = self._recipe.judged, _first_frame(image, self.config)
+        judge = build_reward(reward, self._recipe.judge_folders)
+        said = judge.score(clips, prompts, **first_frames(reward, [frame] * len(clips)))
         reasons = [said.failures.get(row, words) for row, words in enumerate(said.reasons)]
         return pd.DataFrame({"prompt": list(prompts), **said.scores, "reason": reasons})
 
@@ -225,11 +235,18 @@ def _scenes(
     prompts: Sequence[str],
     image: UInt8[np.ndarray, "h w 3"] | os.PathLike | str | None,
 ) -> list[Scene]:
-    size = source.config.data.height, source.config.data.width
-    if isinstance(image, str | os.PathLike):
-        image = decode_clip(Path(image), frames=1, height=size[0], width=size[1])[0]
-    if image is not None and image.shape[:2] != size:
-        raise ValueError(f"the image has {image.shape[:2]} pixels, the run's clips {size}")
+    image = _first_frame(image, source.config)
     if image is not None or not source.generator.image or source.data is None:
         return own_scenes(prompts, image)
     return borrow_first_frames(prompts, [nearest_scene(source.data, p) for p in prompts])
+
+
+def _first_frame(
+    image: UInt8[np.ndarray, "h w 3"] | os.PathLike | str | None, config: ConfigDict
+) -> UInt8[np.ndarray, "h w 3"] | None:
+    size = config.data.height, config.data.width
+    if isinstance(image, str | os.PathLike):
+        return decode_clip(Path(image), frames=1, height=size[0], width=size[1])[0]
+    if image is not None and image.shape[:2] != size:
+        raise ValueError(f"the image has {image.shape[:2]} pixels, the run's clips {size}")
+    return image

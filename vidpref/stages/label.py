@@ -106,7 +106,7 @@ def mean_score(
             continue
         try:
             frames = [scene.first_frame for scene, _ in rows] if given else []
-            told = _first_frames(reward, frames)
+            told = first_frames(reward, frames)
             scores.append(_scores(judge, seen_clip(clips), rows, told)[reward.dimension])
         except Exception as caught:
             error = caught
@@ -185,7 +185,7 @@ class _Asking:
         records = [self.clips[number] for number in numbers]
         prompts = [record["prompt"] for record in records]
         frames = [record.get("first_frame") for record in records] if self.given else []
-        told = _first_frames(self.reward, frames)
+        told = first_frames(self.reward, frames)
         shown = np.stack([seen_clip(record) for record in records])
         judgement = self.judge.score(shown, prompts, **told)
         labels = self.clips.index.iloc[numbers].reset_index(drop=True)
@@ -232,7 +232,7 @@ def _label_part(
     write_table(path, labels)
 
 
-def _first_frames(reward: ConfigDict, frames: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
+def first_frames(reward: ConfigDict, frames: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
     """What `score` is told beside clips and prompts: where the judge compares them and all are
     there, the frames.
     """
