@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from vidpref.config.by_name import config_yaml, named_config
@@ -44,7 +46,7 @@ def test_a_folder_goes_to_the_judge_that_is_read_from_one(monkeypatch, tmp_path)
         "reward.name=video_reward",
         f"reward.video_reward.folder={folder}",
     ]
-    other = RewardSpec(None, places=("folder",))
+    other = RewardSpec(REWARDS["verifier"].build, places=("folder",))
     monkeypatch.setattr(by_name, "REWARDS", REWARDS | {"other": other})
     with pytest.raises(
         ValueError, match=r"say whose folder it is, --config\.reward\.name=other or"
@@ -56,7 +58,8 @@ def test_a_folder_goes_to_the_judge_that_is_read_from_one(monkeypatch, tmp_path)
 
 
 def test_a_judge_of_a_folder_scores_all_that_it_can(monkeypatch, tmp_path):
-    spec = RewardSpec(None, places=("folder",), scores=lambda section: ("overall", "look"))
+    video_reward = REWARDS["video_reward"]
+    spec = dataclasses.replace(video_reward, scores=lambda section: ("overall", "look"))
     monkeypatch.setitem(REWARDS, "video_reward", spec)
     reward = judge_config(str(tmp_path)).reward
     assert (reward.dimension, reward.dimensions) == ("overall", ("overall", "look"))
