@@ -4,8 +4,8 @@ Paper:    AIF, "Improving Dynamic Object Interactions in Text-to-Video Generatio
 Command:  python launch/tpu_run.py --config=rwr_aif:mini --workdir=runs/rwr
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3 (AIF appendix A), not run.
 Time:     mini, expected: about 6 minutes.
-Number:   mini, measured with two seeds: accepted clips of held-out prompts +17.5 points
-          [8.6, 26.4] (docs/claims.md).
+Number:   mini, measured with four seeds: accepted clips of held-out prompts +17.2 points
+          [14.2, 20.3] (docs/claims.md).
 """
 
 from configs.shared import aif

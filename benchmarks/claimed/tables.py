@@ -163,10 +163,13 @@ def category_table(
         clips = evidence.clips(PRETRAINED, evidence.seeds(PRETRAINED)[0])
         categories = sorted(clips.loc[clips["split"] == split, "category"].unique())
     rows = [
-        [name, *(_rate(evidence.rate(p, split, category=c)) for c in ("", *categories))]
+        [
+            *(name, len(evidence.seeds(p))),
+            *(_rate(evidence.rate(p, split, category=c)) for c in ("", *categories)),
+        ]
         for name, p in there.items()
     ]
-    columns = ["Method", "All", *(words.capital(words.category(c)) for c in categories)]
+    columns = ["Method", "Seeds", "All", *(words.capital(words.category(c)) for c in categories)]
     heading = f"Forward EM and reverse BT, {SPLITS[split]} prompts"
     return Table(heading, columns, rows, "Accepted clips in per cent, 95 % intervals.")
 

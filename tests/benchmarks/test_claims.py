@@ -158,7 +158,13 @@ def test_other_clips_do_not_pair(scores):
 def test_categories(scores):
     table = category_table({"Better": "better"}, 1, evidence_of(scores), "test")
     assert [row[0] for row in table.rows] == ["pre-trained", "Better, round 1"]
-    assert list(table.columns) == ["Method", "All", "Directional movement", "Object removal"]
+    assert list(table.columns) == [
+        "Method",
+        "Seeds",
+        "All",
+        "Directional movement",
+        "Object removal",
+    ]
 
 
 def test_scores_of_another_config_do_not_count(tmp_path, monkeypatch):
