@@ -29,9 +29,6 @@ _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Training seeds."
 _ONLY = flags.DEFINE_list("only", [], "Groups to run, separated by commas; none means all.")
 _CLIPS = flags.DEFINE_integer("clips_per_prompt", 8, "Clips of a prompt.", lower_bound=1)
 _ONLY_TABLES = flags.DEFINE_bool("only_tables", False, "Runs nothing: tables of the scores there.")
-_AS_STORED = flags.DEFINE_bool(
-    "as_stored", False, "With --only_tables: takes scores that another version or config made."
-)
 
 
 def main(overrides: Sequence[str]) -> None:
@@ -63,9 +60,7 @@ def main(overrides: Sequence[str]) -> None:
                     say(f"{name}, seed {seed}")
                     args = (groups[name], configs[name], seed, workdir, scores, say)
                     measuring.measure(*args)
-    evidence = writing.stored(
-        groups, configs, seeds, workdir, scores, as_stored=_AS_STORED.value, say=say
-    )
+    evidence = writing.stored(groups, configs, seeds, workdir, scores, say=say)
     print(writing.write(out, groups, evidence))
 
 
@@ -73,8 +68,6 @@ def _check(groups: Mapping) -> list[int]:
     wrong = []
     if not (_WORKDIR.value or _ONLY_TABLES.value):
         wrong.append("--workdir=FOLDER is missing.")
-    if _AS_STORED.value and not _ONLY_TABLES.value:
-        wrong.append("--as_stored does nothing without --only_tables.")
     known = ", ".join(groups)
     wrong += [f"--only={name}: known are {known}" for name in _ONLY.value if name not in groups]
     bad = [text for text in _SEEDS.value if not text.strip().isdecimal()]

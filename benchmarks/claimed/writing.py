@@ -20,7 +20,6 @@ def stored(
     workdir: Path,
     scores: Scores,
     *,
-    as_stored: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Evidence]:
     """Returns the scores of each group that are in the folder.
@@ -30,18 +29,14 @@ def stored(
         seeds: training seeds.
         workdir: of the runs; nothing is read or written there.
         scores: the folder.
-        as_stored: take scores whatever version or config made them.
         say: told which scores are there of another config or version only.
-
-    Raises:
-        ValueError: with `as_stored`, several versions of one policy and seed.
     """
     found = {}
     for name, group in groups.items():
         of_seeds: dict[int, dict[str, tuple[str, str]]] = {}
         for seed in seeds:
             for policy, need in measuring.needed(group, configs[name], seed, workdir).items():
-                fingerprint = _fingerprint(need, seed, scores, as_stored, say)
+                fingerprint = _fingerprint(need, seed, scores, say)
                 if fingerprint:
                     of_seeds.setdefault(seed, {})[policy] = (need.policy, fingerprint)
         found[name] = Evidence(scores, of_seeds)
@@ -96,21 +91,12 @@ def _has_rows(table: Table) -> bool:
 
 
 def _fingerprint(
-    need: measuring.Needed, seed: int, scores: Scores, as_stored: bool, say: Callable[[str], None]
+    need: measuring.Needed, seed: int, scores: Scores, say: Callable[[str], None]
 ) -> str:
     """Under which a policy's scores are there; "" where they are not."""
     if scores.path(need.policy, seed, need.fingerprint).exists():
         return need.fingerprint
-    others = scores.versions(need.policy, seed)
-    if not others:
-        return ""
-    if not as_stored:
-        if need.policy != PRETRAINED:
-            say(measuring.of_another(need, seed, scores))
-        return ""
-    if len(others) > 1:
-        raise ValueError(
-            f"{need.policy}, seed {seed}: {scores.folder} has scores of {len(others)} versions "
-            f"({', '.join(others)}), and none is that of the config now: remove all but one"
-        )
-    return others[0]
+    # pre-trained policies of other generators have the same name
+    if need.policy != PRETRAINED and scores.versions(need.policy, seed):
+        say(measuring.of_another(need, seed, scores))
+    return ""

@@ -23,8 +23,7 @@ class Checkpoints:
     """Checkpoints of one run, written in the background: the train state, by its step.
 
     A checkpoint appears by one rename, in a bucket by one object, so a kill never leaves half of
-    one. The last `keep_last`
-    stay, and the best one.
+    one. The last `keep_last` stay, and the best one.
 
     Args:
         directory: holds one folder a step.
