@@ -30,16 +30,16 @@ import interleaved
 import jax
 import jax.numpy as jnp
 import numpy as np
+import peers
 import torch
 from absl import flags
 from diffusers import WanTransformer3DModel
-from peft import LoraConfig
 
 from vidpref.config.fields import build
 from vidpref.config.training import Optimizer
 from vidpref.diffusion.denoising import Corrupted, denoising_errors
 from vidpref.diffusion.flow import RectifiedFlow
-from vidpref.interop.table import Rule, Table, to_params
+from vidpref.interop.table import to_params
 from vidpref.interop.wan import transformer_table
 from vidpref.models.attention import dot_product_attention
 from vidpref.models.condition import Condition
@@ -73,8 +73,7 @@ _TEXT_TOKENS = flags.DEFINE_integer("text_tokens", 64, "Wan2.1 has 512.", lower_
 
 _CHANNELS, _TEXT_DIM, _BETA = 16, 512, 20.0
 _OPTIMIZER = Optimizer(name="adam", learning_rate=1e-4, decay="constant", clip_norm=0.0)
-# the same layers in both languages
-_OUR_TARGETS, _PEFT_TARGETS = ("(self|cross)/.*/",), ["to_q", "to_k", "to_v", "to_out.0"]
+_OUR_TARGETS = ("(self|cross)/.*/",)  # those of `peers.ATTENTION`
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 
 
@@ -167,18 +166,10 @@ def _problem(gpu: bool) -> Problem:
     policy = WanTransformer3DModel(**config)
     reference = copy.deepcopy(policy).requires_grad_(False)
     if not _LORA_RANK.value:
-        with torch.no_grad():  # else the loss is log 2 whatever the network computes
-            for parameter in policy.parameters():
-                parameter += 0.2 * parameter.std(correction=0) * torch.randn_like(parameter)
+        peers.perturb(policy)
     tensors = {name: tensor.numpy().copy() for name, tensor in policy.state_dict().items()}
     if _LORA_RANK.value:
-        policy.requires_grad_(False)
-        rank = _LORA_RANK.value
-        policy.add_adapter(
-            LoraConfig(
-                r=rank, lora_alpha=rank, target_modules=_PEFT_TARGETS, init_lora_weights=False
-            )
-        )
+        peers.adapt(policy, _LORA_RANK.value, _LORA_RANK.value)
     tokens = _FRAMES.value * _HEIGHT.value * _WIDTH.value // 4
     count = sum(tensor.size for tensor in tensors.values())
     print(
@@ -218,7 +209,7 @@ def _vidpref(problem: Problem, attention: str) -> Contender:
     if _LORA_RANK.value:
         spec = LoRA(rank=_LORA_RANK.value, alpha=_LORA_RANK.value, targets=_OUR_TARGETS)
         adapted = with_lora(module.apply, spec)
-        start = _adapters(problem.policy, table)
+        start = peers.adapters_of(problem.policy, table)
 
         def init(key: Array) -> PyTree:
             return spec.init(key, jax.eval_shape(boxed, key))
@@ -281,18 +272,6 @@ def _boxed_params(module: Wan, batch: Mapping[str, np.ndarray], key: Array) -> P
 
 def _condition(text: Array) -> Condition:
     return Condition(text=text, text_mask=jnp.ones(text.shape[:2], bool))
-
-
-def _adapters(policy: torch.nn.Module, table: Table) -> PyTree:
-    """The adapters that PEFT made, as ours."""
-    tensors = {k: v.cpu().numpy() for k, v in policy.state_dict().items() if "lora_" in k}
-    rules = []
-    for rule in table:
-        for ours, peft in (("a", "lora_A.default.weight"), ("b", "lora_B.default.weight")):
-            name = rule.torch.removesuffix("weight") + peft
-            if name.replace("{i}", "0") in tensors:
-                rules.append(Rule(name, rule.ours.removesuffix("kernel") + ours, "linear"))
-    return to_params(tensors, tuple(rules))
 
 
 def _compile_failure(device: torch.device) -> str:

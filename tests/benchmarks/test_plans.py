@@ -19,6 +19,7 @@ KEPT = json.loads((PROJECT_ROOT / "docs" / "plans.json").read_text())
 def row(on="v3:8x8", peak=5.0, name="align"):
     program = ProgramPlan(
         name=name,
+        mesh={"data": 16, "fsdp": 8},
         memory=Memory(peak=peak * GIB, limit=15.48 * GIB, parts={}),
         flops=Flops(128 * 61.5e12, 0.0, {f"Net/{n}": 1e12 for n in range(20)}),
         hlo_flops=0.0,

@@ -21,6 +21,7 @@ OTHER_KIND = {
     "tuple[bool, ...]": [(1,), ("True",), True],
     "tuple[str, ...]": [(1,), (None,), "a"],
     "tuple[int, int, int]": [(1, 1), (1, 1, 1, 1), (1, 1, "1"), 1],
+    "tuple[int, int]": [1, (1,), (1, 2, 3), (1.5, 2)],
     "tuple[float, float]": [(0.0,), (0.0, 0.5, 1.0), ("a", "b"), 0.5],
     "tuple[tuple[int, int], ...]": [(16, 16), ((16,),), ((16, 16, 16),), (("a", "b"),)],
 }
@@ -87,6 +88,7 @@ def test_short_names_of_types_are_read(path, spelling, meant):
     counts = {
         "text.dtype": ["text.name=t5"],
         "reward.video_reward.dtype": ["reward.name=video_reward"],
+        "reward.vlm_judge.dtype": ["reward.name=vlm_judge"],
         "judge.export_dtype": ["judge.name=video_reward"],
     }
     config = named_config("dpo_aif:mini", [*counts.get(path, []), f"{path}={spelling}"])

@@ -25,6 +25,7 @@ from vidpref.objectives.preference import MASKS
 from vidpref.rewards.registry import REWARDS
 from vidpref.rewards.remote_judge import RemoteJudge
 from vidpref.rewards.video_reward import VideoReward
+from vidpref.rewards.vlm_judge import VlmJudge
 from vidpref.stages.rows.sampled import ROW_BUILDERS
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ READERS = [
 NO_FIELDS = {"x", "json", "yaml", "by_name", "schema", "align", "update"}
 PASSED_ON = (
     *("model.", "superres.model.", "diffusion."),
-    *("reward.remote_judge.", "reward.video_reward."),
+    *("reward.remote_judge.", "reward.video_reward.", "reward.vlm_judge."),
 )
 
 
@@ -80,10 +81,15 @@ def test_the_reward_model_has_the_arguments_of_its_class():
     assert fields_of(schema.VideoReward) == arguments - {"dimensions"}
 
 
+def test_the_local_judge_has_the_arguments_of_its_class():
+    arguments = set(inspect.signature(VlmJudge).parameters)
+    assert fields_of(schema.VlmJudge) == arguments - {"questions"} | {"graded"}
+
+
 @pytest.mark.parametrize(
     ("path", "known"),
     [
-        ("align.method", {*OBJECTIVES, align.GUIDANCE}),
+        ("align.method", {*OBJECTIVES, align.TRAJECTORIES, align.GUIDANCE}),
         ("align.rows", set(ROW_BUILDERS)),
         ("align.reduction", set(REDUCTIONS)),
         ("align.error_in", {"", *KINDS}),

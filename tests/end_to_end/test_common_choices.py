@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.data_folders import paths_for
-from tests.end_to_end.tiny import TINY
+from tests.end_to_end.tiny import TINY, TINY_JUDGE
 from vidpref.config.by_name import config_names
 from vidpref.generation.adopt import load_config
 from vidpref.runs import checks, rounds
@@ -48,9 +48,14 @@ def tiny(name, overrides):
     small = [f if f.startswith("model.") else f"model.{network}.{f}" for f in NETWORKS[network]]
     more = ["align.lora.rank=2"] if config.align.lora.rank and name != "flow_nrg" else []
     more += ["align.layers=1"] if name == "flow_nrg" else []
+    more += TINY_JUDGE if config.judge.name else []
     counts = load_config(f"{name}:mini").align
     more += ["align.real_clips=8"] if counts.real_weight or counts.rows.startswith("real") else []
-    fields = [f for f in FIELDS if not (name == "realdpo" and f.startswith("label."))]
+    sampled = not config.align.rows.startswith(("real", "fresh"))
+    fields = [f for f in FIELDS if sampled or not f.startswith("label.")]
+    if config.align.rows.startswith("fresh"):
+        more += ["align.online.group=2", "align.online.prompts=6"]
+    more += ["align.online.window=(0,1)"] if name == "flow_grpo" else []
     return load_config(f"{name}:mini", [*fields, *small, *overrides, *more])
 
 

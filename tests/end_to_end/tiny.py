@@ -49,6 +49,19 @@ TINY_FLOW = (
     "model.dit.cond_dim=16",
 )
 
+# Of the judge that videoalign trains.
+TINY_JUDGE = (
+    "judge.scratch.layers=1",
+    "judge.scratch.width=32",
+    "judge.scratch.vision_width=16",
+    "judge.world.prompts=4",
+    "judge.train.steps=3",
+    "judge.train.batch_size=8",
+    "judge.train.checkpoint_every=0",
+    "judge.train.log_every=1",
+    "judge.score_batch=16",
+    "reward.video_reward.batch_size=16",
+)
 
 # Of a Wan2.1 pipeline from `tiny_pipelines`, with `few_preferences`.
 TINY_WAN = (

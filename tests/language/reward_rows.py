@@ -3,14 +3,19 @@
 import functools
 from pathlib import Path
 
+import jax
 import numpy as np
+from flax.core import meta
 
+from vidpref.interop.qwen_vl_folders import export_qwen_vl
 from vidpref.language.byte_tokenizer import write_byte_tokenizer
 from vidpref.language.chat_tokens import ChatTokens
 from vidpref.language.patches import Eye
 from vidpref.language.reward_template import RewardTemplate, reward_token
 from vidpref.language.video_reward import RewardReader
 from vidpref.models.qwen_vl.configuration import QwenVLConfig
+from vidpref.models.qwen_vl.network import QwenVL
+from vidpref.models.qwen_vl.packing import smallest
 
 DIMENSIONS = ("visual_quality", "motion_quality", "text_alignment")
 TEXT = "look <|VQ_reward|> move <|MQ_reward|> of {text_prompt}: <|TA_reward|>"
@@ -45,6 +50,21 @@ def tiny_config(vocab_size: int, **text) -> dict:
         },
         **text,
     }
+
+
+def write_tiny_model(folder: Path, rng: np.random.Generator, scale: float) -> tuple:
+    """Writes a tiny Qwen2-VL with its tokenizer; returns the network and its random parameters.
+
+    It has more embeddings than tokens, as Qwen2-VL has.
+    """
+    module = QwenVL.from_config(tiny_config(300))
+    shapes = jax.eval_shape(module.init, jax.random.key(0), smallest(module.config))["params"]
+    params = jax.tree.map(
+        lambda x: scale * rng.normal(size=x.shape).astype(np.float32), meta.unbox(shapes)
+    )
+    export_qwen_vl(folder, module, params, dtype="float32")
+    write_byte_tokenizer(folder)
+    return module, params
 
 
 @functools.cache

@@ -9,6 +9,12 @@ import pytest
 
 from tests import tpu_compiler
 from tests.end_to_end.tiny import TINY
+from tests.launch.programs import Launcher
+from vidpref.planning import alternatives, planner
+from vidpref.planning.chips import CARDS, CHIPS, GIB
+from vidpref.planning.flops import Flops
+from vidpref.planning.program_plan import Memory, ProgramPlan
+from vidpref.planning.topologies import parse_topology
 
 ALL = ["align", "pretrain", "sample"]
 
@@ -29,6 +35,63 @@ def planned(*arguments, code=0):
 
 def tiny(*more):
     return [f"--config.{field}" for field in (*TINY, "mesh.fsdp=2", *more)]
+
+
+@pytest.fixture
+def half_of_it_split(monkeypatch, capsys):
+    """The program, with a compiler for which 16 GiB lie on each device, and 32 over fsdp."""
+
+    def compiled(request, say):
+        say(f"compiling for {request.topology}")
+        topology = parse_topology(request.topology)
+        chosen = [one.split("=")[1] for one in request.overrides if one.startswith("mesh.fsdp=")]
+        fsdp = int(chosen[-1]) if chosen else topology.devices
+        yield ProgramPlan(
+            name="align",
+            mesh={"data": topology.devices // fsdp, "fsdp": fsdp, "context": 1, "tensor": 1},
+            memory=Memory(
+                peak=(16 + 32 / fsdp) * GIB,
+                limit=topology.chip.limit,
+                parts={"trained": 5.0 * GIB},
+            ),
+            flops=Flops(total=1e15, rematerialized=0.0, modules={}),
+            traffic=1e9,
+        )
+
+    launched = Launcher(monkeypatch, capsys)
+    for module in (planner, alternatives):
+        monkeypatch.setattr(module, "compile_programs", compiled)
+    return launched
+
+
+def test_without_a_topology_the_fewest_of_each_kind_that_it_fits_on_are_listed(half_of_it_split):
+    outcome = half_of_it_split("plan_pod", "--config=dpo_aif:mini")
+    assert outcome.status == 0
+    lines = [line for line in outcome.text.splitlines() if not line.startswith("[")]
+    assert [line.split(":")[0] for line in lines] == [*CHIPS, *CARDS]
+    assert lines[2] == "v4: fits on v4:2x2x1; align holds the most, 24.00 of 30.75 GiB"
+    assert lines[3] == "v5e: no (align does not fit)"  # 16 GiB and more, of 15.75
+    assert "gpu24: fits on gpu24:8; align holds the most, 20.00 of 22.32 GiB" in lines
+
+
+def test_what_does_not_fit_ends_with_1_and_the_next_setting_that_does(half_of_it_split, tmp_path):
+    path = tmp_path / "plan.json"
+    outcome = half_of_it_split(
+        "plan_pod",
+        "--config=dpo_aif:mini",
+        "--topology=gpu24:8",
+        f"--json={path}",
+        "--config.mesh.fsdp=2",
+        "--config.model.unet3d.remat=offload",
+        "--config.align.train.batch_size=8",
+    )
+    assert outcome.status == 1
+    assert "align does not fit: it needs 32.00 GiB of a device, which has 22.32" in outcome.text
+    assert "does not fit with --config.mesh.fsdp=4\n" in outcome.text
+    assert "fits with --config.mesh.fsdp=8: 20.00 GiB" in outcome.text
+    found = json.loads(path.read_text())
+    assert not found["fits"]
+    assert found["alternatives"]["fitting"] == [[["mesh.fsdp=8"], 20 * GIB]]
 
 
 @tpu_compiler.needs_libtpu

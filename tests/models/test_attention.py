@@ -1,6 +1,7 @@
 """Attention against torch's scaled_dot_product_attention, forward and gradient."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from vidpref.models.attention import dot_product_attention
+from vidpref.models.attention import dot_product, dot_product_attention
 from vidpref.models.attention.cudnn import cudnn_attention
 from vidpref.models.attention.dot_product import CHUNK
 from vidpref.models.attention.splash import splash_attention
+from vidpref.models.attention.target import traced_for
+from vidpref.planning.chips import CARDS
 
 torch = pytest.importorskip("torch")
 
@@ -171,23 +174,17 @@ def test_chunked_holds_no_whole_matrix_of_weights():
     assert held < 2048 * 2048 * 4
 
 
-@pytest.mark.parametrize(
-    ("kind", "dtype", "l", "expected"),
-    [
-        ("cpu", np.float32, CHUNK, "xla"),
-        ("cpu", np.float32, CHUNK + 1, "chunked"),
-        ("TPU v3", jnp.bfloat16, CHUNK + 1, "chunked"),
-        ("TPU v4", np.float32, 128, "splash"),
-        ("TPU v5 lite", jnp.bfloat16, 128, "splash"),
-        ("TPU7x", jnp.bfloat16, 127, "xla"),
-        ("NVIDIA H200", jnp.bfloat16, 16, "cudnn"),
-        ("NVIDIA H200", np.float32, CHUNK + 1, "chunked"),
-    ],
-)
-def test_auto_takes_what_runs(monkeypatch, kind, dtype, l, expected):
+def device(kind, capability=None):
+    """A jax device as far as attention looks at it; only those of GPUs have a capability."""
+    own = {} if capability is None else {"compute_capability": capability}
+    return types.SimpleNamespace(device_kind=kind, **own)
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Which implementations were called; nothing is computed."""
     module = "vidpref.models.attention.dot_product"
-    monkeypatch.setattr(f"{module}._device_kind", lambda: kind)
-    taken = []
+    found = []
     names = {
         f"{module}._attend": "xla",
         f"{module}.chunked_attention": "chunked",
@@ -195,10 +192,60 @@ def test_auto_takes_what_runs(monkeypatch, kind, dtype, l, expected):
         f"{module}.cudnn.cudnn_attention": "cudnn",
     }
     for path, name in names.items():
-        monkeypatch.setattr(path, lambda q, *_, name=name, **__: taken.append(name) or q)
-    q = jax.ShapeDtypeStruct((1, l, 1, 8), dtype)
-    jax.eval_shape(lambda q: dot_product_attention(q, q, q, implementation="auto"), q)
+        monkeypatch.setattr(path, lambda q, *_, name=name, **__: found.append(name) or q)
+    dot_product._say.cache_clear()
+    return found
+
+
+def attend_on(traced, l, dtype, d=8):
+    q = jax.ShapeDtypeStruct((1, l, 1, d), dtype)
+    with traced_for(traced):
+        jax.eval_shape(lambda q: dot_product_attention(q, q, q, implementation="auto"), q)
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "dtype", "l", "expected"),
+    [
+        ("cpu", None, np.float32, CHUNK, "xla"),
+        ("cpu", None, np.float32, CHUNK + 1, "chunked"),
+        ("TPU v3", None, jnp.bfloat16, CHUNK + 1, "chunked"),
+        ("TPU v4", None, np.float32, 128, "splash"),
+        ("TPU v5 lite", None, jnp.bfloat16, 128, "splash"),
+        ("TPU7x", None, jnp.bfloat16, 127, "xla"),
+        ("NVIDIA H200", "9.0", jnp.bfloat16, 16, "cudnn"),
+        ("NVIDIA H200", "9.0", np.float32, CHUNK + 1, "chunked"),
+        ("NVIDIA A100-SXM4-80GB", "8.0", jnp.bfloat16, 16, "cudnn"),
+        ("GRID A100D", "8.0", jnp.bfloat16, 16, "cudnn"),  # a name without NVIDIA
+        ("NVIDIA B200", "10.0", jnp.float16, 16, "cudnn"),
+        ("Tesla T4", "7.5", jnp.float16, 16, "xla"),
+        ("NVIDIA TITAN V", "7.0", jnp.float16, CHUNK + 1, "chunked"),
+        ("NVIDIA of an unknown kind", None, jnp.bfloat16, 16, "xla"),
+        ("AMD Instinct MI300X", "gfx942", jnp.bfloat16, 16, "xla"),
+    ],
+)
+def test_auto_takes_what_runs(taken, kind, capability, dtype, l, expected):
+    attend_on(device(kind, capability), l, dtype)
     assert taken == [expected]
+
+
+@pytest.mark.parametrize("card", CARDS.values(), ids=lambda card: card.name)
+def test_cards_that_are_only_described_have_the_kernel(taken, card):
+    attend_on(device(card.description, ".".join(map(str, card.capability))), 16, jnp.bfloat16)
+    assert taken == ["cudnn"]
+
+
+def test_what_auto_took_is_printed_once(taken, capsys):
+    for _ in range(3):
+        attend_on(device("NVIDIA H200", "9.0"), 16, jnp.bfloat16)
+        attend_on(device("Tesla T4", "7.5"), 16, jnp.float16)
+        attend_on(device("cpu"), 16, np.float32)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "attention on NVIDIA H200 (compute capability 9.0): cudnn"
+    assert second == (
+        "attention on Tesla T4 (compute capability 7.5): xla, as cudnn runs on NVIDIA GPUs of "
+        "compute capability 8.0 and later, the devices are of kind 'Tesla T4 (compute capability "
+        "7.5)'"
+    )
 
 
 def test_unknown_implementation_names_the_nearest(qkv):
@@ -207,17 +254,17 @@ def test_unknown_implementation_names_the_nearest(qkv):
 
 
 @pytest.mark.parametrize(
-    ("implementation", "kind", "d", "message"),
+    ("implementation", "traced", "message"),
     [
-        ("cudnn", "cpu", 8, "runs on NVIDIA GPUs, the devices are of kind 'cpu'"),
-        ("cudnn", "NVIDIA H200", 8, "the queries are float32"),
-        ("splash", "TPU v3", 8, "TPU v4 and later.*'TPU v3'; use 'auto'"),
+        ("cudnn", device("cpu"), "runs on NVIDIA GPUs of .*, the devices are of kind 'cpu'"),
+        ("cudnn", device("Tesla T4", "7.5"), "8.0 and later, .* 'Tesla T4 .*7.5.*'; use 'auto'"),
+        ("cudnn", device("NVIDIA H200", "9.0"), "the queries are float32"),
+        ("splash", device("TPU v3"), "TPU v4 and later.*'TPU v3'; use 'auto'"),
     ],
 )
-def test_kernel_for_other_devices_is_refused(monkeypatch, implementation, kind, d, message):
-    monkeypatch.setattr("vidpref.models.attention.dot_product._device_kind", lambda: kind)
-    with pytest.raises(ValueError, match=message):
-        dot_product_attention(*draw((1, 4, 1, d), 4), implementation=implementation)
+def test_kernel_for_other_devices_is_refused(implementation, traced, message):
+    with traced_for(traced), pytest.raises(ValueError, match=message):
+        dot_product_attention(*draw((1, 4, 1, 8), 4), implementation=implementation)
 
 
 @pytest.mark.gpu

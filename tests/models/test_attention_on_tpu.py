@@ -7,7 +7,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 from vidpref.models.attention import dot_product_attention
-from vidpref.training.sharding import make_mesh
+from vidpref.training.sharding import in_scope, make_mesh
 
 devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4").devices
 mesh = make_mesh({"fsdp": 2, "context": 2, "tensor": 2}, devices)
@@ -22,7 +22,7 @@ def struct(shape, dtype):
 
 for dtype, d in (("bfloat16", 128), ("bfloat16", 64), ("float32", 128)):
     q, k = struct((4, 1500, 2, d), dtype), struct((4, 226, 2, d), dtype)
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+    with in_scope(mesh):
         lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(
             q, k, k, struct((4, 226), "bool")
         )

@@ -77,3 +77,28 @@ def test_a_process_that_cannot_begin_says_why(line, error, said, monkeypatch):
     with pytest.raises(error) as raised:
         list(compile_programs(Request("dpo_aif:mini", "v5e:2x2")))
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("topology", "said"),
+    [
+        (
+            "gpu24:2",
+            "--topology=gpu24:2: XLA's GPU compiler is not installed; get it with "
+            'pip install -e ".[cuda]", no GPU is needed',
+        ),
+        (
+            "v5e:2x2",
+            "--topology=v5e:2x2: the TPU compiler is not installed; get it with "
+            'pip install -e ".[plan]", no TPU is needed',
+        ),
+    ],
+)
+def test_a_compiler_that_is_not_installed_is_named_before_a_process_starts(
+    topology, said, monkeypatch
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(compiling.subprocess, "Popen", None)
+    with pytest.raises(NoTopology) as raised:
+        next(compile_programs(Request("dpo_aif:mini", topology)))
+    assert str(raised.value) == said

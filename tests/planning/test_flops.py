@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
+from vidpref.models.attention.cudnn import cudnn_attention
+from vidpref.models.attention.dot_product import dot_product_attention
 from vidpref.planning.flops import count_flops
 
 WIDTH, ROWS, LAYERS = 16, 8, 3
@@ -106,3 +108,24 @@ def test_of_branches_counts_the_dearest():
 
     found = count_flops(jax.jit(f).trace(True, jnp.ones((4, 4))))
     assert found.total == 2 * (2 * 4**3)
+
+
+def test_attention_by_cudnn_counts_as_by_xla_and_its_own_recomputation_apart(monkeypatch):
+    monkeypatch.setattr(
+        "jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91200
+    )
+    shapes = [jax.ShapeDtypeStruct((2, l, 3, 64), jnp.bfloat16) for l in (600, 78, 78)]
+
+    def counted(attend, remat):
+        attend = jax.checkpoint(attend) if remat else attend
+        loss = lambda *x: attend(*x).astype(jnp.float32).sum()  # noqa: E731
+        return count_flops(jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(*shapes))
+
+    product = 2 * 2 * 600 * 3 * 78 * 64
+    for remat in (False, True):
+        xla = counted(dot_product_attention, remat)
+        cudnn = counted(lambda q, k, v: cudnn_attention(q, k, v, None), remat)
+        assert xla.total - xla.rematerialized == 6 * product
+        assert cudnn.total - cudnn.rematerialized == 6 * product
+        # of the forward pass, and the weights in the kernel
+        assert cudnn.rematerialized == (2 * remat + 1) * product

@@ -165,6 +165,19 @@ def test_tries_end_and_what_is_left_is_said(monkeypatch):
     assert "Nothing that was tried fits" in found.text
 
 
+def test_what_a_judge_can_change_is_tried():
+    config = named_config("videoreward", ["judge.score_batch=32"])
+    found = [list(knob) for knob in searched._knobs(config, ("judge", "score"), 8)]
+    settings = [setting for knob in found for setting in knob]
+    assert ("judge.remat=offload",) in settings
+    assert ("judge.train.accumulate=4",) in settings
+    assert ("judge.score_batch=8",) in settings
+    assert not [one for one in settings if one[0].startswith(("model.", "align."))]
+    config = named_config("flow_dpo:mini", ["reward.name=video_reward"])
+    *_, last = (list(knob) for knob in searched._knobs(config, ("score",), 4))
+    assert last == [("reward.video_reward.batch_size=4",)]
+
+
 def test_of_each_kind_the_fewest_that_it_fits_on_are_listed(monkeypatch):
     asked = []
 

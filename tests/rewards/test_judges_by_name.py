@@ -5,7 +5,7 @@ import pytest
 from vidpref.config.by_name import config_yaml, named_config
 from vidpref.rewards import by_name
 from vidpref.rewards.by_name import judge_config, open_judge
-from vidpref.rewards.registry import REWARDS, RewardSpec
+from vidpref.rewards.registry import REWARDS
 
 REMOTE = ("reward.remote_judge.base_url=http://judge:8000/v1", "reward.remote_judge.model=m")
 
@@ -40,19 +40,19 @@ def test_the_judge_of_a_finished_run(tmp_path):
     assert open_judge(judge_config(str(tmp_path))).reward.dimensions == ("motion_quality",)
 
 
-def test_a_folder_goes_to_the_judge_that_is_read_from_one(monkeypatch, tmp_path):
+def test_a_folder_goes_to_the_judge_whose_files_it_has(tmp_path):
     folder = str(tmp_path)
-    assert by_name._of_folder(folder, []) == [
-        "reward.name=video_reward",
-        f"reward.video_reward.folder={folder}",
-    ]
-    other = RewardSpec(REWARDS["verifier"].build, places=("folder",))
-    monkeypatch.setattr(by_name, "REWARDS", REWARDS | {"other": other})
-    with pytest.raises(
-        ValueError, match=r"say whose folder it is, --config\.reward\.name=other or"
-    ):
+    with pytest.raises(ValueError, match=r"model_config.json \(video_reward\), config.json \(vlm_"):
         by_name._of_folder(folder, [])
-    assert by_name._of_folder(folder, ["reward.name=other"]) == [f"reward.other.folder={folder}"]
+    for name, mark in (("vlm_judge", "config.json"), ("video_reward", "model_config.json")):
+        (tmp_path / mark).touch()  # a reward model's folder has both
+        assert by_name._of_folder(folder, []) == [
+            f"reward.name={name}",
+            f"reward.{name}.folder={folder}",
+        ]
+    assert by_name._of_folder(folder, ["reward.name=vlm_judge"]) == [
+        f"reward.vlm_judge.folder={folder}"
+    ]
     with pytest.raises(ValueError, match="'verifier' is no judge that is read from a folder"):
         by_name._of_folder(folder, ["reward.name=verifier"])
 
@@ -61,6 +61,7 @@ def test_a_judge_of_a_folder_scores_all_that_it_can(monkeypatch, tmp_path):
     video_reward = REWARDS["video_reward"]
     spec = dataclasses.replace(video_reward, scores=lambda section: ("overall", "look"))
     monkeypatch.setitem(REWARDS, "video_reward", spec)
+    (tmp_path / "model_config.json").touch()
     reward = judge_config(str(tmp_path)).reward
     assert (reward.dimension, reward.dimensions) == ("overall", ("overall", "look"))
     assert reward.video_reward.folder == str(tmp_path)

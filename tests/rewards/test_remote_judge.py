@@ -19,7 +19,8 @@ from tests.stages.sampled_clips import write_sampled
 from vidpref.config import schema
 from vidpref.config.fields import build
 from vidpref.datasets.scenes import Scene
-from vidpref.rewards.remote_judge import RemoteJudge, parse_grade, parse_verdict
+from vidpref.rewards.questions import parse_grade, parse_verdict
+from vidpref.rewards.remote_judge import RemoteJudge
 from vidpref.rewards.reward import JudgeError, Reward, complaint
 from vidpref.stages import label
 

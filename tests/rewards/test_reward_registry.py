@@ -131,7 +131,7 @@ def test_what_the_alignment_needs_is_scored_where_nothing_else_is_named():
 def test_the_version_of_a_judge_follows_its_rules_or_its_templates(monkeypatch, tmp_path):
     assert judge_version(section("verifier")) == REWARDS["verifier"].version != ""
     (tmp_path / "question.txt").write_text("Is it good?")
-    spec = RewardSpec(lambda *_: None, templates=tmp_path)
+    spec = RewardSpec(lambda *_: None, templates=(tmp_path,))
     monkeypatch.setitem(REWARDS, "remote_judge", spec)
     before = judge_version(section("remote_judge"))
     (tmp_path / "question.txt").write_text("Is it bad?")
@@ -141,7 +141,7 @@ def test_the_version_of_a_judge_follows_its_rules_or_its_templates(monkeypatch, 
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (section("oracle"), "name='oracle': known are remote_judge, verifier, video_reward"),
+        (section("oracle"), "name='oracle': known are remote_judge, verifier, video_reward, vlm"),
         (section(dimensions=("motion_quality",)), "dimension='accept': verifier scores motion_qua"),
         (section(dimension="camera_motoin"), "did you mean camera_motion"),
     ],

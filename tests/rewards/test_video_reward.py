@@ -9,12 +9,15 @@ from tests.language.reward_rows import DIMENSIONS, clip, tiny_reader
 from vidpref.config.fields import build
 from vidpref.config.schema import Reward as RewardSection
 from vidpref.config.video_reward import VideoReward as VideoRewardSection
+from vidpref.generation.adopt import load_config
 from vidpref.interop.video_reward import export_video_reward
 from vidpref.interop.video_reward_settings import VideoRewardSettings
 from vidpref.language.reward_scores import Normalisation
 from vidpref.models.qwen_vl.reward import QwenVLReward, smallest_rows
 from vidpref.rewards.registry import build_reward, check_reward, judge_version
 from vidpref.rewards.reward import Reward
+from vidpref.stages.judge_programs import scoring_of_clips
+from vidpref.training.sharding import make_mesh
 
 SCALE = Normalisation(
     dict(zip(DIMENSIONS, (0.5, -1.0, 2.0), strict=True)),
@@ -141,3 +144,21 @@ def test_normalisation_of_known_scores():
         Normalisation.fit({"a": np.ones(1)}, "one clip")
     with pytest.raises(ValueError, match="scores of a cannot be normalised"):
         Normalisation.fit({"a": np.ones(3)}, "3 clips")
+
+
+def test_a_plan_is_given_what_the_judge_gives_its_network(folder):
+    fields = ("name=video_reward", "dimension=overall", "dimensions=('overall',)")
+    fields += (f"video_reward.folder={folder}",)
+    fields += ("video_reward.dtype=bfloat16", "video_reward.fps=4.0")
+    clips = ("data.frames=6", "data.height=16", "data.width=16", "text.length=2")
+    config = load_config("flow_dpo:mini", [*(f"reward.{one}" for one in fields), *clips])
+    judge, given = build_reward(config.reward), []
+    judge._run = lambda *arguments: given.append(arguments) or np.zeros((8, 3), np.float32)
+    judge.score(clip(6)[None], ["word word"])
+
+    _, planned = scoring_of_clips(config, make_mesh({"data": -1}))
+
+    def described(tree):
+        return jax.tree.map(lambda x: (x.shape, str(x.dtype)), tree)
+
+    assert described(tuple(planned.values())) == described(given[0])

@@ -32,7 +32,7 @@ def load(name, *overrides):
 
 
 @pytest.mark.parametrize(("scale", "overrides"), [("mini", ()), ("paper", REAL)])
-@pytest.mark.parametrize("name", config_names())
+@pytest.mark.parametrize("name", [name for name in config_names() if name != "videoalign"])
 def test_every_config_passes(name, scale, overrides, tmp_path):
     data = load_config(f"{name}:{scale}").data.name
     config = load_config(f"{name}:{scale}", [*overrides, *paths_for(data, tmp_path)])

@@ -2,26 +2,20 @@
 
 import json
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
 import transformers
-from flax.core import meta
 
-from tests.language.reward_rows import DIMENSIONS, TEXT, tiny_config
+from tests.language.reward_rows import DIMENSIONS, TEXT, write_tiny_model
 from vidpref.config.by_name import named_config
 from vidpref.datasets.miniworld import prompts
 from vidpref.datasets.video import decode_frames
 from vidpref.datasets.video_writing import encode_clip
-from vidpref.interop.qwen_vl_folders import export_qwen_vl
 from vidpref.interop.safetensors_files import TensorFolder
 from vidpref.interop.video_reward import VideoRewardFolder
-from vidpref.language.byte_tokenizer import write_byte_tokenizer
-from vidpref.models.qwen_vl.network import QwenVL
-from vidpref.models.qwen_vl.packing import smallest
 from vidpref.rewards.registry import build_reward
-from vidpref.runs import judge_run
+from vidpref.runs import judge_recipe, judge_run
 from vidpref.stages import judged_world, train_judge
 from vidpref.stages.judge_rows import SeenClips
 
@@ -33,14 +27,8 @@ RATE = 4.0
 def material(tmp_path_factory):
     """The folder of a tiny Qwen2-VL, and a file of preferences with its videos."""
     base = tmp_path_factory.mktemp("base") / "tiny-qwen2-vl"
-    module = QwenVL.from_config(tiny_config(300))  # more embeddings than tokens, as Qwen2-VL has
-    shapes = jax.eval_shape(module.init, jax.random.key(0), smallest(module.config))["params"]
     rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda x: 0.1 * rng.normal(size=x.shape).astype(np.float32), meta.unbox(shapes)
-    )
-    export_qwen_vl(base, module, params, dtype="float32")
-    write_byte_tokenizer(base)
+    write_tiny_model(base, rng, 0.1)
     data = tmp_path_factory.mktemp("data")
     (data / "template.txt").write_text(TEXT + "\n")
     rows = []
@@ -180,7 +168,7 @@ def _of(weights, name):
 )
 def test_what_cannot_train_is_refused(material, overrides, message):
     with pytest.raises(ValueError, match=message):
-        judge_run.check(config_of(*material, *overrides))
+        judge_recipe.check(config_of(*material, *overrides))
 
 
 @pytest.mark.parametrize(
@@ -193,17 +181,17 @@ def test_what_cannot_train_is_refused(material, overrides, message):
 )
 def test_what_is_no_run_of_a_judge_is_refused(override, message):
     with pytest.raises(ValueError, match=message):
-        judge_run.check(named_config("videoreward", [override]))
+        judge_recipe.check(named_config("videoreward", [override]))
 
 
 def test_a_small_judge_starts_from_nothing_and_learns_from_the_verifier(tmp_path, monkeypatch):
     """All of `videoreward:mini` but the training itself, whose program another test compiles."""
     few = {name: prompts(name)[:5] for name in ("train", "validation", "test")}
-    for module in (judge_run, judged_world):
+    for module in (judge_recipe, judged_world):
         monkeypatch.setattr(module, "prompts", lambda name, camera=False: few[name])
     config = named_config("videoreward:mini", ["judge.world.prompts=4", "judge.world.wrong=1.0"])
-    judge_run.check(config)
-    recipe = judge_run.JudgeRecipe(config, tmp_path)
+    judge_recipe.check(config)
+    recipe = judge_recipe.JudgeRecipe(config, tmp_path)
     assert [s.name for s in recipe.stages] == ["judged-world", "judge-base", "judge"]
     for stage in recipe.stages[:2]:
         (tmp_path / stage.folder).mkdir()
@@ -225,7 +213,7 @@ def test_a_small_judge_starts_from_nothing_and_learns_from_the_verifier(tmp_path
         config.judge, base, recipe.inputs.mesh, dtype="float32", seed=0
     )
     seen = SeenClips.open(tmp_path / recipe.frames.folder)
-    rows = judge_run._rows(said["train"], seen, training, config)
+    rows = judge_recipe._rows(said["train"], seen, training, config)
     assert len(rows) == 4 * 6
     assert [(r.tokens, r.frames, r.patches) for r in rows.rooms] == [(256, 4, 64)]
     start = training.start(0)
@@ -239,7 +227,7 @@ def test_stages_follow_what_they_depend_on(material, tmp_path):
     def folders(*overrides):
         return [
             s.folder
-            for s in judge_run.JudgeRecipe(config_of(*material, *overrides), tmp_path).stages
+            for s in judge_recipe.JudgeRecipe(config_of(*material, *overrides), tmp_path).stages
         ]
 
     before = folders()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -19,6 +20,9 @@ from vidpref.datasets.scenes import Scene
 from vidpref.rewards.registry import REWARDS, RewardSpec
 from vidpref.rewards.reward import Judgement
 from vidpref.stages import label
+from vidpref.stages.online.judging import GroupJudge
+from vidpref.training.processes import share_of
+from vidpref.training.sharding import batch_sharding, make_mesh
 
 CLIPS = 11
 REWARD = build(Reward(name="pixels"))
@@ -69,6 +73,22 @@ def mean_of(numbers: list[int], **trouble: object) -> float:
     return label.mean_score(drawn, REWARD)["accept"]
 
 
+def groups_of_mine(**trouble: object) -> list[list[float]]:
+    """Scores of groups of two clips, whose rows are divided over all processes; -1 of failures."""
+    mesh = make_mesh({"data": -1})
+    share = share_of(batch_sharding(mesh), 2 * jax.device_count())
+    clips = numbered(2 * share.size).reshape(share.size, 2, 2, 4, 4, 3)
+    drawn = {
+        "clips": clips,
+        "scene": np.arange(share.size, dtype=np.int32),
+        "not_finite": np.zeros((share.size, 2), np.int32),
+    }
+    drawn = share.place({name: x[share.held] for name, x in drawn.items()})
+    scenes = [Scene(str(n), "a ball", "DM", "train", None) for n in range(share.size)]
+    found = GroupJudge(Pixels(**trouble), REWARD, scenes, mesh)(drawn, step=1)
+    return np.nan_to_num(found["accept"], nan=-1.0).tolist()
+
+
 def raised(call: Callable, *args: object, **options: object) -> str:
     try:
         call(*args, **options)
@@ -87,6 +107,9 @@ def main(rank: int, out: Path) -> None:
         "again": label_with(out),
         "mean lost": raised(mean_of, [1, 2] if rank == 0 else [3], lost=(3,)),
         "mean": mean_of([1, 2] if rank == 0 else [3]),
+        "groups": groups_of_mine(lost=(3,)),
+        "groups error": raised(groups_of_mine, raises=rank == 1),
+        "no group": raised(groups_of_mine, lost=tuple(range(16))),
     }
     (out / f"found-{rank}.json").write_text(json.dumps(found))
 

@@ -30,7 +30,7 @@ for argument in sys.argv[1:]:
         "batch": sorted(planned.batch),
         "frozen": sorted(planned.frozen),
         "follows": state.reference is not None,
-        "k": planned.batch["clips"].shape[1],
+        "k": planned.batch.get("clips", planned.batch.get("states")).shape[1],
         "trained": sum(x.size for x in jax.tree.leaves(state.params)),
         "network": sum(x.size for x in jax.tree.leaves(planned.params)),
     }

@@ -58,6 +58,15 @@ def test_two_processes_label_what_one_does(one, tmp_path):
     assert first["mean lost"].startswith("process 1: JudgeError: 1 of 1 clips got no verdict")
     assert first["mean"] == pytest.approx((1 + 2 + 3) / 3 / 16)
 
+    # groups that were just drawn: every process has the scores of all
+    scores = (np.arange(16) / 16).reshape(8, 2)
+    scores[1, 1] = -1.0
+    assert first["groups"] == second["groups"] == scores.tolist()
+    assert first["groups error"] == "process 1: ValueError: out of order"
+    assert first["no group"].startswith("step 1: 8 of 8 clips got no verdict from the pixels")
+    for what in ("groups error", "no group"):
+        assert first[what] == second[what]
+
 
 def test_one_process_goes_on_where_two_began(one, tmp_path):
     two = tmp_path / "two"

@@ -12,6 +12,7 @@ from vidpref.datasets.text import TextCache, WordTable
 from vidpref.diffusion.ddpm import DDPM
 from vidpref.generation.cascade import Sampler, chunked
 from vidpref.generation.generator import Generator, SamplerSettings
+from vidpref.generation.scene_conditions import SceneConditions
 from vidpref.stages.sample import read_clips, sample_clips, seen_clip
 from vidpref.training.sharding import make_mesh
 
@@ -36,7 +37,7 @@ def sampler(tmp_path):
         sampler=SamplerSettings("ddim", steps=2, eta=1.0),
     )
     texts = TextCache.build(tmp_path / "text", WordTable(4, 8), ["a ball", "a cone"])
-    return Sampler([generator], texts, batch_size=8, mesh=make_mesh({"data": -1}))
+    return Sampler([generator], SceneConditions(texts), batch_size=8, mesh=make_mesh({"data": -1}))
 
 
 def _scene(name, text="a ball"):
@@ -71,7 +72,9 @@ class OneWordBreaks:
 
 def test_clips_that_are_no_numbers_are_refused_by_name_and_not_written(tmp_path):
     texts = TextCache.build(tmp_path / "text", WordTable(4, 8), ["a ball", "ball"])
-    broken = Sampler([OneWordBreaks()], texts, batch_size=8, mesh=make_mesh({"data": -1}))
+    broken = Sampler(
+        [OneWordBreaks()], SceneConditions(texts), batch_size=8, mesh=make_mesh({"data": -1})
+    )
     rows = [(_scene("x"), 0), (_scene("y", "ball"), 3), (_scene("x"), 1)]
     with pytest.raises(ValueError, match=r"sampling of 'video': 1 of 3 clips .*: y/3 \(1 values\)"):
         sample_clips(tmp_path, broken, [{}], [rows], seed=0, name="sample")

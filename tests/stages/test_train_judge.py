@@ -58,5 +58,5 @@ def test_the_step_of_the_paper_trains_adapters_tower_tokens_and_head(base):
     assert (count["tokens"], count["head"]) == (3 * 1536, 3 * 1536)
     assert {x.dtype for x in jax.tree.leaves(trained)} == {np.dtype("float32")}
     # ten frames of 336x588 pixels
-    text = training.lower(Room(2304, 5, 1008)).as_text()
+    text = training.plan.step.lower(*training.arguments(Room(2304, 5, 1008)).values()).as_text()
     assert "stablehlo.dot_general" in text

@@ -10,10 +10,14 @@ from test_loop import Interrupted, same
 from vidpref.training.loop import fit
 from vidpref.training.metrics import read_metrics
 from vidpref.training.plan import make_plan
-from vidpref.training.sharding import make_mesh
+from vidpref.training.processes import share_of
+from vidpref.training.rollouts import Rollout, make_rollout
+from vidpref.training.sharding import batch_sharding, make_mesh
 from vidpref.training.tuning import Everything
 
+MESH = {"data": 2, "fsdp": 2}
 SAMPLES = 64
+FROZEN = {"goal": np.float32(1.0)}
 
 
 def init(key):
@@ -44,13 +48,14 @@ def loss_fn(params, frozen, batch, rng):
     return -jnp.mean(batch["advantage"] * log_p), metrics
 
 
-def train(folder, batches=None, prepare=prepare, seed=0, **settings):
-    mesh = make_mesh({"data": 2, "fsdp": 2}, jax.devices()[:4])
+def train(folder, batches=None, prepare=prepare, seed=0, then=None, updates=1, **settings):
+    mesh = make_mesh(MESH, jax.devices()[:4])
     optimizer = {"name": "adam", "learning_rate": 0.1, "warmup_steps": 0}
     config = tiny.config(optimizer, **{"steps": 6, "checkpoint_every": 3} | settings)
     plan = make_plan(Everything(init), loss_fn, config, mesh)
     batches = tiny.batches() if batches is None else batches
-    state = fit(plan, batches, folder, seed=seed, prepare=prepare, frozen={"goal": np.float32(1.0)})
+    rollout = Rollout(make_rollout(prepare, plan), then, updates)
+    state = fit(plan, batches, folder, seed=seed, rollout=rollout, frozen=FROZEN)
     return state, plan
 
 
@@ -104,7 +109,8 @@ def test_the_loss_draws_other_noise(tmp_path):
         plan = make_plan(
             Everything(init), report, tiny.config(steps=3, accumulate=accumulate), mesh
         )
-        fit(plan, tiny.batches(), folder, prepare=with_key, frozen={"goal": np.float32(1.0)})
+        rollout = Rollout(make_rollout(with_key, plan))
+        fit(plan, tiny.batches(), folder, rollout=rollout, frozen=FROZEN)
         seen += [line["equal"] for line in read_metrics(folder)]
     assert seen == [0.0] * 6
 
@@ -144,3 +150,46 @@ def test_it_sees_a_reference_that_follows(tmp_path):
     distances = [line["draw"] for line in read_metrics(tmp_path)]
     assert distances[0] == 0.0
     assert min(distances[1:]) > 0.0
+
+
+def seen_then(folder, updates, steps, batches=None):
+    """Trains with a judge in Python that notes the step; returns the logged lines."""
+
+    def judge(drawn, step):
+        share = share_of(batch_sharding(make_mesh(MESH, jax.devices()[:4])), len(drawn["x"]))
+        advantage = share.read(drawn["advantage"])
+        return drawn | {"advantage": share.place(2 * advantage)}, {"judged": float(step)}
+
+    train(folder, batches, then=judge, updates=updates, steps=steps)
+    return read_metrics(folder)
+
+
+def test_a_judge_in_python_changes_what_is_learnt_and_its_metrics_are_logged(tmp_path):
+    lines = seen_then(tmp_path / "judged", 1, 3)
+    assert [line["judged"] for line in lines] == [1.0, 2.0, 3.0]
+    train(tmp_path / "plain", steps=3)
+    plain = read_metrics(tmp_path / "plain")
+    np.testing.assert_allclose(lines[0]["grad_norm"], 2 * plain[0]["grad_norm"], rtol=1e-5)
+
+
+def test_several_steps_learn_from_one_drawing_each_from_rows_of_its_own(tmp_path):
+    lines = seen_then(tmp_path, 2, 6)
+    assert [line["judged"] for line in lines] == [1.0, 1.0, 3.0, 3.0, 5.0, 5.0]
+    draws = [line["draw"] for line in lines]
+    assert draws[0] == draws[1] != draws[2] == draws[3]
+    stale = [line["stale"] for line in lines]
+    assert stale[::2] == [0.0] * 3
+    assert min(stale[1::2]) > 0
+    drawn = {"x": np.arange(8)}
+    mesh = make_mesh({}, jax.devices()[:1])
+    parts = [Rollout(lambda *_: None, updates=4).part(drawn, step, mesh)["x"] for step in (5, 8)]
+    assert [part.tolist() for part in parts] == [[0, 4], [3, 7]]
+
+
+def test_a_run_is_saved_between_drawings_only(tmp_path):
+    """Checkpoints are asked for at every third step, and a drawing is for two."""
+    whole = seen_then(tmp_path / "whole", 2, 8)
+    with pytest.raises(KeyboardInterrupt):
+        seen_then(tmp_path / "parts", 2, 8, Interrupted(7))
+    assert [path.name for path in (tmp_path / "parts" / "checkpoints").glob("[0-9]*")] == ["6"]
+    assert seen_then(tmp_path / "parts", 2, 8) == whole

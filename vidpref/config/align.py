@@ -3,15 +3,19 @@
 import dataclasses
 
 from vidpref.config.fields import ON, PATTERN, Not, field, section
+from vidpref.config.online import TRAJECTORIES, Online
 from vidpref.config.training import AlignTrain, Lora
 
 GUIDANCE = "nrg"  # the method that trains a reward for the sampler and no generator
-METHODS = ("sft", "rwr", "flow_rwr", "dpo", "mcdpo", "kto", GUIDANCE)
+LEARNS_FROM_CLIPS = ("sft", "rwr", "flow_rwr", "dpo", "mcdpo", "kto")
+METHODS = (*LEARNS_FROM_CLIPS, TRAJECTORIES, GUIDANCE)
 ROWS = (
     *("all", "pairs", "winners", "real", "real_and_samples"),
     *("preferred", "preferred_winners", "labelled", "preferred_and_losers"),
+    *("fresh", "fresh_pairs", "fresh_winners"),
 )
 SAMPLED_ROWS = ROWS[:3]  # of sampled clips with labels
+FRESH_ROWS = ROWS[-3:]  # of clips that the policy draws before a step
 PAIRS = ("accepted_rejected", "best_worst")
 KINDS = ("x0", "eps", "v", "velocity")  # what a network predicts and an error is measured in
 REDUCTIONS = ("mean", "sum")
@@ -21,7 +25,12 @@ REFERENCES = ("previous", "pretrained")
 REFERENCE_POINTS = ("mean", "balanced", "mismatched", "own_class")
 
 TRAINS = {"align.method": Not(GUIDANCE)}
+_DENOISES = (
+    {"align.method": LEARNS_FROM_CLIPS},
+    {"align.method": TRAJECTORIES, "align.real_weight": ON},
+)
 _REFERS = {"align.method": ("dpo", "mcdpo", "kto")}
+_GRPO = {"align.method": TRAJECTORIES}
 _DPO = {"align.method": ("dpo", "mcdpo")}
 _WEIGHED = {"align.pair_weight": ON}
 _REWARDED = {**TRAINS, "align.rows": tuple(r for r in ROWS if r not in ROWS[3:5])}
@@ -82,7 +91,10 @@ class Align:
     )
     nll_weight: float = field(0.0, ">= 0", "Adds this much of the winner's error.", when=_DPO)
     real_weight: float = field(
-        0.0, ">= 0", "Adds this much of the error on real clips (IPO eq. 7, 9).", when=_REFERS
+        0.0,
+        ">= 0",
+        "Adds this much of the error on real clips (IPO eq. 7, 9; DDRL).",
+        when=(_REFERS, _GRPO),
     )
     time_power: float = field(
         0.0,
@@ -130,25 +142,28 @@ class Align:
         "",
         ("", *KINDS),
         "Space of the denoising error; empty: that of diffusion.error_in.",
-        when=TRAINS,
+        when=_DENOISES,
     )
     reduction: str = field(
-        "mean", REDUCTIONS, "Mean or sum over a clip; beta goes with it.", when=TRAINS
+        "mean", REDUCTIONS, "Mean or sum over a clip; beta goes with it.", when=_DENOISES
     )
     time_range: tuple[float, float] = field(
-        (0.0, 1.0), "in [0, 1]", "Interval of the training times.", when=TRAINS
+        (0.0, 1.0), "in [0, 1]", "Interval of the training times.", when=_DENOISES
     )
     time: str = field(
         "",
         ("", *TIMES),
         "Distribution of the training times; empty: that of diffusion.flow.time.",
-        when={**TRAINS, "diffusion.name": "flow"},
+        when=[{**every, "diffusion.name": "flow"} for every in _DENOISES],
     )
     condition_dropout: float = field(
-        0.0, "in [0, 1]", "Probability that a row loses its text.", when=TRAINS
+        0.0, "in [0, 1]", "Probability that a row loses its text.", when=_DENOISES[0]
     )
     reference: str = field(
-        "previous", REFERENCES, "Policy that later rounds are held to.", when=_REFERS
+        "previous",
+        REFERENCES,
+        "Policy that later rounds are held to.",
+        when=(_REFERS, {**_GRPO, "align.online.kl": ON}),
     )
 
     rows: str = field("pairs", ROWS, "Clips of a training row.", when=TRAINS)
@@ -168,8 +183,11 @@ class Align:
     normalize_reward: bool = field(
         False,
         "",
-        "Whether rewards get mean 0 and deviation 1 over the labelled clips.",
-        when={**TRAINS, "align.rows": SAMPLED_ROWS},
+        "Whether rewards get mean 0 and deviation 1 over the clips that are learnt from.",
+        when=(
+            {**TRAINS, "align.rows": SAMPLED_ROWS},
+            {"align.method": LEARNS_FROM_CLIPS, "align.rows": "fresh"},
+        ),
     )
     real_clips: int = field(
         0,
@@ -183,6 +201,8 @@ class Align:
         "Losers of a row.",
         when={**TRAINS, "align.rows": ("real_and_samples", "preferred_and_losers")},
     )
+
+    online: Online = section(Online, when={**TRAINS, "align.rows": FRESH_ROWS})
 
     lora: Lora = section(Lora, when=TRAINS)
     parts: tuple[str, ...] = field(

@@ -281,6 +281,7 @@ _KINDS = {
     "str": "a text",
     "bool": "True or False",
     "tuple[int, int, int]": "three whole numbers, such as (1, 2, 2)",
+    "tuple[int, int]": "two whole numbers, such as (0, 4)",
     "tuple[float, float]": "two numbers, such as (0.0, 1.0)",
     "tuple[int, ...]": "whole numbers in brackets, such as (1, 2)",
     "tuple[bool, ...]": "True or False in brackets, such as (True, False)",

@@ -24,10 +24,12 @@ from vidpref.config.fields import (
 from vidpref.config.networks import LATENT_NETWORKS, PIXEL_NETWORKS, Model, SuperresModel
 from vidpref.config.training import Train
 from vidpref.config.video_reward import Judge, VideoReward
+from vidpref.config.vlm_judge import VlmJudge
 
 NO_JUDGE = "none"  # as reward.name: clips are drawn, and nobody scores them
 PREFERENCES = "preferences"  # as data.name: a file that says which of two clips is better
 DTYPES = ("float32", "bfloat16")
+_MODELS = ("video_reward", "vlm_judge")  # judges of local folders
 _VIDEOS = ("video_folder", "something_something_v2", PREFERENCES)
 _T5 = {"text.name": ("t5", "umt5")}
 _LOGIT_NORMAL = ({".time": "logit_normal"}, {"align.time": "logit_normal"})
@@ -343,7 +345,7 @@ class Reward:
 
     name: str = field(
         "remote_judge",
-        ("verifier", "remote_judge", "video_reward", NO_JUDGE),
+        ("verifier", "remote_judge", *_MODELS, NO_JUDGE),
         "Judge; none: nobody scores clips.",
     )
     dimension: str = field(
@@ -357,6 +359,7 @@ class Reward:
     )
     remote_judge: RemoteJudge = section(RemoteJudge, when={".name": "remote_judge"})
     video_reward: VideoReward = section(VideoReward, when={".name": "video_reward"})
+    vlm_judge: VlmJudge = section(VlmJudge, when={".name": "vlm_judge"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -366,6 +369,13 @@ class Evaluate:
     train_prompts: int = field(0, ">= 0", "Train prompts; 0: all.")
     test_prompts: int = field(0, ">= 0", "Held-out prompts; 0: all.")
     per_prompt: int = field(32, ">= 1", "Clips of a prompt.")
+    verifier: bool = field(
+        False,
+        "",
+        "Whether the verifier scores these clips too: tables then go by it, the truth, and one "
+        "shows the judge against it.",
+        when={"data.name": "miniworld", "reward.name": ("remote_judge", *_MODELS)},
+    )
     best_of: tuple[int, ...] = field(
         (8, 32), ">= 1", "Values of n in tables of best-of-n acceptance.", touches="watching"
     )

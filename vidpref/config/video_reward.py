@@ -14,7 +14,13 @@ _OF_WORLD = {"judge.name": ON, "data.name": "miniworld"}
 class VideoReward:
     """A reward model in the layout of VideoAlign's VideoReward."""
 
-    folder: str = field("", "", "Folder of the model, with model_config.json.", touches="place")
+    folder: str = field(
+        "",
+        "",
+        "Folder of the model, with model_config.json; '': the judge that the run trains, as the "
+        "section judge says.",
+        touches="place",
+    )
     template: str = field(
         "",
         "",
@@ -101,7 +107,11 @@ class JudgeWorld:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judge:
-    """A reward model that is trained on preferences (VideoAlign 3.2); launch/train_judge.py."""
+    """A reward model that is trained on preferences (VideoAlign 3.2).
+
+    By launch/train_judge.py alone, or as a stage of a run with reward.name=video_reward and no
+    reward.video_reward.folder, whose clips it then labels.
+    """
 
     name: str = field("", ("", "video_reward"), "Model that is trained; '': none.")
     base: str = field(

@@ -14,11 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidpref.config.nearest import nearest
+from vidpref.config.online import NOISES
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.diffusion.samplers.chain import Chain
 from vidpref.typing import Array, Float, Int, PyTree
-
-NOISES = ("flow_grpo", "dance_grpo", "cps")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -246,13 +246,20 @@ def clusters(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
     return prompts, frame.groupby(_SEED).ngroup().to_numpy() if _SEED in frame else None
 
 
-def paired(frame: pd.DataFrame, policy: str, baseline: str, score: str = "accept") -> pd.DataFrame:
+def paired(
+    frame: pd.DataFrame,
+    policy: str,
+    baseline: str,
+    score: str = "accept",
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> pd.DataFrame:
     """Returns the `difference` of a score, a row a clip that both policies made of the same noise.
 
     Raises:
-        ValueError: a policy is unknown, or the clips do not match one to one (names them).
+        ValueError: a policy is unknown, a score is out of bounds, or the clips do not match one to
+            one (names them).
     """
-    _check(frame, score)
+    _check(frame, score, bounds)
     keys = _present(frame, _SEED, "split", "prompt", "scene_id", "sample")
     sides = []
     for name in (policy, baseline):

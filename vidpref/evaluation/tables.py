@@ -19,17 +19,24 @@ _MISSING = "–"
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A proportion, or a difference of two (`signed`), with its interval; shown in per cent."""
+    """A proportion, or a difference of two (`signed`), with its interval; shown in per cent.
+
+    One that is not a proportion (not `percent`) is shown as it is, with two digits.
+    """
 
     value: float
     low: float
     high: float
     signed: bool = False
+    percent: bool = True
 
     def __str__(self) -> str:
         sign = "+" if self.signed else ""
-        low, high = (f"{100 * x:{sign}.1f}" for x in (self.low, self.high))
-        return f"{100 * self.value:{sign}.1f} [{low}, {high}]"
+        factor, digits = (100, 1) if self.percent else (1, 2)
+        value, low, high = (
+            f"{factor * x:{sign}.{digits}f}" for x in (self.value, self.low, self.high)
+        )
+        return f"{value} [{low}, {high}]"
 
 
 Cell = str | int | float | Estimate | None

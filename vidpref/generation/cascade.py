@@ -11,9 +11,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from vidpref.datasets.clip_rows import IMAGE_FIELDS, Records
 from vidpref.datasets.scenes import Scene
-from vidpref.datasets.text import TextCache
+from vidpref.generation.scene_conditions import SceneConditions
 from vidpref.pixels import check_finite, not_finite, to_bytes
 from vidpref.training.processes import Share, padded, share_of
 from vidpref.training.sharding import activation_rules, batch_sharding
@@ -101,25 +100,21 @@ class Sampler:
 
     Args:
         networks: networks of a `Cascade`, in their order.
-        texts: cached embeddings of every prompt.
+        seen: what the generator sees of a scene.
         batch_size: clips in one call, over all devices.
         mesh: devices; clips are divided over its data and fsdp axes.
-        null_prompt: text of the unconditional branch of guidance, where it has one.
-        clips: records that scenes are conditioned on, for a generator that takes `IMAGE_FIELDS`.
     """
 
     def __init__(
         self,
         networks: Sequence[DrawsClips],
-        texts: TextCache,
+        seen: SceneConditions,
         *,
         batch_size: int,
         mesh: Mesh,
-        null_prompt: str | None = None,
-        clips: Records | None = None,
     ):
         self.batch_size = batch_size
-        self._texts, self._null_prompt, self._clips = texts, null_prompt, clips
+        self._seen = seen
         self._sharding = batch_sharding(mesh)
         self._networks = networks
         self._draw = [drawing(network, mesh) for network in networks]
@@ -147,7 +142,8 @@ class Sampler:
         share = self.share
         full = padded(rows, self.batch_size)
         fed = [full[i] for i in share.held]
-        batch = self._conditions(fed)
+        conditions = [self._seen(scene) for scene, _ in fed]
+        batch = {name: np.stack([c[name] for c in conditions]) for name in conditions[0]}
         for name, values in (given or {}).items():
             batch[name] = values[np.minimum(share.held, len(values) - 1)]
         keys, batch = share.place((_keys(fed, seed), batch))
@@ -167,24 +163,6 @@ class Sampler:
     def share(self) -> Share:
         """Which rows of a batch this process feeds and answers for."""
         return share_of(self._sharding, self.batch_size)
-
-    def _conditions(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        embedded = [self._texts[scene.text] for scene, _ in rows]
-        found = {
-            "text": np.stack([text for text, _ in embedded]),
-            "text_mask": np.stack([mask for _, mask in embedded]),
-        }
-        if self._null_prompt is not None:
-            text, mask = self._texts[self._null_prompt]
-            found["null_text"] = np.stack([text] * len(rows))
-            found["null_text_mask"] = np.stack([mask] * len(rows))
-        if self._clips is not None:
-            records = [self._clips[scene.record] for scene, _ in rows]
-            for name in [name for name in IMAGE_FIELDS if name in records[0]]:
-                found[name] = np.stack([record[name] for record in records])
-        elif rows[0][0].first_frame is not None:
-            found["first_frame"] = np.stack([scene.first_frame for scene, _ in rows])
-        return found
 
 
 def chunked(scenes: Sequence[Scene], per_scene: int, batch_size: int) -> list[list[Row]]:

@@ -172,6 +172,17 @@ class Generator:
                 start from and `step_noise` [b, steps, t, h, w, c] that the steps add.
             guide: `(denoise, condition) -> denoise`, guidance on top of the classifier-free one.
         """
+        clips = sample(self.sampler.name, self.chain(params, keys, batch, guide))
+        return clips if self.latent else clip_to_unit(clips)
+
+    def chain(
+        self,
+        params: PyTree,
+        keys: Array,
+        batch: dict,
+        guide: Callable[[Denoise, Condition], Denoise] | None = None,
+    ) -> Chain:
+        """Returns what a sampler draws the clips of a batch from; arguments as for `sample`."""
         condition = self.condition(batch)
         if condition.low_res is not None:
             condition = condition.replace(low_res_tau=jnp.zeros(keys.shape))
@@ -183,9 +194,7 @@ class Generator:
         denoise = classifier_free(network, condition, self.sampler.scale)
         if guide is not None:
             denoise = guide(denoise, condition)
-        chain = self._chain(denoise, noise, sampler_keys, batch.get("step_noise"))
-        clips = sample(self.sampler.name, chain)
-        return clips if self.latent else clip_to_unit(clips)
+        return self._chain(denoise, noise, sampler_keys, batch.get("step_noise"))
 
     def check_sampler(self) -> None:
         """Refuses a sampler that cannot draw from this noise process; nothing is computed.

@@ -2,9 +2,11 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -42,12 +44,18 @@ class QwenVLFolder:
         """Returns the network; `options` are fields that transformers does not have."""
         return QwenVL(self.config, **options)
 
-    def load(self, module: QwenVL, target: PyTree) -> PyTree:
+    def load(
+        self,
+        module: QwenVL,
+        target: PyTree,
+        keep: Callable[[tuple[str, ...], jax.Array], PyTree] | None = None,
+    ) -> PyTree:
         """Returns the parameters as `load_onto` places them.
 
         Args:
             module: the network.
             target: `jax.ShapeDtypeStruct`s with shardings.
+            keep: see `load_onto`.
 
         Raises:
             ValueError: weights that are missing, damaged, or not those of the config.
@@ -56,7 +64,7 @@ class QwenVLFolder:
             spelling = spelling_of(TensorFolder(self.path).shapes)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
-        return load_onto(target, self.path, qwen_vl_table(module, spelling))
+        return load_onto(target, self.path, qwen_vl_table(module, spelling), keep=keep)
 
 
 def export_qwen_vl(

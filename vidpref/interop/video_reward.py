@@ -12,6 +12,7 @@ base_layer.weight", or plain ones without adapters; those of transformers 5 are 
 """
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -125,7 +126,7 @@ class VideoRewardFolder:
 
     def shapes(self, module: QwenVLReward) -> PyTree:
         """Returns the boxed shapes of {"params": ..., "adapters": ...}, for `load`'s target."""
-        return jax.eval_shape(_init(module, self._lora()), jax.random.key(0))
+        return policy_shapes(module, self.lora)
 
     def load(
         self,
@@ -143,7 +144,7 @@ class VideoRewardFolder:
         Raises:
             ValueError: weights that are missing, damaged, left over or not those of the settings.
         """
-        spec = self._lora()
+        spec = self.lora
         table = _table(module, self._prefix, self._spelling, _adapted(target))
         flat = flatten_dict(target)
         tokens = flat.pop(("params", "tokens"), None)
@@ -185,8 +186,13 @@ class VideoRewardFolder:
             f"{', '.join(PUBLISHED)}: put the config.json of that model beside {SETTINGS}"
         )
 
-    def _lora(self) -> LoRA | None:
-        """The adapters, on the layers that have some in the file."""
+    @functools.cached_property
+    def lora(self) -> LoRA | None:
+        """The adapters, on the layers that have some in the file; None for none.
+
+        Raises:
+            ValueError: the settings say something else of them.
+        """
         layers = _adapted_layers(self._tensors.shapes)
         own = self.settings.lora
         if (own is None) != (not layers):
@@ -209,6 +215,22 @@ class VideoRewardFolder:
             if rule.kind == "linear" and any(re.fullmatch(layer, name) for name in names):
                 targets.append(f"^model/{re.escape(rule.ours)}$")
         return LoRA(rank, alpha, tuple(targets))
+
+
+def policy_shapes(module: QwenVLReward, spec: LoRA | None) -> PyTree:
+    """Returns the boxed shapes of {"params": ..., "adapters": ...}, the latter where there are any.
+
+    Args:
+        module: the network.
+        spec: its adapters.
+    """
+
+    def init(key: Array) -> PyTree:
+        rows = smallest_rows(module.config, module.dimensions)
+        params = module.init(key, rows)["params"]
+        return {"params": params, **({} if spec is None else {"adapters": spec.init(key, params)})}
+
+    return jax.eval_shape(init, jax.random.key(0))
 
 
 def load_base(folder: QwenVLFolder, target: PyTree) -> PyTree:
@@ -384,15 +406,6 @@ def _adapted(tree: PyTree) -> set[str]:
 def _adapted_layers(names: Iterable[str]) -> list[str]:
     ending = _FACTORS["a"]
     return [name.removesuffix(ending) for name in names if name.endswith(ending)]
-
-
-def _init(module: QwenVLReward, spec: LoRA | None) -> Callable[[Array], PyTree]:
-    def init(key: Array) -> PyTree:
-        rows = smallest_rows(module.config, module.dimensions)
-        params = module.init(key, rows)["params"]
-        return {"params": params, **({} if spec is None else {"adapters": spec.init(key, params)})}
-
-    return init
 
 
 def _embedding(model: PyTree, rows: int, own: Array | None, numbers: list[int]) -> PyTree:

@@ -18,6 +18,9 @@ class ChatTokens:
         folder: of a model or of its tokenizer alone, as transformers reads it.
         new: special tokens that are added behind the others where the tokenizer lacks them.
 
+    Attributes:
+        folder: the folder.
+
     Raises:
         ValueError: a folder without a tokenizer, or with one of another kind of model.
     """
@@ -26,12 +29,12 @@ class ChatTokens:
         import tokenizers  # with transformers seconds to import, and only judges need both
         import transformers
 
-        self._folder = Path(folder)
-        if not self._folder.is_dir():
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
             raise ValueError(f"{folder}: no such folder of a tokenizer")
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-                self._folder, local_files_only=True
+                self.folder, local_files_only=True
             )
             backend = self._tokenizer.backend_tokenizer
         except Exception as error:  # the library raises errors of any type
@@ -52,6 +55,10 @@ class ChatTokens:
         """Returns the tokens of a text; what looks like a special token is plain text too."""
         return self._text.encode(text, add_special_tokens=False).ids
 
+    def read(self, numbers: Iterable[int]) -> str:
+        """Returns the text of tokens; special ones are left out."""
+        return self._text.decode(list(numbers), skip_special_tokens=True)
+
     def special(self, name: str) -> int:
         """Returns the number of a special token.
 
@@ -61,7 +68,7 @@ class ChatTokens:
         number = self._text.token_to_id(name)
         if number is None:
             raise ValueError(
-                f"{self._folder}: the tokenizer has no token {name}: is it that of this model?"
+                f"{self.folder}: the tokenizer has no token {name}: is it that of this model?"
             )
         return number
 

@@ -7,16 +7,16 @@ import numpy as np
 
 from vidpref.language import chat_tokens as chat
 from vidpref.language.chat_tokens import ChatTokens
+from vidpref.language.conversation import check_tokens, closing, opening
 from vidpref.language.frame_choice import choose_frames, frames_per_second
 from vidpref.language.patches import Eye
 from vidpref.language.resizing import resize
 from vidpref.language.reward_template import RewardTemplate
-from vidpref.models.qwen_vl.configuration import QwenVLConfig
+from vidpref.models.qwen_vl.configuration import QwenVLConfig, VisionConfig
 from vidpref.models.qwen_vl.packing import Room, Row, pack
 from vidpref.models.qwen_vl.reward import RewardInputs
 from vidpref.typing import Array, Int, UInt8
 
-_SYSTEM = "system\nYou are a helpful assistant."  # of Qwen2-VL, before every conversation
 _FITTING = Room()
 POSITIONS = ("sequential", "mrope")
 
@@ -89,19 +89,12 @@ class RewardReader:
                 "a reward model on qwen3_vl is not implemented, which writes the time of every "
                 "frame; give a qwen2_vl or qwen2_5_vl model"
             )
-        rows = self.config.text.vocab_size
-        names = (*chat.SPECIAL, *self.template.tokens)
-        beyond = [name for name in names if self.tokens.special(name) >= rows]
-        pads = self.tokens.special(chat.IMAGE_PAD), self.tokens.special(chat.VIDEO_PAD)
-        if beyond or pads != (self.config.image_token_id, self.config.video_token_id):
-            problem = (
-                f"{beyond[0]} has the number {self.tokens.special(beyond[0])}, and there are "
-                f"{rows} embeddings"
-                if beyond
-                else f"images and videos have the tokens {pads}, and in config.json "
-                f"{(self.config.image_token_id, self.config.video_token_id)}"
-            )
-            raise ValueError(f"the tokenizer is not that of the model: {problem}")
+        check_tokens(self.tokens, self.config, self.template.tokens)
+
+    @property
+    def vision(self) -> VisionConfig:
+        """The sizes of the model's vision tower."""
+        return self.config.vision
 
     @property
     def token_ids(self) -> list[int]:
@@ -203,9 +196,7 @@ class RewardReader:
     def _question(self, prompt: str) -> tuple[list[int], list[int], list[int]]:
         """Tokens before and after the video, and the places of the dimensions in the latter."""
         text, special = self.tokens.text, self.tokens.special
-        start, end = special(chat.IM_START), special(chat.IM_END)
-        before = [start, *text(_SYSTEM), end, *text("\n"), start, *text("user\n")]
-        before.append(special(chat.VISION_START))
+        before = [*opening(self.tokens, self.config), special(chat.VISION_START)]
         after, places = [special(chat.VISION_END)], {}
         for number, part in enumerate(self.template.parts(prompt)):
             if number % 2:
@@ -213,7 +204,7 @@ class RewardReader:
                 after.append(special(part))
             else:
                 after += text(part)
-        after += [end, *text("\n"), start, *text("assistant\n")]
+        after += closing(self.tokens)
         if self.template.shared:
             return before, after, [len(after) - 1] * len(self.template.dimensions)
         return before, after, [places[token] for token in self.template.tokens]

@@ -12,8 +12,9 @@ from vidpref.generation.adopt import load_config
 from vidpref.planning.chips import GIB
 from vidpref.planning.compiling import Request, compile_programs
 from vidpref.planning.run_plan import RunPlan
+from vidpref.stages.judge_programs import is_judge
 
-_TRAINED = ("align", "pretrain", "superres")
+_TRAINED = ("align", "pretrain", "superres", "judge")
 Setting = tuple[str, ...]
 
 
@@ -110,6 +111,9 @@ def _knobs(
     yield _mesh(config, sections, devices, "context")
     if {"sample", "decode", "sample-superres"} & set(programs):
         yield _halved(config, "sampler.batch_size", devices)
+    if "score" in programs:
+        own = "judge.score_batch" if is_judge(config) else "reward.video_reward.batch_size"
+        yield _halved(config, own, devices)
     if "encode" in programs:
         yield _halved(config, "data.encode_batch", devices)
     if {"encode", "decode"} & set(programs) and not config.model.tiled:
@@ -131,17 +135,19 @@ def _mesh(
 
 def _remat(config: ConfigDict, sections: Sequence[str]) -> Iterator[Setting]:
     """Blocks that keep less for gradients; the policies of jax lie between none and full."""
-    paths = {"superres.model" if section == "superres" else "model" for section in sections}
+    paths = {"superres": "superres.model", "judge": "judge"}
+    found = {}
+    for path in sorted({paths.get(section, "model") for section in sections}):
+        network = _at(config, path)
+        if path != "judge":
+            path, network = f"{path}.{network.name}", network[network.name]
+        if "remat" in network:
+            found[f"{path}.remat"] = network.remat
     order = {"none": 0, "full": 2, "offload": 3}
     for policy in ("full", "offload"):
-        fields = []
-        for path in sorted(paths):
-            model = _at(config, path)
-            now = model[model.name].get("remat")
-            if now is not None and order.get(now, 1) < order[policy]:
-                fields.append(f"{path}.{model.name}.remat={policy}")
-        if fields:
-            yield tuple(fields)
+        less = [field for field, now in found.items() if order.get(now, 1) < order[policy]]
+        if less:
+            yield tuple(f"{field}={policy}" for field in less)
 
 
 def _accumulation(config: ConfigDict, sections: Sequence[str], devices: int) -> Iterator[Setting]:

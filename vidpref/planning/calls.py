@@ -4,12 +4,15 @@ import math
 
 from ml_collections import ConfigDict
 
+from vidpref.config.align import FRESH_ROWS
 from vidpref.config.schema import counts_in
 
 _DRAWN = ("sample", "decode", "sample-superres")
 
 
-def calls(config: ConfigDict, prompts: int | None = None, shards: int = 1) -> dict[str, int]:
+def calls(
+    config: ConfigDict, prompts: int | None = None, shards: int = 1, hosts: int = 1
+) -> dict[str, int]:
     """Returns {program: calls} of one run; a program is left out whose calls only the data say.
 
     Drawn are the clips that a round learns from, those that choose its checkpoint, and those that
@@ -19,14 +22,22 @@ def calls(config: ConfigDict, prompts: int | None = None, shards: int = 1) -> di
         config: the whole config.
         prompts: train prompts, where the config takes all of the data; None: not known.
         shards: parts that rows are divided into; batches of clips are filled up to a multiple.
+        hosts: processes, each of which scores clips of its own where the judge is a network.
     """
     found = {"align": config.align.train.steps * config.rounds}
+    if config.align.rows in FRESH_ROWS:
+        found["draw"] = math.ceil(config.align.train.steps / config.align.online.updates)
+        found["draw"] *= config.rounds
+    if config.judge.name:
+        found["judge"] = config.judge.train.steps
     for section in ("pretrain", "superres"):
         found[section] = config[section].train.steps
     clips = drawn_clips(config, prompts)
     if clips is not None:
         rows = math.ceil(config.sampler.batch_size / shards) * shards
         found |= dict.fromkeys(_DRAWN, math.ceil(clips / rows))
+    if clips is not None and config.reward.name == "video_reward":
+        found["score"] = math.ceil(clips / hosts / config.reward.video_reward.batch_size)
     return found
 
 

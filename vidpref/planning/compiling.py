@@ -44,7 +44,7 @@ def compile_programs(
         say: is told which program is compiled.
 
     Raises:
-        NoTopology: the compiler knows no such topology.
+        NoTopology: the compiler knows no such topology, or is not installed.
         ConfigError: a config that cannot be, on this topology; a program that the run has not.
         ChildProcessError: the process ended before it began to compile.
     """
@@ -83,7 +83,9 @@ def _chosen(request: Request, there: list[str]) -> list[str]:
 
 
 def _lines(request: Request) -> Iterator[str]:
-    environment = {**os.environ, **parse_topology(request.topology).environment}
+    topology = parse_topology(request.topology)
+    topology.check_compiler()
+    environment = {**os.environ, **topology.environment}
     command = [sys.executable, "-m", "vidpref.planning.worker"]
     with subprocess.Popen(
         [*command, json.dumps(dataclasses.asdict(request))],

@@ -19,6 +19,13 @@ _AGAIN = "rematted_computation"  # jax's name for what a checkpoint computes aga
 _WRAPPED = re.compile(r"^\w+\((.*)\)$")  # a scope seen through a transformation: jvp(Wan)
 _NOT_MODULES = re.compile(r"^(while|body|cond|checkpoint|remat|closed_call|branch_\d+_fun|scan)$")
 
+# jax's names for attention by cuDNN, and its products of the size of the attention's weights: those
+# that a gradient needs, and those that the kernel computes again.
+_CUDNN = {
+    "dot_product_attention_fwd_wrapper": (2, 0),
+    "dot_product_attention_bwd_wrapper": (4, 1),
+}
+
 # Where a shard_map names the axes that its shapes are divided over, by the version of jax.
 _BY_HAND = ("newly_manual_axes", "manual_axes")
 
@@ -74,6 +81,11 @@ def _walk(jaxpr: Jaxpr, times: float, scopes: tuple[str, ...], found: Counter) -
             found[_place(inner)] += times * _dot(eqn)
         elif name == "conv_general_dilated":
             found[_place(inner)] += times * _convolution(eqn)
+        elif name in _CUDNN:
+            path, again = _place(inner)
+            needed, second = (times * n * _attention(eqn) for n in _CUDNN[name])
+            found[path, again] += needed
+            found[path, True] += second
         elif name == "cond":
             found.update(_dearest(params["branches"], times, inner))
         elif name == "pallas_call":
@@ -127,6 +139,12 @@ def _convolution(eqn: Any) -> float:
     batch = eqn.params["batch_group_count"]
     size = math.prod(eqn.outvars[0].aval.shape) * kernel[spec[1]] * positions
     return 2.0 * size / stretched / batch
+
+
+def _attention(eqn: Any) -> float:
+    """A product of queries and keys [b, l, n, d], or [b, n, l, d] where the layout says so."""
+    q, k = (x.aval.shape for x in eqn.invars[:2])
+    return 2.0 * math.prod(q) * k[2 if eqn.params["layout"] else 1]
 
 
 def _kernel(eqn: Any) -> float:

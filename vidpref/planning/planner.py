@@ -11,6 +11,7 @@ from vidpref.planning.compiling import Request, compile_programs
 from vidpref.planning.program_plan import ProgramPlan
 from vidpref.planning.run_plan import RunPlan
 from vidpref.planning.topologies import NoTopology, parse_topology, usual
+from vidpref.stages.judge_programs import is_judge
 
 Say = Callable[[str], None]
 
@@ -35,7 +36,10 @@ def plan_run(
     programs = list(compile_programs(request, say))
     meshes = [program.mesh for program in programs if program.mesh]
     shards = meshes[0]["data"] * meshes[0]["fsdp"] if meshes else 1
-    found = calls(config, prompts, shards)
+    hosts = max((topology.devices // p.devices for p in programs if p.mesh), default=1)
+    found = calls(config, prompts, shards, hosts)
+    if is_judge(config):
+        found.pop("score", None)  # how many clips are held out is in the data
     return RunPlan(
         config=request.config,
         overrides=request.overrides,

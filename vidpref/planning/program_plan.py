@@ -1,6 +1,7 @@
 """What is known of one program of a run, compiled for one topology."""
 
 import dataclasses
+import math
 from typing import Any
 
 from vidpref.planning.collectives import Collective
@@ -68,6 +69,11 @@ class ProgramPlan:
     compile_seconds: float = 0.0
     cpu_seconds: float = 0.0
     host_bytes: float = 0.0
+
+    @property
+    def devices(self) -> int:
+        """Devices that compute it together; a host's own judge has those of its host."""
+        return math.prod(self.mesh.values())
 
     @property
     def fits(self) -> bool:

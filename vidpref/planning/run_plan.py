@@ -38,7 +38,7 @@ class RunPlan:
         """Returns the times of one call; None of what did not compile."""
         if program.flops is None or program.traffic is None:
             return None
-        flops = max(program.flops.total / self.topology.devices, program.hlo_flops or 0.0)
+        flops = max(program.flops.total / program.devices, program.hlo_flops or 0.0)
         return roofline(self.topology.chip, flops, program.traffic, program.collectives)
 
     def mfu(self, program: ProgramPlan) -> float | None:
@@ -47,7 +47,7 @@ class RunPlan:
         if time is None or program.flops is None:
             return None
         needed = program.flops.total - program.flops.rematerialized
-        return mfu(needed, time.least, self.topology.chip, self.topology.devices)
+        return mfu(needed, time.least, self.topology.chip, program.devices)
 
     def hours(self, program: ProgramPlan) -> tuple[float, float] | None:
         """Returns the hours of all calls, from and to; None where time or calls are not known."""

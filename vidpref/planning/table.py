@@ -17,7 +17,7 @@ def plan_text(plan: RunPlan) -> str:
     sizes = " x ".join(f"{axis} {size}" for axis, size in mesh.items() if size > 1)
     head = (
         f"{' '.join([plan.config, *plan.overrides])} on {topology.name}: {topology.chips} chips, "
-        f"{topology.devices} devices ({sizes or 'one'})"
+        f"{topology.devices} devices{f' ({sizes})' if sizes else ''}"
     )
     parts = [
         head,
@@ -112,13 +112,12 @@ def _details(plan: RunPlan, program: ProgramPlan) -> str:
     flops = program.flops
     if flops is None:
         return ""
-    devices = plan.topology.devices
     text = f"{program.name}: {flops.total:.3g} FLOP"
     if flops.rematerialized:
         needed = flops.total - flops.rematerialized
         text += f", {flops.total / needed:.2f} of what the method needs"
     if program.hlo_flops:
-        ratio = program.hlo_flops * devices / flops.total
+        ratio = program.hlo_flops * program.devices / flops.total
         text += f"; compiled, {ratio:.2f} of that without hand-written kernels"
     shares = [
         f"{name.replace(_OPTIMIZER, 'optimizer')} {part / flops.total:.0%}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import importlib.util
 import math
 import re
 from typing import Any
@@ -30,7 +31,7 @@ _GPU_ENVIRONMENT = {
 
 
 class NoTopology(ValueError):
-    """A name that is no slice and no set of cards."""
+    """A name that is no slice and no set of cards, or whose compiler is not installed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +63,28 @@ class Topology:
     @property
     def compiler(self) -> str:
         """The compiler's package and jax, with their versions."""
-        package = "jax-cuda13-plugin" if isinstance(self.chip, Card) else "libtpu"
-        return ", ".join(f"{name} {_version(name)}" for name in (package, "jax"))
+        return ", ".join(f"{name} {_version(name)}" for name in (self._package, "jax"))
+
+    def check_compiler(self) -> None:
+        """Refuses a topology whose compiler is not installed; nothing is started.
+
+        Raises:
+            NoTopology: says how to install it.
+        """
+        if importlib.util.find_spec(self._package.replace("-", "_")) is None:
+            compiler = "XLA's GPU compiler" if isinstance(self.chip, Card) else "the TPU compiler"
+            raise NoTopology(
+                f"--topology={self.name}: {compiler} is not installed; get it with "
+                f"{self._install}, no {'GPU' if isinstance(self.chip, Card) else 'TPU'} is needed"
+            )
+
+    @property
+    def _package(self) -> str:
+        return "jax-cuda13-plugin" if isinstance(self.chip, Card) else "libtpu"
+
+    @property
+    def _install(self) -> str:
+        return f'pip install -e ".[{"cuda" if isinstance(self.chip, Card) else "plan"}]"'
 
     def describe(self) -> list[Any]:
         """Returns its jax devices, which compile and do not run; see `environment`.
@@ -93,10 +114,9 @@ class Topology:
                 **slices,
             ).devices
         except Exception as error:  # whatever a plugin raises
-            extra = '"jax[cuda13]"' if isinstance(self.chip, Card) else '-e ".[plan]"'
             raise NoTopology(
                 f"--topology={self.name}: its compiler says {str(error).splitlines()[0]!r}. "
-                f"It comes with pip install {extra}."
+                f"It comes with {self._install}."
             ) from error
 
 

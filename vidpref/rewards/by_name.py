@@ -14,7 +14,7 @@ from vidpref.config.causes import Causes
 from vidpref.config.nearest import nearest
 from vidpref.config.overrides import apply_overrides
 from vidpref.config.schema import new_config
-from vidpref.rewards.registry import REWARDS, build_reward, judge_version, reward_spec
+from vidpref.rewards.registry import JUDGE, REWARDS, build_reward, judge_version, reward_spec
 from vidpref.rewards.reward import Reward
 
 _FOLDER = "folder"  # field of a judge's section, and among its places, where it is read from one
@@ -52,8 +52,7 @@ def judge_config(
 
     Args:
         judge: a name of the registry; the folder of a finished run, for the judge of its config; or
-            a folder that holds a judge, where the registry has one that is read from a folder. If
-            it has several, the override reward.name says which.
+            a folder that holds a judge, told by its files or by the override reward.name.
         overrides: `reward.x.y=value`.
         dimensions: what it scores, `reward.dimension` first; if empty, all that its folder says, or
             else what its section says.
@@ -68,6 +67,11 @@ def judge_config(
     config, mine, of_run = new_config().lock(), [], (Path(judge) / "config.yaml").is_file()
     if of_run:
         config = read_config(Path(judge))
+        if config.judge.name and not named & {"reward.name", f"reward.video_reward.{_FOLDER}"}:
+            raise ValueError(
+                f"{judge}: the judge of that run was trained by it: give its folder, "
+                f"{JUDGE}-*/{JUDGE} in the work directory"
+            )
     elif judge in REWARDS:
         if "reward.name" in named:
             raise ValueError(f"--config.reward.name and the judge {judge!r}: give one of them")
@@ -103,21 +107,24 @@ def open_judge(config: ConfigDict) -> NamedJudge:
 
 
 def _of_folder(folder: str, overrides: Sequence[str]) -> list[str]:
-    """The overrides that choose the judge of a folder."""
-    known = [name for name, spec in sorted(REWARDS.items()) if _FOLDER in spec.places]
+    """The overrides that choose the judge of a folder: the first whose mark it has."""
+    known = [name for name, spec in REWARDS.items() if _FOLDER in spec.places]
     chosen = [o.partition("=")[2] for o in overrides if o.startswith("reward.name=")]
-    names = [name for name in known if not chosen or name in chosen]
-    if not names:
+    if chosen and chosen[-1] not in known:
         raise ValueError(
-            f"{folder} is not the folder of a finished run, and {chosen[0]!r} is no judge that is "
+            f"{folder} is not the folder of a finished run, and {chosen[-1]!r} is no judge that is "
             f"read from a folder; those are {', '.join(known)}"
         )
-    if len(names) > 1:
+    if chosen:
+        return [f"reward.{chosen[-1]}.{_FOLDER}={folder}"]
+    names = [name for name in known if (Path(folder) / REWARDS[name].mark).is_file()]
+    if not names:
+        marks = ", ".join(f"{REWARDS[name].mark} ({name})" for name in known)
         raise ValueError(
-            f"{folder}: say whose folder it is, --config.reward.name={' or '.join(names)}"
+            f"{folder} is not the folder of a finished run, and of no judge, which would have "
+            f"one of {marks}"
         )
-    (name,) = names
-    return [*([] if chosen else [f"reward.name={name}"]), f"reward.{name}.{_FOLDER}={folder}"]
+    return [f"reward.name={names[0]}", f"reward.{names[0]}.{_FOLDER}={folder}"]
 
 
 def _own(reward: ConfigDict) -> ConfigDict:

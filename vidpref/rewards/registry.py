@@ -7,12 +7,15 @@ from types import MappingProxyType
 
 from ml_collections import ConfigDict
 
-from vidpref.config.by_name import PROJECT_ROOT
+from vidpref.config.nearest import nearest
 from vidpref.config.schema import NO_JUDGE
+from vidpref.datasets.preferences import OVERALL
 from vidpref.digests import digest_files, files_below
+from vidpref.rewards import templates
 from vidpref.rewards.reward import Reward
 
-_TEMPLATES = PROJECT_ROOT / "data" / "judge_templates"
+# The artifact of a run that trains its judge, and the folder of the model in it.
+JUDGE = "judge"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,25 +26,33 @@ class RewardSpec:
         build: `(section, dimensions, artifacts) -> reward`, from the config's `reward` section,
             the dimensions to score, and the folder of each artifact by its name.
         artifacts: names of what other stages make and the reward is built from.
-        templates: folder of texts that its scores depend on, where it has one.
+        trained: name of the artifact that takes the place of the `folder` of its section where that
+            is empty; "": none can. See `artifacts_of`.
+        templates: folders of texts that its scores depend on.
         data: the one data set whose clips it can judge; "": any.
         first_frames: whether its `score` takes `first_frames` [b, h, w, c], uint8: the frame that
             each clip was to begin with.
         version: of its rules; another one asks for new labels.
         places: fields of its own section that are files or folders that its scores depend on.
+        mark: name of a file by which a folder of such models is known.
         check: `(section, dimensions)` refuses what `build` would, where that takes long.
         scores: `(section) -> dimensions`, all that it can score, where a folder says so.
+        bounded: whether all scores lie in [0, 1]; otherwise they are normalised, mean 0 and
+            deviation 1 over clips that the judge did not learn from.
     """
 
     build: Callable[[ConfigDict, tuple[str, ...], Mapping[str, Path]], Reward]
     artifacts: tuple[str, ...] = ()
-    templates: Path | None = None
+    trained: str = ""
+    templates: tuple[Path, ...] = ()
     data: str = ""
     first_frames: bool = False
     version: str = ""
     places: tuple[str, ...] = ()
+    mark: str = ""
     check: Callable[[ConfigDict, tuple[str, ...]], None] | None = None
     scores: Callable[[ConfigDict], tuple[str, ...]] | None = None
+    bounded: bool = True
 
 
 def _verifier(
@@ -59,11 +70,30 @@ def _remote_judge(
 
     return RemoteJudge(
         **section.remote_judge,
-        template=(_TEMPLATES / "accept_reject.txt").read_text(),
+        template=templates.text("accept_reject.txt"),
         dimensions=dimensions,
-        graded_template=(_TEMPLATES / "good_normal_poor.txt").read_text(),
-        descriptions={p.stem: p.read_text() for p in (_TEMPLATES / "dimensions").glob("*.txt")},
+        graded_template=templates.text("good_normal_poor.txt"),
+        descriptions=templates.texts("dimensions"),
     )
+
+
+def _vlm_judge(
+    section: ConfigDict, dimensions: tuple[str, ...], artifacts: Mapping[str, Path]
+) -> Reward:
+    from vidpref.rewards.vlm_judge import VlmJudge
+
+    own = section.vlm_judge.to_dict()
+    return VlmJudge(templates.asked(dimensions, own["answers"], own.pop("graded")), **own)
+
+
+def _check_vlm_judge(section: ConfigDict, dimensions: tuple[str, ...]) -> None:
+    from vidpref.rewards.vlm_judge import first_words, open_model
+
+    own = section.vlm_judge
+    questions = templates.asked(dimensions, own.answers, own.graded)
+    _, reader = open_model(own.folder, (own.min_pixels, own.max_pixels), own.most_tokens)
+    if own.answers == "probabilities":
+        first_words(reader.tokens, questions)
 
 
 def _video_reward(
@@ -71,7 +101,10 @@ def _video_reward(
 ) -> Reward:
     from vidpref.rewards.video_reward import VideoReward
 
-    return VideoReward(**section.video_reward, dimensions=dimensions)
+    own = section.video_reward.to_dict()
+    if not own["folder"] and JUDGE in artifacts:
+        own["folder"] = str(artifacts[JUDGE] / JUDGE)
+    return VideoReward(**own, dimensions=dimensions)
 
 
 def _check_video_reward(section: ConfigDict, dimensions: tuple[str, ...]) -> None:
@@ -79,6 +112,22 @@ def _check_video_reward(section: ConfigDict, dimensions: tuple[str, ...]) -> Non
 
     own = section.video_reward
     open_folder(own.folder, own.base, dimensions).reader(own.template)
+    _check_rate(own)
+
+
+def _check_trained(reward: ConfigDict, trained: Sequence[str]) -> None:
+    """Refuses what the model that the run trains could not be asked."""
+    known = (OVERALL, *trained)
+    for name in dimensions_of(reward):
+        if name not in known:
+            raise ValueError(
+                f"config.reward: the judge that the run trains does not score {name!r}; "
+                f"{nearest(name, known)}"
+            )
+    _check_rate(reward.video_reward)
+
+
+def _check_rate(own: ConfigDict) -> None:
     if not own.fps:  # whoever draws clips does not know how fast they are to be shown
         raise ValueError(
             "config.reward.video_reward.fps=0: say how many frames a second the drawn clips have"
@@ -93,14 +142,25 @@ def _scores_of_video_reward(section: ConfigDict) -> tuple[str, ...]:
 
 
 REWARDS = {
-    "remote_judge": RewardSpec(_remote_judge, templates=_TEMPLATES),
+    "remote_judge": RewardSpec(_remote_judge, templates=(templates.TEMPLATES,)),
     "verifier": RewardSpec(_verifier, data="miniworld", first_frames=True, version="2"),
     "video_reward": RewardSpec(
         _video_reward,
+        trained=JUDGE,
         places=("folder", "template", "base"),
+        mark="model_config.json",
         version="1",
         check=_check_video_reward,
         scores=_scores_of_video_reward,
+        bounded=False,
+    ),
+    "vlm_judge": RewardSpec(
+        _vlm_judge,
+        templates=(templates.TEMPLATES, templates.ONE_WORD),
+        places=("folder",),
+        mark="config.json",
+        version="1",
+        check=_check_vlm_judge,
     ),
 }
 
@@ -134,20 +194,26 @@ def build_reward(
     return judge
 
 
-def check_reward(reward: ConfigDict) -> tuple[str, ...]:
+def check_reward(reward: ConfigDict, trained: Sequence[str] | None = None) -> tuple[str, ...]:
     """Returns the dimensions that the judge will score; refuses a section that gives no judge.
 
     A judge that is built from artifacts is not built: they need not be there yet. Nor is one whose
     building takes long.
 
+    Args:
+        reward: the config's `reward` section.
+        trained: dimensions of the judge that the run trains and asks; None where it trains none.
+
     Raises:
         ValueError: as `build_reward`.
     """
     spec, dimensions = reward_spec(reward), dimensions_of(reward)
-    if not spec.artifacts and spec.check is None:
-        return build_reward(reward).dimensions
-    if spec.check is not None:
+    if trained is not None:
+        _check_trained(reward, trained)
+    elif spec.check is not None:
         spec.check(reward, dimensions)
+    elif not spec.artifacts:
+        return build_reward(reward).dimensions
     _check_dimension(reward, dimensions)
     return dimensions
 
@@ -164,6 +230,20 @@ def reward_spec(reward: ConfigDict) -> RewardSpec:
     return REWARDS[reward.name]
 
 
+def artifacts_of(reward: ConfigDict) -> tuple[str, ...]:
+    """Returns the names of what other stages of a run make and its judge is built from.
+
+    Args:
+        reward: the config's `reward` section.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    spec = reward_spec(reward)
+    made = spec.trained and not reward[reward.name].folder
+    return (*spec.artifacts, *((spec.trained,) if made else ()))
+
+
 def scoring(reward: ConfigDict, needed: Sequence[str]) -> ConfigDict:
     """Returns the section with all dimensions that are scored in it.
 
@@ -175,17 +255,29 @@ def scoring(reward: ConfigDict, needed: Sequence[str]) -> ConfigDict:
     return ConfigDict(reward.to_dict() | {"dimensions": tuple(named)})
 
 
+def verifying(reward: ConfigDict) -> ConfigDict:
+    """Returns the section with the verifier, which scores all that it can, for its judge."""
+    from vidpref.rewards.verifier import DIMENSIONS
+
+    truth = {"name": "verifier", "dimension": DIMENSIONS[0], "dimensions": DIMENSIONS}
+    return ConfigDict(reward.to_dict() | truth)
+
+
 def judge_version(reward: ConfigDict) -> str:
     """Changes with the files that the judge's scores depend on, or else with its version."""
-    spec = reward_spec(reward)
+    spec, files = reward_spec(reward), []
+    for name in spec.places:
+        given = reward[reward.name][name]
+        path = Path(given).expanduser()
+        if path.is_file():
+            files.append((name, path))
+        elif given and path.is_dir():
+            files += [(f"{name}/{below}", file) for below, file in files_below(path)]
+    for folder in spec.templates:
+        files += files_below(folder)
     if spec.places:
-        given = {name: Path(reward[reward.name][name]).expanduser() for name in spec.places}
-        files = [(name, path) for name, path in given.items() if path.is_file()]
-        for name, path in given.items():
-            if reward[reward.name][name] and path.is_dir():
-                files += [(f"{name}/{below}", file) for below, file in files_below(path)]
         return f"{spec.version} {digest_files(files)}"
-    return spec.version if spec.templates is None else digest_files(files_below(spec.templates))
+    return digest_files(files) if files else spec.version
 
 
 def dimensions_of(reward: ConfigDict) -> tuple[str, ...]:

@@ -4,21 +4,22 @@
 Good, Normal and Poor (the pointwise form of IPO's critic).
 """
 
-import re
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from vidpref.config.nearest import nearest
 from vidpref.datasets.pictures import enlarge
 from vidpref.rewards.chat import ChatModel, encode_image
+from vidpref.rewards.questions import (
+    grade_question,
+    judgement_of,
+    shown_frames,
+    verdict_question,
+)
 from vidpref.rewards.reward import Judgement
 from vidpref.typing import Array, UInt8
-
-_VERDICTS = {"accept": 1.0, "reject": 0.0}
-_GRADES = {"good": 1.0, "normal": 0.5, "poor": 0.0}
 
 
 class RemoteJudge:
@@ -76,7 +77,9 @@ class RemoteJudge:
             raise ValueError(f"frames={frames} and concurrency={concurrency} must be positive")
         self.dimensions = tuple(dimensions)
         self._questions = {
-            name: _question(name, template, graded_template, descriptions or {})
+            name: verdict_question(template)
+            if name == "accept"
+            else grade_question(name, graded_template, descriptions or {})
             for name in self.dimensions
         }
         self._chat = ChatModel(
@@ -109,84 +112,15 @@ class RemoteJudge:
         if len(clips) != len(prompts):
             raise ValueError(f"{len(clips)} clips and {len(prompts)} prompts")
         with ThreadPoolExecutor(self._concurrency) as pool:
-            judged = list(pool.map(self._judge, np.asarray(clips), prompts))
-        lost = {
-            row: "; ".join(
-                f"{name}: {words}" for name, (score, words) in answers.items() if score is None
-            )
-            for row, answers in enumerate(judged)
-        }
-        return Judgement(
-            scores={
-                name: np.array([answers[name][0] for answers in judged], np.float32)  # None: nan
-                for name in self.dimensions
-            },
-            reasons=[_rationale(answers) for answers in judged],
-            failures={row: words for row, words in lost.items() if words},
-        )
+            answers = list(pool.map(self._judge, np.asarray(clips), prompts))
+        return judgement_of(self.dimensions, answers)
 
     def _judge(self, clip: np.ndarray, prompt: str) -> dict[str, tuple[float | None, str]]:
         """(score, raw answer) of each dimension, or (None, what went wrong)."""
-        shown = np.round(np.linspace(0, len(clip) - 1, min(self._frames, len(clip)))).astype(int)
+        shown = shown_frames(len(clip), self._frames)
         enlarged = enlarge(clip[shown], min_side=self._min_size)
         images = [encode_image(image) for image in enlarged]
-        answers = {}
-        for name, question in self._questions.items():
-            # no str.format: prompts and templates may hold other braces
-            text = question.replace("{frames}", str(len(shown))).replace("{prompt}", prompt)
-            read = parse_verdict if name == "accept" else parse_grade
-            answers[name] = self._chat.ask(text, images, read)
-        return answers
-
-
-def parse_verdict(answer: str) -> float:
-    """Reads Accept (1.0) or Reject (0.0) out of an answer.
-
-    Raises:
-        ValueError: it is not clear which.
-    """
-    # "accepted" and "rejecting" count, "unacceptable" does not
-    words = set(re.findall(r"\b(accept|reject)(?:s|ed|ing)?\b", answer.lower()))
-    negated = re.search(r"\b(not|never|cannot)\b|n['’]t\b", answer.lower())
-    if negated or len(words) != 1:
-        raise ValueError(f"neither Accept nor Reject: {answer[:200]!r}")
-    return _VERDICTS[words.pop()]
-
-
-def parse_grade(answer: str) -> float:
-    """Reads the Good (1.0), Normal (0.5) or Poor (0.0) that an answer ends in.
-
-    The word must stand for itself, after the end of a line or sentence or a colon: a reason may
-    well end in "is not good".
-
-    Raises:
-        ValueError: the answer ends otherwise.
-    """
-    found = re.search(r"(?:^|[\n.!?:;])[^\w\n]*(good|normal|poor)\W*$", answer.strip().lower())
-    if found is None:
-        raise ValueError(f"does not end in Good, Normal or Poor: {answer[-200:]!r}")
-    return _GRADES[found.group(1)]
-
-
-def _question(
-    dimension: str, template: str, graded_template: str, descriptions: Mapping[str, str]
-) -> str:
-    if dimension == "accept":
-        text = template
-    elif dimension not in descriptions:
-        hint = nearest(dimension, ["accept", *sorted(descriptions)])
-        raise ValueError(f"the remote judge has no dimension {dimension!r}; {hint}")
-    else:
-        text = graded_template.replace("{dimension}", dimension.replace("_", " "))
-        if "{description}" not in text:
-            raise ValueError("the judge's template of graded dimensions has no {description}")
-        text = text.replace("{description}", descriptions[dimension].strip())
-    if "{prompt}" not in text:
-        raise ValueError(f"the judge's template of {dimension} has no {{prompt}}")
-    return text
-
-
-def _rationale(answers: Mapping[str, tuple[float | None, str]]) -> str:
-    if len(answers) == 1:
-        return next(iter(answers.values()))[1]
-    return "\n\n".join(f"{name}: {words.strip()}" for name, (_, words) in answers.items())
+        return {
+            name: self._chat.ask(question.about(prompt, len(shown)), images, question.read)
+            for name, question in self._questions.items()
+        }

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from vidpref.config.nearest import nearest
 from vidpref.datasets.preferences import OVERALL
@@ -12,7 +13,7 @@ from vidpref.language.video_reward import RewardRow
 from vidpref.models.frozen import Keeping
 from vidpref.models.lora import apply_network
 from vidpref.models.qwen_vl.packing import Room
-from vidpref.models.qwen_vl.reward import RewardInputs, smallest_rows
+from vidpref.models.qwen_vl.reward import QwenVLReward, RewardInputs, smallest_rows
 from vidpref.rewards.reward import Judgement
 from vidpref.training.sharding import (
     abstract_params,
@@ -24,7 +25,7 @@ from vidpref.training.sharding import (
 )
 from vidpref.typing import Array, Float, PyTree, UInt8
 
-_TOKENS = 128  # rows are padded to a multiple of it: prompts of many lengths share a program
+ROW_TOKENS = 128  # rows are padded to a multiple of it: prompts of many lengths share a program
 
 
 class VideoReward:
@@ -71,17 +72,9 @@ class VideoReward:
         self._mesh = make_mesh({"fsdp": -1}, jax.local_devices())
         self._batch_size = filled_up(batch_size, self._mesh)
         module = opened.module(dtype=dtype, attention="auto")
-
-        def init(key: Array) -> PyTree:
-            return module.init(key, smallest_rows(opened.config, len(own.dimensions)))["params"]
-
-        def run(policy: PyTree, rows: RewardInputs) -> Array:
-            with activation_rules(self._mesh):
-                return apply_network(module, policy, rows)
-
         target = abstract_params(opened.shapes(module), self._mesh)
-        self._policy = opened.load(module, target, keep=Keeping(init, "compute").one)
-        self._run = jax.jit(run, out_shardings=replicated(self._mesh))
+        self._policy = opened.load(module, target, keep=keeping(module).one)
+        self._run = scoring(module, self._mesh)
 
     def __str__(self) -> str:
         scale = f"normalised by {self.normalisation}" if self.normalisation else "raw scores"
@@ -129,7 +122,7 @@ class VideoReward:
         """Raw scores."""
         longest = max(len(row.row.tokens) for row in rows)
         room = Room(
-            -(-longest // _TOKENS) * _TOKENS,
+            -(-longest // ROW_TOKENS) * ROW_TOKENS,
             max(row.row.media[0].grid[0] for row in rows),
             max(row.row.pixels[0].shape[1] for row in rows),
         )
@@ -149,6 +142,30 @@ class VideoReward:
         return f"raw {numbers}; saw {of}"
 
 
+def keeping(module: QwenVLReward) -> Keeping:
+    """Returns how the parameters of a judge are kept: in the type that its layers compute in."""
+
+    def init(key: Array) -> PyTree:
+        return module.init(key, smallest_rows(module.config, module.dimensions))["params"]
+
+    return Keeping(init, "compute")
+
+
+def scoring(module: QwenVLReward, mesh: Mesh) -> jax.stages.Wrapped:
+    """Returns the compiled program `(policy, rows) -> raw scores [b, d]`, whole on every device.
+
+    Args:
+        module: the network.
+        mesh: devices.
+    """
+
+    def score(policy: PyTree, rows: RewardInputs) -> Array:
+        with activation_rules(mesh):
+            return apply_network(module, policy, rows)
+
+    return jax.jit(score, out_shardings=replicated(mesh))
+
+
 def open_folder(folder: str, base: str, dimensions: Sequence[str]) -> VideoRewardFolder:
     """Returns the folder of a model that scores these dimensions; arguments as of `VideoReward`.
 
@@ -158,7 +175,8 @@ def open_folder(folder: str, base: str, dimensions: Sequence[str]) -> VideoRewar
     if not folder:
         raise ValueError(
             "config.reward.video_reward.folder is empty: give the folder of a reward model, that "
-            "of a download or one that was trained here"
+            "of a download or one that was trained here; or config.judge.name, for a run that "
+            "trains its own"
         )
     opened = VideoRewardFolder(folder, base)
     known = (*opened.settings.dimensions, OVERALL)

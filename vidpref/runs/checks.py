@@ -20,6 +20,7 @@ from vidpref.generation.text_encoders import check_text
 from vidpref.interop.pipelines import PipelineFolder
 from vidpref.models.registry import backbone
 from vidpref.rewards.registry import check_reward, reward_spec, scoring
+from vidpref.runs.judge_recipe import check_own
 from vidpref.runs.methods import METHODS
 from vidpref.runs.policies import PRETRAINED
 from vidpref.runs.problems import Problems
@@ -73,10 +74,7 @@ def check(config: ConfigDict, rounds: int = 0) -> None:
 def _check_judge(config: ConfigDict) -> None:
     """Refuses a judge that cannot be asked, or not for what the method and the tables need."""
     if config.judge.name:
-        raise ValueError(
-            f"config.judge.name={config.judge.name!r}: a judge is trained by launch/train_judge.py "
-            "and used with config.reward.name=video_reward"
-        )
+        check_own(config)
     method = METHODS[config.align.method]
     best_metric = config.align.train.best_metric
     if config.reward.name == NO_JUDGE:
@@ -122,8 +120,9 @@ def _check_judge(config: ConfigDict) -> None:
             f"config.reward.name={config.reward.name!r} judges {judges} alone, and config.data.name"
             f"={config.data.name!r}: use remote_judge, or none for a method that needs no scores"
         )
+    wanted = scoring(config.reward, method.judged_dimensions(config))
     try:
-        scored = check_reward(scoring(config.reward, method.judged_dimensions(config)))
+        scored = check_reward(wanted, config.judge.dimensions if config.judge.name else None)
     except ValueError as error:
         if "config." in str(error):
             raise
@@ -143,7 +142,7 @@ def check_training(config: ConfigDict, mesh: Mesh) -> None:
         ValueError: names the stage and the field.
     """
     problems = Problems()
-    for name in trained_sections(config):
+    for name in (*trained_sections(config), *(["judge"] if config.judge.name else [])):
         with problems.kept():
             check_config(loop_settings(config[name].train), mesh, name)
     problems.refuse()

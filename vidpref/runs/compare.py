@@ -25,7 +25,7 @@ from vidpref.stages.label import evaluation_frame, read_labels
 # What compared configs must have in common: all that the pre-trained policy's scores depend on.
 _SHARED = (
     *("seed", "data", "text", "model", "diffusion", "compute_dtype", "pretrain"),
-    *("sampler", "superres", "reward", "evaluate"),
+    *("sampler", "superres", "judge", "reward", "evaluate"),
 )
 
 

@@ -19,7 +19,7 @@ from vidpref.runs.policies import PRETRAINED, Policy
 from vidpref.runs.recipe import Recipe
 from vidpref.runs.run_folder import run_folder
 from vidpref.runs.torch_folder import export_policy_folder
-from vidpref.stages.align import hyper_parameters
+from vidpref.stages.align import settings
 from vidpref.training.metrics import read_metrics
 from vidpref.training.tuning import Adapters
 from vidpref.typing import PyTree
@@ -132,7 +132,7 @@ def _card(recipe: Recipe, policy: Policy, name: str, form: str, what: Mapping[st
         config=f"{config.name}:{config.scale}",
         paper=config.paper,
         method=config.align.method,
-        hyper=hyper_parameters(config.align),
+        hyper=settings(config),
         lora=_lora(recipe),
         metrics=_numbers(last[0]) if last else {},
         scores=_scores(scores, name),

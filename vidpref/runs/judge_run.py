@@ -1,186 +1,15 @@
-"""The run of launch/train_judge.py: preferences, the frames of their clips, a reward model."""
+"""The run of launch/train_judge.py: all stages of a judge, one after the other."""
 
-import dataclasses
 import functools
-from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
-from absl import logging
 from ml_collections import ConfigDict
 
-from vidpref.config.schema import PREFERENCES, check_values
-from vidpref.datasets.miniworld import prompts
-from vidpref.datasets.preferences import Preferences
-from vidpref.datasets.prompts import SPLITS
-from vidpref.datasets.video_folder import split_of
-from vidpref.digests import digest_files, files_below
-from vidpref.interop.qwen_vl_folders import QwenVLFolder
+from vidpref.rewards.registry import JUDGE
 from vidpref.runs import workdir as workdirs
-from vidpref.runs.graph import Stage, in_order, remembered_in, run_stage
-from vidpref.runs.inputs import Inputs
+from vidpref.runs.graph import run_stage
+from vidpref.runs.judge_recipe import JudgeRecipe, check
 from vidpref.runs.rounds import say
-from vidpref.seeds import fold_seed
-from vidpref.stages import judge_rows, preferences, train_judge
-from vidpref.stages.judge_frames import write_frames
-from vidpref.stages.judged_world import PREFERENCE_CLIPS, write_world
-from vidpref.stages.scratch_model import scratch_config, write_scratch_model
-from vidpref.storage import mirror
-
-HELD_OUT = ("validation", "test")
-_WORLD = "miniworld"
-_TRAINING = ("lora", "parts", "loss", "theta", "masks", "rating_center", "head", "train")
-_MODEL = "model"  # folder in that of the base's stage
-
-
-def check(config: ConfigDict) -> None:
-    """Refuses a config that trains no judge, before anything is computed.
-
-    Raises:
-        ValueError: names the field.
-    """
-    check_values(config)
-    section, data = config.judge, config.data
-    if not section.name:
-        raise ValueError(
-            "config.judge.name is empty: launch/train_judge.py trains the judge of a config such "
-            "as videoreward"
-        )
-    if data.name not in (PREFERENCES, _WORLD):
-        raise ValueError(
-            f"config.data.name={data.name!r}: a judge is trained on a file of preferences, or on "
-            f"those of {_WORLD}"
-        )
-    if data.name == PREFERENCES:
-        preferences.check_preferences(data, with_real=False)
-    template = train_judge.template_of(section)
-    if section.scratch.layers:
-        scratch_config(section.scratch, template.tokens)
-    elif not section.base:
-        raise ValueError("config.judge.base is empty: give the folder of a Qwen2-VL model")
-    else:
-        train_judge.make_reader_of(section, QwenVLFolder(section.base))
-
-
-class JudgeRecipe:
-    """The stages of a config in a work directory; nothing runs by making it.
-
-    Args:
-        config: the config of a run.
-        workdir: where the stages' folders lie.
-    """
-
-    def __init__(self, config: ConfigDict, workdir: Path):
-        self.config, self.workdir = config, workdir
-        self.inputs = Inputs(config, workdir)
-
-    @property
-    def stages(self) -> list[Stage]:
-        """The stages in the order in which they are done; the judge's is the last."""
-        return in_order([self.judge])
-
-    @functools.cached_property
-    def base(self) -> Stage | None:
-        """Makes the model to start from, where it starts from nothing."""
-        section, seed = self.config.judge, fold_seed(self.config.seed, "judge base")
-        if not section.scratch.layers:
-            return None
-        tokens = train_judge.template_of(section).tokens
-
-        def body(folder: Path) -> None:
-            config = scratch_config(section.scratch, tokens)
-            write_scratch_model(folder / _MODEL, config, tokens, seed)
-
-        known = self.inputs.causes.of("judge.scratch", "seed") | {"tokens": tokens}
-        return Stage("judge-base", body, known)
-
-    @functools.cached_property
-    def frames(self) -> Stage:
-        """What the model sees of the clips; of the mini world, the preferences too."""
-        section, data = self.config.judge, self.config.data
-        if data.name == _WORLD:
-            seed = fold_seed(self.config.seed, "judged world")
-
-            def body(folder: Path) -> dict[str, int]:
-                return write_world(
-                    folder, section.world, section.dimensions, camera=data.camera, seed=seed
-                )
-
-            known = self.inputs.causes.of("judge.world", "judge.dimensions", "data.camera", "seed")
-            return Stage("judged-world", body, known)
-
-        def body(folder: Path) -> dict[str, int]:
-            reader = train_judge.make_reader_of(section, self._model())
-            return write_frames(folder, preferences.clips_of(data), reader, data)
-
-        without = [f"judge.{name}" for name in _TRAINING]
-        known = self.inputs.causes.of("judge", without=without)
-        known["files"] = self._digest(weights=False)
-        return Stage("frames", body, known, self._with_base({"data": self.inputs.data_stage}))
-
-    @functools.cached_property
-    def judge(self) -> Stage:
-        """Trains the reward model."""
-        config, section = self.config, self.config.judge
-        inputs = {"frames": self.frames}
-        if config.data.name == PREFERENCES:
-            inputs["data"] = self.inputs.data_stage
-
-        def body(folder: Path) -> None:
-            seed = fold_seed(config.seed, "judge")
-            training = train_judge.judge_training(
-                section, self._model(), self.inputs.mesh, dtype=config.compute_dtype, seed=seed
-            )
-            seen = judge_rows.SeenClips.open(self._folder(self.frames))
-            said = self._said()
-            rows = _rows(said["train"], seen, training, config)
-            held_out = {name: _held_out(said[name], seen, section.dimensions) for name in HELD_OUT}
-            train_judge.train_judge(folder, training, rows, seen, held_out, seed=seed)
-
-        known = self.inputs.causes.of("judge", "seed", "compute_dtype", without=["judge.world"])
-        known["files"] = self._digest(weights=True)
-        return Stage("judge", body, known, self._with_base(inputs))
-
-    def _with_base(self, inputs: Mapping[str, Stage]) -> dict[str, Stage]:
-        return {**inputs, **({} if self.base is None else {"base": self.base})}
-
-    def _folder(self, stage: Stage) -> Path:
-        return mirror.pull(self.workdir / stage.folder)
-
-    def _model(self) -> QwenVLFolder:
-        """The model to start from; its stage must be done."""
-        if self.base is None:
-            return QwenVLFolder(self.config.judge.base)
-        return QwenVLFolder(self._folder(self.base) / _MODEL)
-
-    def _digest(self, *, weights: bool) -> str:
-        """Digits of the template and of the files of the base."""
-        section = self.config.judge
-        files = [("template", train_judge.template_file(section))]
-        if self.base is None:
-            below = files_below(Path(section.base).expanduser())
-            files += [
-                (f"base/{name}", path)
-                for name, path in below
-                if weights or path.suffix != ".safetensors"
-            ]
-        return digest_files(files, remembered_in(self.workdir))
-
-    def _said(self) -> dict[str, Preferences]:
-        """The preferences by the split of their prompts."""
-        data = self.config.data
-        if data.name == _WORLD:
-            folder, clips = self._folder(self.frames), PREFERENCE_CLIPS
-            splits = {p.text: name for name in SPLITS for p in prompts(name, camera=data.camera)}
-        else:
-            folder, clips, splits = self._folder(self.inputs.data_stage), "clips", None
-        names = {"clips": clips, "comparisons": "comparisons", "scores": "scores"}
-        said = Preferences(
-            **{field: pd.read_parquet(folder / f"{name}.parquet") for field, name in names.items()}
-        )
-        if splits is None:
-            splits = {t: split_of(t, data.held_out) for t in said.clips["prompt"].unique()}
-        return {name: _of_split(said, splits, name) for name in ("train", *HELD_OUT)}
 
 
 def run(config: ConfigDict, workdir: Path) -> Path:
@@ -195,7 +24,7 @@ def run(config: ConfigDict, workdir: Path) -> Path:
         title = f"[{number}/{len(stages)}] {stage.name}"
         done = run_stage(stage, workdir, functools.partial(_say, title))
     workdirs.note_run(workdir, f"{config.name}:{config.scale}", stages)
-    return done.path / train_judge.JUDGE
+    return done.path / JUDGE
 
 
 def dry_run(config: ConfigDict, workdir: Path) -> str:
@@ -210,45 +39,3 @@ def dry_run(config: ConfigDict, workdir: Path) -> str:
 
 def _say(title: str, state: str) -> None:
     say(f"{title}: {state}")
-
-
-def _of_split(said: Preferences, splits: Mapping[str, str], name: str) -> Preferences:
-    clips = said.clips[said.clips["prompt"].map(dict(splits)) == name]
-    return dataclasses.replace(
-        said,
-        clips=clips,
-        comparisons=said.comparisons[said.comparisons["clip_a"].isin(clips["id"])],
-        scores=said.scores[said.scores["clip"].isin(clips["id"])],
-    )
-
-
-def _rows(
-    said: Preferences,
-    seen: judge_rows.SeenClips,
-    training: train_judge.JudgeTraining,
-    config: ConfigDict,
-) -> judge_rows.JudgeRows:
-    section, ratings = config.judge, None
-    names = tuple(section.dimensions)
-    if section.loss == "regression":
-        center = float(section.rating_center)
-        pairs, labels, ratings = judge_rows.rated(said, seen, names, center)
-    else:
-        pairs, labels = judge_rows.compared(said, seen, names, decided=section.loss == "bt")
-    if not len(pairs):
-        raise ValueError(
-            f"there is nothing to learn from with config.judge.loss={section.loss!r}: no pair of "
-            f"train prompts whose clips could be read says anything of {', '.join(names)}; see "
-            "bad_clips.csv of the frames stage, and config.data.held_out"
-        )
-    logging.info("judge: %d pairs of train prompts", len(pairs))
-    return judge_rows.JudgeRows(seen, training.reader, pairs, labels, ratings, config.compute_dtype)
-
-
-def _held_out(
-    said: Preferences, seen: judge_rows.SeenClips, dimensions: tuple[str, ...]
-) -> train_judge.HeldOut:
-    """Clips of a split, its pairs and their labels."""
-    numbers = seen.index.index.get_indexer(said.clips["id"])
-    pairs, labels = judge_rows.compared(said, seen, tuple(dimensions))
-    return train_judge.HeldOut(numbers[numbers >= 0], pairs, labels)

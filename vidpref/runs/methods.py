@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from ml_collections import ConfigDict
 
 from vidpref.config.align import GUIDANCE
 from vidpref.config.align import METHODS as METHOD_NAMES
-from vidpref.config.schema import PREFERENCES, counts_in
+from vidpref.config.schema import PREFERENCES
 from vidpref.generation import guided
 from vidpref.generation.adapters import goes_on, policy_lora, trained_adapters
 from vidpref.generation.generator import Generator
 from vidpref.models.lora import Adapted, merge_into
+from vidpref.rewards.registry import judge_version
+from vidpref.runs.fresh_clips import fresh_clips
 from vidpref.runs.graph import Stage
 from vidpref.runs.policies import PRETRAINED, Policy, load_whole, policy_name
 from vidpref.runs.recipe import NETWORK, Method, Recipe
@@ -38,12 +41,10 @@ class Align:
         return rows.judged_dimensions(config.align)
 
     def needs_labels(self, config: ConfigDict) -> bool:
-        return rows.row_builder(config.align).labels
+        return rows.row_builder(config.align).judged
 
     def settings(self, config: ConfigDict) -> Mapping[str, Any]:
-        hyper = align.hyper_parameters(config.align)
-        counting = {k: v for k, v in hyper.items() if counts_in(f"align.{k}", config)}
-        return {**counting, "reduction": config.align.reduction}
+        return align.settings(config)
 
     def improve(self, recipe: Recipe, policy: Policy, round_: int) -> Policy:
         config, section = recipe.config, recipe.config.align
@@ -61,19 +62,25 @@ class Align:
         name = f"align-{policy_name(config, 1)}-round{round_}"
 
         def body(folder: Path) -> None:
-            align.align(
-                folder,
-                align.alignment(config, recipe.generator, recipe.mesh, name=name),
-                _row_inputs(recipe, inputs),
-                seed=fold_seed(config.seed, "align", round_),
-                params=_start(recipe, policy),
-                reference=None if reference is None else _reference(recipe, reference),
-                validate=functools.partial(recipe.validation_score, policy),
-            )
+            training = align.alignment(config, recipe.generator, recipe.mesh, name=name)
+            with fresh_clips(recipe, training) if builder.fresh else nullcontext() as rollout:
+                align.align(
+                    folder,
+                    training,
+                    _row_inputs(recipe, inputs),
+                    seed=fold_seed(config.seed, "align", round_),
+                    params=_start(recipe, policy),
+                    reference=None if reference is None else _reference(recipe, reference),
+                    validate=functools.partial(recipe.validation_score, policy),
+                    rollout=rollout,
+                )
 
         known = recipe.inputs.causes.of(*NETWORK, "align", "seed", without=["align.policy"])
-        if section.train.best_metric:  # clips are drawn and judged on the way
+        if section.train.best_metric or builder.fresh:  # clips are drawn and judged on the way
             known |= recipe.drawing_causes | recipe.inputs.causes.of("reward")
+            inputs |= recipe.judge_stages
+        if builder.fresh:
+            known["templates"] = judge_version(recipe.judged)
         stage = Stage(name, body, known, inputs)
         load = functools.partial(_load_tuned, recipe, policy, stage)
         return recipe.generator_policy(policy_name(config, round_), stage, load)
@@ -161,6 +168,7 @@ def _row_inputs(recipe: Recipe, inputs: Mapping[str, Stage]) -> RowInputs:
         encoded=recipe.inputs.encoded,
         output=recipe.generator.output,
         null_prompt=recipe.inputs.no_text if dropout else None,
+        seen=recipe.seen,
     )
 
 

@@ -43,15 +43,27 @@ class Policy:
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-    """The stages that draw clips and label them; without a judge they have no labels."""
+    """The stages that draw clips and label them.
+
+    Attributes:
+        samples: draws them.
+        labels: labels them: what tables go by. None without a judge.
+        proxy: labels them by the judge, where `labels` are the verifier's.
+    """
 
     samples: Stage
     labels: Stage | None
+    proxy: Stage | None = None
 
     @property
     def last(self) -> Stage:
-        """The stage after which both are there."""
+        """The stage that tables need."""
         return self.samples if self.labels is None else self.labels
+
+    @property
+    def targets(self) -> tuple[Stage, ...]:
+        """The stages after which all of it is there."""
+        return (self.last,) if self.proxy is None else (self.proxy, self.last)
 
 
 def load_whole(init: Callable[[Array], PyTree], folder: Path, mesh: Mesh) -> PyTree:

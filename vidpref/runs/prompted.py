@@ -16,6 +16,7 @@ from vidpref.generation.adopt import load_config
 from vidpref.generation.cascade import Cascade, CascadeNetwork, DrawsClips, Sampler, chunked
 from vidpref.generation.first_frames import open_first_frames
 from vidpref.generation.generator import Generator, build_base
+from vidpref.generation.scene_conditions import SceneConditions
 from vidpref.generation.text_encoders import build_text_encoder
 from vidpref.interop.lora.reading import read_lora
 from vidpref.interop.pipelines import PipelineFolder
@@ -150,11 +151,11 @@ def draw(
         borrowed = scenes[0].record is not None
         sampler = Sampler(
             [_watched(network, progress) for network in source.cascade.networks],
-            texts,
+            SceneConditions(
+                texts, null if guided else None, source.data.clips if borrowed else None
+            ),
             batch_size=batch_size,
             mesh=mesh,
-            null_prompt=null if guided else None,
-            clips=source.data.clips if borrowed else None,
         )
         with source.cascade.loaded() as params:
             images = []

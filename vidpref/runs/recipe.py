@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vidpref.config.causes import Causes
 from vidpref.config.fields import lookup
 from vidpref.config.schema import NO_JUDGE, counts_in
 from vidpref.datasets.scenes import Scene
@@ -18,13 +19,15 @@ from vidpref.files import write_text
 from vidpref.generation.adapters import policy_lora
 from vidpref.generation.cascade import Cascade, CascadeNetwork, Sampler, chunked
 from vidpref.generation.generator import Generator, build_base, build_superres
+from vidpref.generation.scene_conditions import SceneConditions
 from vidpref.interop.lora.files import lora_files
 from vidpref.interop.pipelines import TRANSFORMER
 from vidpref.models.frozen import Keeping
 from vidpref.models.lora import merge_into
-from vidpref.rewards.registry import judge_version, reward_spec, scoring
+from vidpref.rewards.registry import JUDGE, artifacts_of, judge_version, scoring, verifying
 from vidpref.runs.graph import Stage, in_order
 from vidpref.runs.inputs import Inputs, target
+from vidpref.runs.judge_recipe import judge_stage
 from vidpref.runs.policies import PRETRAINED, Labelled, Policy, load_whole
 from vidpref.seeds import fold_seed
 from vidpref.stages import label, pretrain, sample
@@ -89,6 +92,7 @@ class Recipe:
         self.config, self.workdir, self.method = config, workdir, method
         self.inputs = Inputs(config, workdir)
         self._samplers: dict[str, Sampler] = {}
+        self._artifacts: dict[str, Stage] = {}
 
     @property
     def mesh(self) -> Mesh:
@@ -137,7 +141,7 @@ class Recipe:
     def stages(self, rounds: int) -> list[Stage]:
         """Returns every stage of a run in the order in which they are done."""
         policies = self.policies(rounds)
-        evaluated = [self.evaluation(policy).last for policy in policies.values()]
+        evaluated = [s for policy in policies.values() for s in self.evaluation(policy).targets]
         made = [stage for policy in policies.values() for stage in policy.stages.values()]
         return in_order([*made, *evaluated])
 
@@ -194,10 +198,22 @@ class Recipe:
         return self._labelled(policy, _Draws("train", "label", (("train", "prompts"),), seed))
 
     def evaluation(self, policy: Policy) -> Labelled:
-        """Clips of the train and test prompts, with labels, that policies are compared on."""
+        """Clips of the train and test prompts, with labels, that policies are compared on.
+
+        With `evaluate.verifier` the labels are the verifier's, and those of the judge stand beside.
+        """
         sets = (("train", "train_prompts"), ("test", "test_prompts"))
         seed = fold_seed(self.config.seed, "evaluation")
-        return self._labelled(policy, _Draws("evaluation", "evaluate", sets, seed))
+        found = self._labelled(policy, _Draws("evaluation", "evaluate", sets, seed))
+        if not (self._verified and found.labels):
+            return found
+        name = f"verify-evaluation-{policy.name}"
+        truth = self._label_stage(name, found.samples, verifying(self.config.reward))
+        return Labelled(found.samples, truth, proxy=found.labels)
+
+    @property
+    def _verified(self) -> bool:
+        return counts_in("evaluate.verifier", self.config) and self.config.evaluate.verifier
 
     def validation(self, policy: Policy) -> Labelled:
         """Clips of the validation prompts, with labels, that hyper-parameters are chosen on."""
@@ -239,7 +255,7 @@ class Recipe:
         )
         if self.config.reward.name == NO_JUDGE:
             return Labelled(samples, None)
-        return Labelled(samples, self._label_stage(f"label-{name}", samples))
+        return Labelled(samples, self._label_stage(f"label-{name}", samples, self.judged))
 
     def _sample_stage(self, name: str, policy: Policy, scenes, per_scene, seed, which) -> Stage:
         config = self.config
@@ -257,8 +273,8 @@ class Recipe:
             inputs["superres"] = self._superres_stage
         return Stage(name, body, known, inputs)
 
-    def _label_stage(self, name: str, samples: Stage) -> Stage:
-        reward = self.judged
+    def _label_stage(self, name: str, samples: Stage, reward: ConfigDict) -> Stage:
+        made = self._made_for(reward)
 
         def body(folder: Path) -> dict[str, int]:
             return label.label_clips(
@@ -266,24 +282,41 @@ class Recipe:
                 self.folder(samples),
                 reward,
                 name=name,
-                artifacts=self.judge_folders,
-                given=self._given,
+                artifacts={name: self.folder(stage) for name, stage in made.items()},
+                given=self.given,
             )
 
-        known = self.inputs.causes.of("reward") | {"reward.dimensions": list(reward.dimensions)}
+        known = self._causes_of(reward) | {"reward.dimensions": list(reward.dimensions)}
         known["templates"] = judge_version(reward)
-        return Stage(name, body, known, {"samples": samples, **self._judge_stages})
+        return Stage(name, body, known, {"samples": samples, **made})
 
-    @functools.cached_property
-    def _judge_stages(self) -> dict[str, Stage]:
-        """The stages whose folders the judge is built from."""
-        names = reward_spec(self.config.reward).artifacts
-        return {name: ARTIFACTS[name](self) for name in names}
+    def _causes_of(self, reward: ConfigDict) -> dict[str, Any]:
+        if reward.name == self.config.reward.name:
+            return self.inputs.causes.of("reward")
+        config = self.config.copy_and_resolve_references()
+        with config.unlocked():
+            config.reward = reward
+        return Causes(config).of("reward")
+
+    def _made_for(self, reward: ConfigDict) -> dict[str, Stage]:
+        """The stages whose folders a judge is built from."""
+        return {name: self._artifact(name) for name in artifacts_of(reward)}
+
+    def _artifact(self, name: str) -> Stage:
+        if name not in self._artifacts:
+            self._artifacts[name] = ARTIFACTS[name](self)
+        return self._artifacts[name]
+
+    @property
+    def judge_stages(self) -> dict[str, Stage]:
+        """The stages whose folders the judge is built from, by the names of the artifacts."""
+        reward = self.config.reward
+        return {} if reward.name == NO_JUDGE else self._made_for(reward)
 
     @property
     def judge_folders(self) -> dict[str, Path]:
         """The folder of each artifact that the judge is built from, by its name."""
-        return {name: self.folder(stage) for name, stage in self._judge_stages.items()}
+        return {name: self.folder(stage) for name, stage in self.judge_stages.items()}
 
     @functools.cached_property
     def judged(self) -> ConfigDict:
@@ -316,17 +349,23 @@ class Recipe:
     def sampler(self, policy: Policy) -> Sampler:
         """Returns what draws a policy's clips; policies of the same networks share it, compiled."""
         if policy.network not in self._samplers:
-            guided = self.config.sampler.guidance_scale != 1.0
-            sees_latent = self.generator.image == "image_latent"
             self._samplers[policy.network] = Sampler(
                 self.cascade(policy).networks,
-                self.inputs.texts,
+                self.seen,
                 batch_size=self.drawn_at_once,
                 mesh=self.mesh,
-                null_prompt=self.inputs.negative_prompt if guided else None,
-                clips=self.inputs.data.clips if sees_latent else None,
             )
         return self._samplers[policy.network]
+
+    @property
+    def seen(self) -> SceneConditions:
+        """What the generator sees of a scene; the stages of the inputs must be done."""
+        guided = self.config.sampler.guidance_scale != 1.0
+        return SceneConditions(
+            self.inputs.texts,
+            self.inputs.negative_prompt if guided else None,
+            self.inputs.data.clips if self.generator.image == "image_latent" else None,
+        )
 
     def validation_score(self, policy: Policy, params: PyTree) -> dict[str, float]:
         """Returns the mean score of validation clips drawn by a policy with other parameters."""
@@ -336,10 +375,10 @@ class Recipe:
         artifacts = self.judge_folders
         with self.cascade(policy).with_params(params).loaded() as loaded:
             drawn = (self.sampler(policy)(loaded, chunk, draws.seed) for chunk in chunks)
-            return label.mean_score(drawn, self.config.reward, artifacts, given=self._given)
+            return label.mean_score(drawn, self.config.reward, artifacts, given=self.given)
 
     @property
-    def _given(self) -> bool:
+    def given(self) -> bool:
         """Whether clips begin with their scene's first frame, in pixels."""
         return bool(getattr(self.generator.module, "first_frame", False))
 
@@ -379,4 +418,6 @@ class _Draws:
 
 
 # Stages that make what a judge is built from: artifact's name -> stage of a recipe.
-ARTIFACTS = {}
+ARTIFACTS: dict[str, Callable[[Recipe], Stage]] = {
+    JUDGE: lambda recipe: judge_stage(recipe.config, recipe.workdir, recipe.inputs)
+}

@@ -23,6 +23,7 @@ from vidpref.evaluation.differences import (
     difference_matrices,
     differences_table,
 )
+from vidpref.evaluation.proxies import proxy_json, proxy_table
 from vidpref.evaluation.report import ReportData, write_report
 from vidpref.evaluation.statistics import evaluation_json
 from vidpref.evaluation.tables import (
@@ -123,7 +124,8 @@ def write_run_report(run: Run, *, command: str) -> Path:
         return _write_unjudged(shown)
     frame = evaluation_frame({name: e.labels for name, e in run.evaluated.items()})
     evaluation = _write_evaluation(shown, frame)
-    return _write(shown, evaluation, dimension_tables(evaluation), frame)
+    proxies = _write_proxies(shown, evaluation)
+    return _write(shown, evaluation, [*proxies, *dimension_tables(evaluation)], frame)
 
 
 def write_comparison_report(
@@ -163,6 +165,7 @@ def write_comparison_report(
         write_tables(shown.folder, [training_table(found.runs)], heading=shown.title)
         return _write_unjudged(shown)
     evaluation = _write_evaluation(shown, found.frame)
+    proxies = _write_proxies(shown, evaluation)
     evaluation["between_methods"] = between_methods(found.frame, PRETRAINED)
     write_text(shown.folder / "evaluation.json", json.dumps(evaluation, indent=2))
     methods, search = comparison_table(evaluation), search_table(found.candidates)
@@ -172,7 +175,7 @@ def write_comparison_report(
     tables = [methods, *matrices, search, *rounds, *graded, training]
     write_tables(shown.folder, tables, heading=shown.title)
     write_csv(shown.folder / "differences.csv", differences_table(evaluation))
-    tables = [methods, *matrices, search, *graded, training]
+    tables = [methods, *matrices, *proxies, search, *graded, training]
     return _write(shown, evaluation, tables, found.frame)
 
 
@@ -198,6 +201,23 @@ def _write_evaluation(shown: _Shown, frame: pd.DataFrame) -> dict[str, Any]:
     write_table(shown.folder / "evaluation.parquet", frame)  # one row a clip, for other statistics
     write_csv(shown.folder / "evaluation.csv", evaluation_table(evaluation))
     return evaluation
+
+
+def _write_proxies(shown: _Shown, evaluation: dict[str, Any]) -> list[Table]:
+    """Writes what the judge says beside the truth, where tables go by that; adds it to the numbers.
+
+    Of a comparison it is about the first seed.
+    """
+    proxies = {name: e.proxy for name, e in shown.evaluated.items()}
+    if None in proxies.values():
+        return []
+    truth = {name: e.labels for name, e in shown.evaluated.items()}
+    frames = (evaluation_frame(folders, raw=True) for folders in (proxies, truth))
+    evaluation["proxy"] = proxy_json(*frames, PRETRAINED)
+    write_text(shown.folder / "evaluation.json", json.dumps(evaluation, indent=2))
+    table = proxy_table(evaluation["proxy"])
+    write_csv(shown.folder / "proxy.csv", table)
+    return [table]
 
 
 def _write_unjudged(shown: _Shown) -> Path:

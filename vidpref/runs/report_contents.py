@@ -27,7 +27,7 @@ from vidpref.runs.methods import METHODS
 from vidpref.runs.policies import PRETRAINED, policy_name
 from vidpref.runs.rounds import Evaluated, Run
 from vidpref.runs.stage_time import StageTime
-from vidpref.stages.label import read_labels
+from vidpref.stages.label import read_labels, shares
 from vidpref.stages.sample import read_clips, seen_clip
 from vidpref.training.metrics import read_metrics
 
@@ -255,7 +255,7 @@ class _Shown:
 
 def _labels(evaluated: Evaluated) -> pd.DataFrame:
     """Labels by clip id, with the column `accepted`, the verdict that tables count."""
-    labels = read_labels(evaluated.labels).set_index("clip_id")
+    labels = shares(read_labels(evaluated.labels)).set_index("clip_id")
     scores = labels["accept"] if "accept" in labels else labels["score"]
     return labels.assign(accepted=scores > ACCEPTED)
 

@@ -23,10 +23,11 @@ from vidpref.training.wandb_runs import Project, logged_to
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """Folders of the evaluation clips of a policy and of their labels; None without a judge."""
+    """Folders of the evaluation clips of a policy and of their labels; see `Labelled`."""
 
     samples: Path
     labels: Path | None
+    proxy: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +156,9 @@ def _evaluated(recipe: Recipe, rounds: int) -> dict[str, Evaluated]:
     found = {}
     for name, policy in recipe.policies(rounds).items():
         clips = recipe.evaluation(policy)
-        labels = None if clips.labels is None else recipe.workdir / clips.labels.folder
-        found[name] = Evaluated(recipe.workdir / clips.samples.folder, labels)
+        stages = (clips.samples, clips.labels, clips.proxy)
+        folders = (None if stage is None else recipe.workdir / stage.folder for stage in stages)
+        found[name] = Evaluated(*folders)
     return found
 
 

@@ -15,6 +15,7 @@ from vidpref.evaluation.report import ClipRow
 from vidpref.evaluation.rounds import title
 from vidpref.evaluation.tables import SPLITS, Table
 from vidpref.runs.run_folder import home, read_record
+from vidpref.stages.label import read_labels, shares
 from vidpref.stages.sample import INDEX, read_clips, seen_clip
 from vidpref.storage.mirror import pull
 
@@ -49,7 +50,7 @@ class ClipSet:
         index = index[["clip_id", "prompt", "category", "split", "sample"]]
         if self.labels is None:
             return index
-        labels = pd.read_parquet(self.labels / "labels.parquet").set_index("clip_id")
+        labels = shares(read_labels(self.labels)).set_index("clip_id")
         labels = labels.loc[index["clip_id"]]
         scores = labels["accept"] if "accept" in labels else labels["score"]
         reasons = labels["rationale"].fillna("").to_numpy()

@@ -3,30 +3,56 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vidpref.config.align import FRESH_ROWS
+from vidpref.config.fields import lookup
+from vidpref.config.online import TRAJECTORIES
+from vidpref.config.schema import counts_in
 from vidpref.generation.adapters import trained_adapters
 from vidpref.generation.generator import Generator
 from vidpref.objectives.alignment import OBJECTIVES, check_hyper
+from vidpref.stages.online import training as online
+from vidpref.stages.rows.fresh import SceneRows
 from vidpref.stages.rows.inputs import RowInputs
 from vidpref.stages.rows.sampled import check_rows, real_rows, row_builder
 from vidpref.stages.train import ErrorSettings, Training, generator_training, train
+from vidpref.training.rollouts import Rollout
 from vidpref.training.tuning import make_tuning
 from vidpref.typing import PyTree
 
 
 def hyper_parameters(config: ConfigDict) -> dict[str, float | str]:
-    """Returns the objective's hyper-parameters in `config.align`.
+    """Returns the objective's hyper-parameters in `config.align`; of trajectories, see `settings`.
 
     Raises:
         ValueError: an unknown method, or a value out of its range.
     """
+    if config.method == TRAJECTORIES:
+        return {}
     hyper = {name: config[name] for name in OBJECTIVES[config.method].hyper}
     check_hyper(config.method, hyper)
     return hyper
+
+
+def settings(config: ConfigDict) -> dict[str, Any]:
+    """Returns what is worth a line of an alignment: the fields of its method that count.
+
+    Args:
+        config: the whole config.
+    """
+    section = config.align
+    fields = [*hyper_parameters(section), "reduction", "real_weight"]
+    fields += [f"online.{name}" for name in section.online]
+    return {
+        field: lookup(section, field)
+        for field in dict.fromkeys(fields)
+        if counts_in(f"align.{field}", config)
+    }
 
 
 def check(config: ConfigDict, generator: Generator) -> None:
@@ -41,7 +67,10 @@ def check(config: ConfigDict, generator: Generator) -> None:
     """
     section = config.align
     hyper_parameters(section)
-    check_rows(section)
+    if section.method != TRAJECTORIES:
+        check_rows(section)
+    if section.method == TRAJECTORIES or section.rows in FRESH_ROWS:
+        online.check(config, generator)
     _with_times(generator, section)
     tuning = make_tuning(generator.init, section, trained_adapters(config, generator))
     jax.eval_shape(tuning.init, jax.random.key(0))  # its targets or parts must match
@@ -67,10 +96,16 @@ def alignment(
         ValueError: a setting that cannot work.
     """
     section = config.align
+    timed = _with_times(generator, section)
+    tuning = make_tuning(generator.init, section, trained_adapters(config, generator))
+    if section.rows in FRESH_ROWS:
+        online.check_rows(section, mesh)
+    if section.method == TRAJECTORIES:
+        return online.trajectory_training(config, generator, timed, tuning, mesh, name=name)
     return generator_training(
-        _with_times(generator, section),
+        timed,
         section,
-        make_tuning(generator.init, section, trained_adapters(config, generator)),
+        tuning,
         mesh,
         objective=section.method,
         hyper=hyper_parameters(section),
@@ -93,6 +128,7 @@ def align(
     params: PyTree,
     reference: PyTree | None = None,
     validate: Callable[[PyTree], dict[str, float]] | None = None,
+    rollout: Callable[[SceneRows], Rollout] | None = None,
 ) -> None:
     """Trains the policy and writes it to `folder/params`, or its adapters to `folder/adapters`.
 
@@ -104,18 +140,21 @@ def align(
         params: where the policy starts: a network, or `Adapted` to train its adapters on.
         reference: the reference policy, by default `params`.
         validate: sampled acceptance of a policy, for the choice of the checkpoint.
+        rollout: of rows that are scenes, what draws and judges their clips.
     """
     config = training.section
     row_inputs = dataclasses.replace(row_inputs, seed=seed, folder=folder)
+    rows = row_builder(config).build(row_inputs, config)
     train(
         folder,
         training,
-        row_builder(config).build(row_inputs, config),
+        rows,
         seed=seed,
         params=params,
         reference=reference,
         beside=real_rows(row_inputs, config.real_clips) if training.row.real else None,
         validate=validate if config.train.best_metric else None,
+        rollout=None if rollout is None else rollout(rows),
     )
 
 

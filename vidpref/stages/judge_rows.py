@@ -151,8 +151,24 @@ def room_of(row: pd.Series, reader: RewardReader) -> Room:
     return Room(*_size(row, reader))
 
 
+def largest_room(reader: RewardReader) -> Room:
+    """Returns a room that no row exceeds: of `most_tokens`, filled with the largest frames.
+
+    Args:
+        reader: how clips are seen.
+    """
+    vision, most = reader.vision, _padded(reader.most_tokens)
+    patches = reader.eye.videos.most // vision.patch_size**2
+    seen = reader.viewing.most // vision.temporal_patch_size
+    return Room(most, max(1, min(seen, most // (patches // vision.merged))), patches)
+
+
 def _size(row: pd.Series, reader: RewardReader) -> tuple[int, int, int]:
     """Tokens, frames and patches of the room of a clip."""
     size = int(row["frames"]), int(row["height"]), int(row["width"])
     tokens, frames, patches = reader.room(*size, row["prompt"])
-    return -(-tokens // _TOKENS) * _TOKENS, frames, patches
+    return _padded(tokens), frames, patches
+
+
+def _padded(tokens: int) -> int:
+    return -(-tokens // _TOKENS) * _TOKENS

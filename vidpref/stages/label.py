@@ -9,12 +9,13 @@ import jax
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
+from scipy import special
 
 from vidpref.coordination.agreeing import decided, gathered
 from vidpref.coordination.time_spent import keep
 from vidpref.files import write_table
 from vidpref.generation.cascade import Row
-from vidpref.rewards.registry import build_reward, reward_spec
+from vidpref.rewards.registry import REWARDS, build_reward, reward_spec
 from vidpref.rewards.reward import JudgeError, Reward, complaint
 from vidpref.stages.row_files import RowFiles, ranges
 from vidpref.stages.sample import SampledClips, clip_id, read_clips, seen_clip
@@ -75,7 +76,7 @@ def label_clips(
                 progress.update(len(chunk))
     except Exception as caught:  # told to all: the others would wait for this process for ever
         error = caught
-    _raise_in_all(error)
+    raise_in_all(error)
     parts = files.complete(there, written)
     decided(f"{name}: labels", lambda: _join(files, parts, kept, clips))
     return {files.path(part).name: len(part) for part in parts}
@@ -110,7 +111,7 @@ def mean_score(
             scores.append(_scores(judge, seen_clip(clips), rows, told)[reward.dimension])
         except Exception as caught:
             error = caught
-    _raise_in_all(error)
+    raise_in_all(error)
     total = [float(sum(s.sum() for s in scores)), sum(len(s) for s in scores)]
     sums, counts = zip(*gathered("mean score", total), strict=True)
     return {reward.dimension: sum(sums) / sum(counts)}
@@ -135,14 +136,30 @@ def labels_of(clips: SampledClips, folder: Path) -> pd.DataFrame:
     return _in_order(read_labels(folder), clips)
 
 
-def evaluation_frame(labels: Mapping[str, Path]) -> pd.DataFrame:
+def shares(labels: pd.DataFrame) -> pd.DataFrame:
+    """Returns labels whose scores lie in [0, 1], as tables count them.
+
+    Normalised scores of a judge without bounds become the share of clips that score less, by the
+    normal distribution: above 0.5 is better than the mean of the clips that they are normalised by.
+    """
+    who = labels["who"].iloc[:1].tolist() if "who" in labels else []  # one labels a whole stage
+    if all(name not in REWARDS or REWARDS[name].bounded for name in who):
+        return labels
+    first = labels.columns.get_loc("score")
+    names = [name for name in labels.columns[first:] if name not in _LABEL]
+    return labels.assign(**{name: special.ndtr(labels[name]) for name in names})
+
+
+def evaluation_frame(labels: Mapping[str, Path], *, raw: bool = False) -> pd.DataFrame:
     """Returns one row a clip: policy, split, category, prompt, scene_id, sample, accept, and the
     other dimensions of the judge.
 
     Args:
         labels: policy name -> folder of the label stage of its evaluation clips.
+        raw: scores as the judge gave them, instead of their `shares`.
     """
-    frames = [read_labels(folder).assign(policy=policy) for policy, folder in labels.items()]
+    read = read_labels if raw else lambda folder: shares(read_labels(folder))
+    frames = [read(folder).assign(policy=policy) for policy, folder in labels.items()]
     frame = pd.concat(frames, ignore_index=True)
     scores = frame.pop("score")
     if "accept" not in frame:  # a judge of something else: its one score stands for acceptance
@@ -251,8 +268,12 @@ def _scores(
     return judgement.scores
 
 
-def _raise_in_all(error: Exception | None) -> None:
-    """Raises in every process if any has an error; waits for all of them."""
+def raise_in_all(error: Exception | None) -> None:
+    """Raises in every process if any has an error; waits for all of them.
+
+    Raises:
+        JudgeError: names the processes and what each raised; with one process, its own error.
+    """
     said = "" if error is None else f"{type(error).__name__}: {error}"
     failed = [f"process {i}: {text}" for i, text in enumerate(gathered("labelled", said)) if text]
     if failed and jax.process_count() > 1:

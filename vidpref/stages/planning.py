@@ -6,12 +6,14 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vidpref.config.align import FRESH_ROWS
 from vidpref.generation import guided
 from vidpref.generation.autoencoder import build_autoencoder
 from vidpref.generation.generator import build_base, build_superres
 from vidpref.models.registry import backbone
 from vidpref.stages.align import alignment
 from vidpref.stages.latent_reward import reward_training
+from vidpref.stages.online.training import abstract_step_batch
 from vidpref.stages.pretrain import pretraining
 from vidpref.stages.rows.shapes import abstract_batch
 from vidpref.stages.train import Training
@@ -30,12 +32,14 @@ class Planned:
         params: parameters of the whole network that is trained or stands beside what is.
         frozen: what the loss needs besides the trainable parameters.
         batch: the global batch.
+        scenes: the batch of scenes that the policy draws it for; None where clips are there.
     """
 
     training: Training
     params: PyTree
     frozen: PyTree
     batch: PyTree
+    scenes: PyTree | None = None
 
     def lower(self) -> jax.stages.Lowered:
         """Returns the step, lowered for the mesh."""
@@ -77,6 +81,8 @@ def plan_section(config: ConfigDict, section: str, mesh: Mesh) -> Planned:
     boxed = jax.eval_shape(training.plan.tuning.network, jax.random.key(0))
     params = abstract_params(boxed, mesh)
     network = backbone(config.model.name)
+    fresh = section == "align" and config.align.rows in FRESH_ROWS
+    guided = fresh and config.sampler.guidance_scale != 1.0
     dropped = section == "align" and config.align.condition_dropout > 0
     batch = abstract_batch(
         training.row,
@@ -84,7 +90,14 @@ def plan_section(config: ConfigDict, section: str, mesh: Mesh) -> Planned:
         training.plan.settings.batch_size,
         mesh,
         text_dtype="float32" if config.text.name == "words" else config.text.dtype,
-        null_text=dropped and network.null_text == "words",
+        null_text=(dropped or guided) and network.null_text == "words",
         image_steps=build_autoencoder(config.model).image_steps if network.latents else None,
     )
-    return Planned(training, params, training.frozen(params), batch)
+    frozen, scenes = training.frozen(params), None
+    if fresh:
+        scenes = {name: x for name, x in batch.items() if name not in ("clips", "reward", "motion")}
+        scenes["scene"] = jax.ShapeDtypeStruct(
+            scenes["text"].shape[:1], "int32", sharding=scenes["text"].sharding
+        )
+        batch = abstract_step_batch(config, build_base(config), training, frozen, scenes)
+    return Planned(training, params, frozen, batch, scenes)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vidpref.config.align import FRESH_ROWS
 from vidpref.generation.autoencoder import Decoder, build_autoencoder
 from vidpref.generation.cascade import DrawsClips, drawing
 from vidpref.generation.first_frames import (
@@ -24,7 +25,9 @@ from vidpref.generation.text_encoders import (
     text_module,
 )
 from vidpref.models.registry import backbone
+from vidpref.stages import judge_programs
 from vidpref.stages.encode import encoding
+from vidpref.stages.online.training import fresh_drawing
 from vidpref.stages.planning import plan_section, trained_sections
 from vidpref.stages.rows.shapes import RowShape, abstract_batch
 from vidpref.training.sharding import abstract_params, batch_sharding, filled_up
@@ -51,19 +54,28 @@ class Program:
 def programs(config: ConfigDict, mesh: Mesh) -> dict[str, Callable[[], Program]]:
     """Returns {name: what makes it}: the training steps, and how clips are encoded and drawn.
 
-    Names are those of `trained_sections`, and "encode", "sample", "decode", "sample-superres" where
-    the config has them, and "text" where the text encoder is a network. What the encoder's folder
-    would say is taken from `published_fields` where config.text.path is empty.
+    Names are those of `trained_sections`, and "draw" where an alignment draws its own clips,
+    "encode", "sample", "decode", "sample-superres" where the config has them, "text" where the text
+    encoder is a network, "judge" where a judge is trained, and "score" where it is a network. What
+    the folder of the text encoder, or of the model that a judge is trained from, would say is that
+    of published ones where none is given. Of launch/train_judge.py's configs the judge's are all.
 
     Args:
         config: the whole config.
         mesh: devices.
     """
+    if judge_programs.is_judge(config):
+        return {
+            "judge": lambda: Program(*judge_programs.training_step(config, mesh)),
+            "score": lambda: Program(*judge_programs.scoring_of_stage(config, mesh)),
+        }
     found = {
         section: lambda section=section: _step(config, section, mesh)
         for section in trained_sections(config)
     }
     base = build_base(config)
+    if config.align.rows in FRESH_ROWS:
+        found["draw"] = lambda: _fresh(config, mesh)
     found["sample"] = lambda: _drawing(base, _seen_by(base, config, mesh), mesh)
     if backbone(config.model.name).latents:
         decoder = Decoder(build_autoencoder(config.model))
@@ -80,6 +92,10 @@ def programs(config: ConfigDict, mesh: Mesh) -> dict[str, Callable[[], Program]]
         found["sample-superres"] = lambda: _drawing(large, _seen_by(large, config, mesh), mesh)
     if config.text.name != "words":
         found["text"] = lambda: _text(config, mesh)
+    if config.judge.name:
+        found["judge"] = lambda: Program(*judge_programs.training_step(config, mesh))
+    if config.reward.name == "video_reward":
+        found["score"] = lambda: Program(*judge_programs.scoring_of_clips(config, mesh))
     return found
 
 
@@ -88,6 +104,13 @@ def _step(config: ConfigDict, section: str, mesh: Mesh) -> Program:
     plan = planned.training.plan
     arguments = {"state": plan.state, "frozen": planned.frozen, "batch": planned.batch}
     return Program(plan.step, arguments)
+
+
+def _fresh(config: ConfigDict, mesh: Mesh) -> Program:
+    planned = plan_section(config, "align", mesh)
+    plan = planned.training.plan
+    arguments = {"state": plan.state, "frozen": planned.frozen, "scenes": planned.scenes}
+    return Program(fresh_drawing(config, build_base(config), plan), arguments)
 
 
 def _text(config: ConfigDict, mesh: Mesh) -> Program:

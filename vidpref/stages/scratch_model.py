@@ -1,7 +1,7 @@
 """A small Qwen2-VL from nothing: random weights, a tokenizer of bytes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from vidpref.files import write_text
 from vidpref.interop.qwen_vl_folders import export_qwen_vl
 from vidpref.language.byte_tokenizer import BYTES, byte_tokens, write_byte_tokenizer
+from vidpref.language.chat_tokens import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
 from vidpref.models.qwen_vl.configuration import QwenVLConfig
 from vidpref.models.qwen_vl.network import QwenVL
 from vidpref.models.qwen_vl.packing import smallest
@@ -49,10 +50,7 @@ def scratch_config(section: ConfigDict, tokens: Sequence[str]) -> QwenVLConfig:
                 "mrope_section": [pairs // 4, pairs * 3 // 8, pairs * 3 // 8],
             },
             "tie_word_embeddings": True,
-            "vision_start_token_id": numbers["<|vision_start|>"],
-            "vision_end_token_id": numbers["<|vision_end|>"],
-            "image_token_id": numbers["<|image_pad|>"],
-            "video_token_id": numbers["<|video_pad|>"],
+            **numbers_of_tokens(numbers),
             "vision_config": {
                 "depth": section.vision_layers,
                 "embed_dim": section.vision_width,
@@ -63,6 +61,17 @@ def scratch_config(section: ConfigDict, tokens: Sequence[str]) -> QwenVLConfig:
             },
         }
     )
+
+
+def numbers_of_tokens(numbers: Mapping[str, int]) -> dict[str, int]:
+    """Returns the fields of a config.json that say which tokens stand for images and videos.
+
+    Args:
+        numbers: of the special tokens.
+    """
+    fields = {"vision_start": VISION_START, "vision_end": VISION_END}
+    fields |= {"image": IMAGE_PAD, "video": VIDEO_PAD}
+    return {f"{field}_token_id": numbers[token] for field, token in fields.items()}
 
 
 def write_scratch_model(out: Path, config: QwenVLConfig, tokens: Sequence[str], seed: int) -> None:

@@ -14,10 +14,12 @@ from vidpref.datasets.pipeline import training_batches
 from vidpref.generation.generator import Generator
 from vidpref.losses.alignment import AlignmentLoss, make_alignment_loss
 from vidpref.objectives.alignment import OBJECTIVES, needs_real_clips
+from vidpref.stages.rows.fresh import SceneRows
 from vidpref.stages.rows.shapes import RowShape
 from vidpref.training.loop import fit
 from vidpref.training.plan import Plan, make_plan
 from vidpref.training.processes import share_of
+from vidpref.training.rollouts import Rollout
 from vidpref.training.sharding import batch_sharding
 from vidpref.training.tuning import Everything, Tuning
 from vidpref.typing import PyTree
@@ -121,13 +123,14 @@ def generator_training(
 def train(
     folder: Path,
     training: Training,
-    rows: ClipRows,
+    rows: ClipRows | SceneRows,
     *,
     seed: int,
     params: PyTree | None = None,
     reference: PyTree | None = None,
     beside: ClipRows | None = None,
     validate: Callable[[PyTree], dict[str, float]] | None = None,
+    rollout: Rollout | None = None,
 ) -> None:
     """Runs a plan on batches of `rows` and writes what was trained, see `Tuning.save`.
 
@@ -140,6 +143,7 @@ def train(
         reference: the reference policy, by default `params`.
         beside: real clips that are mixed in, one a row.
         validate: metrics of a whole network's parameters, at every checkpoint.
+        rollout: what the policy draws from rows before a step learns from it.
     """
     plan = training.plan
     tuning, settings = plan.tuning, plan.settings
@@ -164,6 +168,7 @@ def train(
         frozen=training.frozen(params, reference),
         evaluate=None if validate is None else evaluate,
         warning=training.warning,
+        rollout=rollout,
     )
     tuning.save(folder, state.ema if settings.ema_decay else state.params, params)
 

@@ -34,7 +34,7 @@ from vidpref.language.reward_scores import Normalisation
 from vidpref.language.reward_template import RewardTemplate
 from vidpref.language.video_reward import RewardReader
 from vidpref.losses.video_reward import VideoRewardLoss
-from vidpref.models.lora import LoRA, apply_network
+from vidpref.models.lora import LoRA
 from vidpref.models.qwen_vl.packing import Room
 from vidpref.models.qwen_vl.reward import (
     QwenVLReward,
@@ -43,6 +43,8 @@ from vidpref.models.qwen_vl.reward import (
     smallest_rows,
 )
 from vidpref.objectives.preference import Preference, pair_metrics
+from vidpref.rewards.registry import JUDGE
+from vidpref.rewards.video_reward import scoring
 from vidpref.stages.judge_rows import JudgeRows, SeenClips, room_of
 from vidpref.training.loop import fit
 from vidpref.training.parts_and_adapters import PartsAndAdapters
@@ -50,15 +52,13 @@ from vidpref.training.plan import Plan, make_plan
 from vidpref.training.processes import padded, share_of
 from vidpref.training.sharding import (
     abstract_params,
-    activation_rules,
     batch_sharding,
     filled_up,
-    replicated,
 )
 from vidpref.training.tuning import Adapters, Parts
 from vidpref.typing import Array, Float, Int, PyTree
 
-JUDGE, ACCOUNT, SCORES = "judge", "judge.json", "scores.parquet"  # in the stage's folder
+ACCOUNT, SCORES = "judge.json", "scores.parquet"  # in the stage's folder
 _TEMPLATES = PROJECT_ROOT / "data" / "reward_templates"
 
 
@@ -84,17 +84,11 @@ class JudgeTraining:
 
     @functools.cached_property
     def scorer(self) -> Callable[[PyTree, RewardInputs], Array]:
-        """The compiled `(policy, rows) -> raw scores`, whole on every device."""
-        mesh = self.plan.mesh
+        """The compiled `(policy, rows) -> raw scores`, see `scoring`."""
+        return scoring(self.module, self.plan.mesh)
 
-        def score(policy: PyTree, rows: RewardInputs) -> Array:
-            with activation_rules(mesh):
-                return apply_network(self.module, policy, rows)
-
-        return jax.jit(score, out_shardings=replicated(mesh))
-
-    def lower(self, room: Room) -> jax.stages.Lowered:
-        """Returns the training step, lowered for the mesh, whose devices need not be there.
+    def arguments(self, room: Room) -> dict[str, PyTree]:
+        """Returns what the training step is given, in shapes with shardings, by name.
 
         Args:
             room: size of the arrays of a row, of which nothing is None.
@@ -111,7 +105,7 @@ class JudgeTraining:
             name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
             for name, (shape, dtype) in rows.items()
         }
-        return self.plan.lower(tuning.frozen(params), found)
+        return {"state": self.plan.state, "frozen": tuning.frozen(params), "batch": found}
 
     def start(self, seed: int) -> PyTree:
         """Returns the parameters to start from: the base's, and a fresh head.

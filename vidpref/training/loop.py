@@ -19,7 +19,7 @@ from vidpref.training.pace import Pace
 from vidpref.training.plan import Plan
 from vidpref.training.preemption import Preempted, PreemptionNotice
 from vidpref.training.processes import Share, share_of
-from vidpref.training.rollouts import Prepare, make_rollout
+from vidpref.training.rollouts import Rollout
 from vidpref.training.sharding import batch_sharding, replicated
 from vidpref.training.state import TrainState
 from vidpref.typing import Array, PyTree
@@ -39,7 +39,7 @@ def fit(
     seed: int = 0,
     start: PyTree | None = None,
     frozen: PyTree | None = None,
-    prepare: Prepare | None = None,
+    rollout: Rollout | None = None,
     evaluate: Callable[[PyTree, int], Mapping[str, float]] | None = None,
     warning: Callable[[Mapping[str, float]], str] | None = None,
 ) -> TrainState:
@@ -55,7 +55,7 @@ def fit(
         seed: seed of fresh parameters and of all noise.
         start: trainable parameters to start from; they are copied and stay usable.
         frozen: what the loss needs besides, from `plan.tuning.frozen`.
-        prepare: `(policy, frozen, batch, key) -> batch` before every step, see `rollouts`.
+        rollout: what the policy in training draws from a batch before a step learns from it.
         evaluate: `(trainable, step) -> metrics`, called before each checkpoint, with the moving
             average where there is one; its metrics join the step's.
         warning: called once, with the means of the metrics over the steps up to the first that is
@@ -73,7 +73,6 @@ def fit(
     best_metric = settings.best_metric
     workdir = Path(workdir)
     frozen = _on_mesh({} if frozen is None else frozen, mesh)
-    rollout = None if prepare is None else make_rollout(prepare, plan)
     share = share_of(batch_sharding(mesh), settings.batch_size)
 
     with contextlib.ExitStack() as stack:
@@ -109,13 +108,20 @@ def fit(
         barrier(f"{name} starts")  # the first process alone opens files, and imports what writes
 
         late = None  # the step before: its metrics are read while the devices work on this one
+        drawn, told = None, {}
         for step in range(done + 1, settings.steps + 1):
             with pace.own_work():
-                batch = share.place(_next_batch(batches, share, step, name))
+                batch = _next_batch(batches, share, step, name)
+                if rollout is None or rollout.draws_at(step):
+                    batch = share.place(batch)
+            if rollout is not None and rollout.draws_at(step):
+                drawn = None  # its memory is free for the next
+                drawn, told = rollout(state, frozen, batch, step)
             with jax.transfer_guard("disallow"):
                 if rollout is not None:
-                    batch = rollout(state, frozen, batch)
+                    batch = rollout.part(drawn, step, mesh)
                 state, metrics = plan.step(state, frozen, batch)
+            metrics |= told
             if late is not None:
                 record.write(*late)
             if watchdog is not None:
@@ -124,6 +130,8 @@ def fit(
             record.tell(slow)
             late = (step, metrics, times)
             last, stop = step == settings.steps, notice.came()
+            if not (last or rollout is None or rollout.draws_at(step + 1)):
+                continue  # a run goes on with a drawing
             due = checkpoints is not None and (last or step % settings.checkpoint_every == 0)
             by_time = by_time and checkpoints is not None
             if not (due or last or stop or by_time):

@@ -11,6 +11,7 @@ from flax.core import meta
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from vidpref.models.attention.target import traced_for
 from vidpref.typing import PyTree
 
 MESH_AXES = ("data", "fsdp", "context", "tensor")
@@ -109,11 +110,13 @@ def filled_up(rows: int, mesh: Mesh) -> int:
 
 @contextlib.contextmanager
 def in_scope(mesh: Mesh) -> Iterator[None]:
-    """Context for tracing: tells hand-written kernels the mesh and the kind of its devices."""
-    if mesh.size == 1 and mesh.devices.item().platform == jax.default_backend():
-        yield  # without a mesh the kind of the first device counts
-        return
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+    """Context for tracing: tells hand-written kernels the mesh and what its devices are."""
+    first = mesh.devices.flat[0]
+    alone = mesh.size == 1 and first.platform == jax.default_backend()
+    spread = (
+        contextlib.nullcontext() if alone else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+    )
+    with traced_for(first), spread:
         yield
 
 

@@ -1,11 +1,15 @@
 """Attention as one function, with the implementations behind it."""
 
+import functools
+import sys
+
 import jax
 import jax.numpy as jnp
 
 from vidpref.config.nearest import nearest
 from vidpref.models.attention import cudnn, splash
 from vidpref.models.attention.chunked import chunked_attention
+from vidpref.models.attention.target import target
 from vidpref.typing import Array, Bool, Float
 
 IMPLEMENTATIONS = ("auto", "xla", "chunked", "cudnn", "splash")
@@ -32,10 +36,10 @@ def dot_product_attention(
         mask: True for keys that may be seen. A query that sees none returns zeros.
         causal: whether query i sees the keys up to i only.
         implementation: "xla" holds all [l, m] weights; "chunked" those of `chunk` queries at a
-            time, in the backward pass too; "cudnn" (NVIDIA GPUs, half precision) and "splash" (TPU
-            v4 and later) are kernels that hold none. "auto" takes the kernel that runs on the
-            devices, else "chunked" for more than `CHUNK` queries, else "xla". The devices are those
-            of the mesh in scope, without one the first of `jax.devices()`.
+            time, in the backward pass too; "cudnn" (NVIDIA GPUs since Ampere, half precision) and
+            "splash" (TPU v4 and later) are kernels that hold none. "auto" takes the kernel that
+            runs on the `target`, else "chunked" for more than `CHUNK` queries, else "xla"; of
+            accelerators it prints once what it took.
         chunk: queries a chunk, at most.
 
     Raises:
@@ -47,7 +51,7 @@ def dot_product_attention(
     if implementation == "auto":
         implementation = _choose(q, k)
     elif implementation in _KERNELS:
-        reason = _KERNELS[implementation].refusal(_device_kind(), q)
+        reason = _KERNELS[implementation].refusal(target(), q)
         if reason:
             raise ValueError(f"attention implementation {implementation!r} {reason}; use 'auto'")
     if k.shape[2] != q.shape[2]:
@@ -64,19 +68,25 @@ def dot_product_attention(
 
 
 def _choose(q: Array, k: Array) -> str:
-    kind, (l, m) = _device_kind(), (q.shape[1], k.shape[1])
+    device, (l, m) = target(), (q.shape[1], k.shape[1])
     # splash pads both lengths to its smallest block: short ones would be mostly padding
-    if not splash.refusal(kind, q) and min(l, m) >= splash.LANES:
-        return "splash"
-    if not cudnn.refusal(kind, q):
-        return "cudnn"
-    return "chunked" if l > CHUNK else "xla"
+    if not splash.refusal(device, q) and min(l, m) >= splash.LANES:
+        chosen, reason = "splash", ""
+    elif not (reason := cudnn.refusal(device, q)):
+        chosen = "cudnn"
+    else:
+        chosen = "chunked" if l > CHUNK else "xla"
+    if device.kind != "cpu":
+        _say(f"attention on {device}: {chosen}", device.capability and reason)
+    return chosen
 
 
-def _device_kind() -> str:
-    """What the step is compiled for, such as "cpu", "TPU v5 lite" or "NVIDIA H200"."""
-    device = jax.sharding.get_abstract_mesh().abstract_device or jax.devices()[0]
-    return device.device_kind
+@functools.cache
+def _say(choice: str, reason: str | None) -> None:
+    """Prints a choice to stderr, once; in a pod on one host."""
+    if jax.process_index() == 0:
+        more = f", as cudnn {reason}" if reason else ""
+        print(f"{choice}{more}", file=sys.stderr, flush=True)
 
 
 def _attend(q: Array, k: Array, v: Array, mask: Array | None, causal: bool) -> Array:

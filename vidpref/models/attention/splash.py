@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import splash_attention as pallas
 from jax.sharding import AbstractMesh, PartitionSpec
 
+from vidpref.models.attention.target import Target
 from vidpref.typing import Array, Bool, Float
 
 LANES = 128  # blocks are multiples of it
@@ -16,9 +17,10 @@ _BATCH_AXES = ("data", "fsdp", "context")
 _HEAD_AXIS = "tensor"
 
 
-def refusal(kind: str, q: Array) -> str:
-    """Says why the kernel does not run on devices of this kind; "" if it does."""
+def refusal(target: Target, q: Array) -> str:
+    """Says why the kernel does not run on a device; "" if it does."""
     del q  # it takes all
+    kind = target.kind
     if not kind.startswith("TPU") or kind in ("TPU v2", "TPU v3"):
         return f"runs on TPU v4 and later, the devices are of kind {kind!r}"
     return ""

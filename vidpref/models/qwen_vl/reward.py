@@ -33,8 +33,8 @@ class RewardInputs:
     at: PyTree
 
 
-def to_arrays(rows: RewardInputs) -> dict[str, Array]:
-    """Returns the arrays of rows with videos by name, as batches of training hold them."""
+def to_arrays(rows: RewardInputs) -> dict[str, PyTree]:
+    """Returns the arrays, or shapes, of rows with videos by name, as batches of training hold."""
     inputs, patches = rows.inputs, rows.inputs.patches
     return {
         "at": rows.at,
@@ -65,7 +65,7 @@ def shapes_of(
     return {**found, "patch_pixels": jax.ShapeDtypeStruct((f, p, size), jnp.dtype(dtype))}
 
 
-def from_arrays(arrays: Mapping[str, Array]) -> RewardInputs:
+def from_arrays(arrays: Mapping[str, PyTree]) -> RewardInputs:
     """Returns the rows of `to_arrays`; other arrays are not looked at."""
     patches = Patches(*(arrays[f"patch_{name}"] for name in _OF_PATCHES))
     inputs = Inputs(*(arrays[name] for name in _OF_TOKENS), patches)

@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from vidpref.config.nearest import nearest
+from vidpref.config.online import ORDERS, SCALES
 from vidpref.typing import Array, Bool, Float
 
-SCALES = ("group", "batch", "none")
-ORDERS = ("sum_then_normalise", "normalise_then_sum")
 _EPSILON = 1e-4  # added to a standard deviation, as in TRL's and Flow-GRPO's code
 
 Metrics = dict[str, Array]

@@ -14,6 +14,7 @@ from vidpref.datasets.clip_rows import ClipRows, Records
 from vidpref.datasets.scenes import Data
 from vidpref.datasets.text import TextCache
 from vidpref.files import write_text
+from vidpref.generation.scene_conditions import SceneConditions
 from vidpref.stages.preferences import Encoded
 
 _FEW = 50  # rows; see `account_for_pairs`
@@ -33,6 +34,7 @@ class RowInputs:
         output: field of the clips in records: the generator's `output`.
         null_prompt: text that stands for none, as in `ClipRows`.
         seed: seed of the choice of pairs.
+        seen: what the generator sees of a scene, for rows whose clips are drawn later.
         folder: where `pairs.json` goes, the account of which clips gave pairs and which none.
     """
 
@@ -44,6 +46,7 @@ class RowInputs:
     encoded: Encoded | None = None
     output: str = "video"
     null_prompt: str | None = None
+    seen: SceneConditions | None = None
     seed: int = 0
     folder: Path | None = None
 

@@ -15,6 +15,7 @@ from vidpref.datasets.scenes import real_scene_id
 from vidpref.objectives.alignment import OBJECTIVES
 from vidpref.stages.label import labels_of
 from vidpref.stages.rows import preferred as preference_rows
+from vidpref.stages.rows.fresh import SceneRows
 from vidpref.stages.rows.inputs import RowInputs
 from vidpref.stages.rows.two_classes import check_classes
 from vidpref.stages.sample import clip_id_of, read_clips
@@ -32,15 +33,22 @@ class RowBuilder:
         file: whether it needs a file of preferences.
         motion: whether rows can have the motion scores of their clips.
         pair_score: whether rows can have the probability of their pair's scores.
+        fresh: whether rows are scenes, whose clips the policy draws before a step.
     """
 
-    build: Callable[[RowInputs, ConfigDict], ClipRows]
+    build: Callable[[RowInputs, ConfigDict], ClipRows | SceneRows]
     k: Callable[[ConfigDict], int]
     labels: bool = False
     losers: bool = False
     file: bool = False
     motion: bool = False
     pair_score: bool = False
+    fresh: bool = False
+
+    @property
+    def judged(self) -> bool:
+        """Whether a judge scores the clips that are learnt from."""
+        return self.labels or self.fresh
 
 
 def check_rows(config: ConfigDict) -> None:
@@ -75,9 +83,10 @@ def row_builder(config: ConfigDict) -> RowBuilder:
 
 def judged_dimensions(config: ConfigDict) -> tuple[str, ...]:
     """Returns the dimensions that the judge must score for the rows of an `align` section."""
-    if not row_builder(config).labels:
+    if not row_builder(config).judged:
         return ()
-    motion = MOTION if OBJECTIVES[config.method].needs_motion else ()
+    objective = OBJECTIVES.get(config.method)
+    motion = MOTION if objective is not None and objective.needs_motion else ()
     return (*_weights(config), *motion)
 
 
@@ -153,6 +162,10 @@ def _real(inputs: RowInputs, config: ConfigDict) -> ClipRows:
     return real_rows(inputs, config.real_clips)
 
 
+def _scenes(inputs: RowInputs, config: ConfigDict) -> SceneRows:
+    return SceneRows(inputs.data.scenes("train", config.online.prompts), inputs.seen)
+
+
 def _real_and_samples(inputs: RowInputs, config: ConfigDict) -> ClipRows:
     indices = inputs.data.real_clips(config.real_clips)
     losers = read_clips(inputs.losers)
@@ -185,6 +198,10 @@ ROW_BUILDERS = {
     "preferred_and_losers": RowBuilder(
         preference_rows.with_losers, k=lambda c: 1 + c.losers, file=True
     ),
+    # of scenes whose clips are drawn before a step
+    "fresh": RowBuilder(_scenes, k=lambda c: 1, fresh=True),
+    "fresh_pairs": RowBuilder(_scenes, k=lambda c: 2, motion=True, fresh=True),
+    "fresh_winners": RowBuilder(_scenes, k=lambda c: 1, fresh=True),
 }
 
 

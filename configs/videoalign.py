@@ -1,0 +1,50 @@
+"""VideoAlign whole: a judge learns from preferences, and Flow-DPO from what that judge says.
+
+Preferences -> VideoReward (`judge`) -> clips of the pre-trained generator, labelled by it ->
+Flow-DPO -> clips of both policies. At `mini` scale the preferences are the verifier's, and it
+scores the last clips too: tables go by it, and "The judge against the truth" shows the judge, the
+proxy that the policy was trained by, beside it.
+
+Paper:    VideoAlign, "Improving Video Generation with Human Feedback": 3.2 the judge, eq. 6
+          Flow-DPO. The paper's generator, a transformer of 1B parameters on latents, is not public:
+          `paper` takes Wan2.1-T2V-1.3B in its place, and clips of the prompts of data.pairs.
+Command:  python launch/tpu_run.py --config=videoalign:mini --workdir=runs/videoalign
+          python launch/tpu_run.py --config=videoalign --workdir=runs/videoalign-wan
+          --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.csv
+          --config.judge.base=Qwen2-VL-2B-Instruct
+Hardware: mini 2 CPU cores; paper 128 chips of TPU v5e, not run and not planned as a whole.
+Time:     mini, expected: 12 to 15 minutes, half of them for the judge.
+Number:   none measured yet.
+"""
+
+from configs import flow_dpo
+from configs.judges import videoreward
+from configs.shared import flow
+
+PAPER = flow.PAPER
+SCALES = ("mini", "paper")
+
+# What VideoReward scores; `overall` is the mean of the others (VideoAlign 5.2).
+DIMENSIONS = ("overall", *flow.OVERALL)
+
+
+def get_config(scale: str = "paper"):
+    mini = scale == "mini"
+    c = flow_dpo.get_config("mini" if mini else "wan2_1_1_3b")
+    c.align.policy = "videoalign"
+    c.align.rows = "pairs"
+    c.align.reward.update(flow.OVERALL)
+    c.judge.update(videoreward.get_config(scale).judge)
+    c.reward.update({"name": "video_reward", "dimension": "overall", "dimensions": DIMENSIONS})
+    if mini:
+        c.expected_time = "12 to 15 minutes on 2 CPU cores"
+        c.search = ()  # the settings of flow_dpo, chosen with the verifier's labels
+        c.judge.train.update({"steps": 250})
+        c.reward.video_reward.update({"fps": 8.0, "dtype": "float32", "batch_size": 64})
+        c.evaluate.verifier = True
+        return c
+    c.mesh.context = 1  # of one mesh with the judge's rows, which context would not divide
+    c.reward.video_reward.fps = 16.0
+    c.label.update({"prompts": 0, "per_prompt": 8})
+    c.evaluate.best_of = ()  # of a prompt there is one clip to compare
+    return c

@@ -1,0 +1,52 @@
+"""Alignments whose clips the policy draws and the judge scores at every step, end to end."""
+
+import numpy as np
+import pytest
+
+from tests.end_to_end.tiny import TINY_FLOW
+from vidpref.generation.adopt import load_config
+from vidpref.runs import report, rounds
+from vidpref.training.metrics import read_metrics
+
+GROUP = ("align.online.group=4", "align.online.prompts=12")
+OF_GRPO = ("align.train.steps=4", "align.train.batch_size=16", "align.online.kl=0.1")
+RUNS = {
+    "flow_grpo": ("align.online.window=(0,1)", "align.online.updates=2", *OF_GRPO),
+    "flow_dpo": ("align.rows=fresh_pairs",),
+    "flow_rwr": ("align.rows=fresh", "align.lora.rank=0"),
+    "flow_sft": ("align.rows=fresh_winners",),
+}
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("online")
+
+
+def aligned(name, workdir, *overrides):
+    tiny = [f for f in TINY_FLOW if not f.startswith("label.")]
+    config = load_config(f"{name}:mini", [*tiny, *GROUP, *overrides])
+    done = rounds.run(config, workdir)
+    page = report.write_run_report(done, command="test").read_text()
+    (stage,) = [f for f in done.stages if f.stage.name.startswith("align")]
+    return done, read_metrics(stage.path), page
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_policy_learns_from_clips_of_its_own(name, workdir, graded):
+    done, lines, page = aligned(name, workdir, *RUNS[name])
+    assert not [f for f in done.stages if f.stage.name.startswith("label-train")]
+    for line in lines:
+        assert 0 < line["reward/visual_quality"] < 1
+        assert 0 <= line["zero_spread_groups"] <= 1
+        assert np.isfinite(line["loss"])
+        assert line["grad_norm"] > 0
+        assert line["failed/accept"] == 0
+    rewards = [line["reward/text_alignment"] for line in lines]
+    if name == "flow_grpo":  # two steps learn from one drawing
+        assert rewards[0] == rewards[1]
+        assert rewards[2] == rewards[3]
+        assert lines[0]["ratio"] == pytest.approx(1.0, abs=1e-5)
+        assert all(0 < line["look/colour"] < 1 for line in lines)
+        assert max(line["sampler_gap"] for line in lines[::2]) < 1e-4
+    assert name in page

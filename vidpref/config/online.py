@@ -1,0 +1,71 @@
+"""Schema of alignment on fresh clips, which the policy draws for a judge before it learns."""
+
+import dataclasses
+
+from vidpref.config.fields import ON, Not, field
+
+TRAJECTORIES = "flow_grpo"  # the method that learns from the sampler's steps, not from clips alone
+NOISES = ("flow_grpo", "dance_grpo", "cps")
+SCALES = ("group", "batch", "none")
+ORDERS = ("sum_then_normalise", "normalise_then_sum")
+
+_GRPO = {"align.method": TRAJECTORIES}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Online:
+    """What a step draws; `align.train.batch_size` is its number of prompts."""
+
+    prompts: int = field(0, ">= 0", "Train prompts that clips are drawn for; 0: all.")
+    group: int = field(8, ">= 2", "Clips of a prompt, drawn from different noise.")
+    updates: int = field(1, ">= 1", "Steps that learn from one drawing, each from a part of it.")
+
+    watch: str = field(
+        "",
+        ("", "verifier"),
+        "Judge that scores the clips too, and nothing learns from; it warns where it falls while "
+        "the reward rises.",
+        touches="watching",
+        when={"data.name": "miniworld"},
+    )
+    fall: float = field(
+        0.05,
+        "> 0",
+        "A fall from the best that is warned of, of means over 8 drawings.",
+        touches="watching",
+        when={"data.name": "miniworld", ".watch": ON},
+    )
+
+    order: str = field(
+        "sum_then_normalise",
+        ORDERS,
+        "Several rewards are added up and compared within the group, or compared apart.",
+        when=_GRPO,
+    )
+    scale: str = field(
+        "group",
+        SCALES,
+        "Whose deviation the distance to the group's mean is divided by.",
+        when=_GRPO,
+    )
+    largest: float = field(5.0, "> 0", "No advantage is larger, up or down.", when=_GRPO)
+    noise: str = field("flow_grpo", NOISES, "How the sampler's steps are random.", when=_GRPO)
+    level: float = field(
+        0.7, "> 0", "How random: 0.7 with flow_grpo, 0.25 with dance_grpo, cps up to 1.", when=_GRPO
+    )
+    window: tuple[int, int] = field(
+        (0, 4),
+        ">= 0",
+        "The sampler's first random step and the one behind the last; others follow the flow.",
+        when=_GRPO,
+    )
+    clip: float = field(
+        1e-4,
+        "in (0, 1]",
+        "How far the ratio of a step's probabilities may go from 1, where a drawing is learnt from "
+        "several times.",
+        when={**_GRPO, ".updates": Not(1)},
+    )
+    kl: float = field(
+        0.0, ">= 0", "Weight of the divergence of each step from the reference's.", when=_GRPO
+    )

@@ -1,0 +1,40 @@
+"""Schema of a local vision-language model that is asked about clips."""
+
+import dataclasses
+
+from vidpref.config.fields import field
+
+_SAID = {".answers": "words"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VlmJudge:
+    """A Qwen2-VL, Qwen2.5-VL or Qwen3-VL of a local folder, which answers questions on frames."""
+
+    folder: str = field(
+        "", "", "Folder of the model, as transformers and its hub have it.", touches="place"
+    )
+    answers: str = field(
+        "words",
+        ("words", "probabilities"),
+        "What counts: the word of a generated answer, or how probable each word is as its first, "
+        "which takes no generation.",
+    )
+    graded: str = field(
+        "grades",
+        ("grades", "checklists"),
+        "What dimensions but accept are: one grade of three, or the mean of several yes/no "
+        "questions.",
+    )
+    frames: int = field(8, ">= 1", "Frames that are shown, evenly spaced.")
+    min_pixels: int = field(50_176, ">= 1", "Pixels of a frame at least: smaller ones grow.")
+    max_pixels: int = field(200_704, ">= 1", "Pixels of a frame at most: larger ones shrink.")
+    most_tokens: int = field(8192, ">= 1", "Tokens of frames and question at most.")
+    max_tokens: int = field(256, ">= 1", "Longest answer, in tokens.", when=_SAID)
+    retries: int = field(
+        2, ">= 0", "Further tries, drawn by chance, where an answer is not clear.", when=_SAID
+    )
+    batch_size: int = field(
+        8, ">= 1", "Questions that are asked at once, over the devices of a host.", touches="speed"
+    )
+    dtype: str = field("bfloat16", ("float32", "bfloat16"), "Compute type.")

@@ -1,0 +1,185 @@
+"""What a vision-language model is asked about a clip, and how its answers are read.
+
+"accept" is one word, Accept or Reject (AIF 3.3). Other dimensions are graded Good, Normal or Poor
+(the pointwise form of IPO's critic), or are checklists of yes/no questions (VisionReward), of which
+the mean counts.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from vidpref.config.nearest import nearest
+from vidpref.rewards.reward import Judgement
+from vidpref.typing import Int
+
+VERDICTS = {"Accept": 1.0, "Reject": 0.0}
+GRADES = {"Good": 1.0, "Normal": 0.5, "Poor": 0.0}
+YES_NO = {"Yes": 1.0, "No": 0.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One question about a clip.
+
+    Attributes:
+        text: the question, with `{prompt}` and, if it likes, `{frames}`.
+        words: what each word that it may be answered by is worth, in [0, 1].
+        read: what an answer is worth; raises ValueError where that is not clear.
+    """
+
+    text: str
+    words: Mapping[str, float]
+    read: Callable[[str], float]
+
+    def about(self, prompt: str, frames: int) -> str:
+        """Returns the question about a clip of which so many frames are shown."""
+        # no str.format: prompts and templates may hold other braces
+        return self.text.replace("{frames}", str(frames)).replace("{prompt}", prompt)
+
+
+def verdict_question(template: str) -> Question:
+    """Returns the question of "accept".
+
+    Raises:
+        ValueError: a template without `{prompt}`.
+    """
+    return Question(_with_prompt(template, "accept"), VERDICTS, parse_verdict)
+
+
+def grade_question(dimension: str, template: str, descriptions: Mapping[str, str]) -> Question:
+    """Returns the question of a graded dimension.
+
+    Args:
+        dimension: its name.
+        template: with `{prompt}`, `{description}` and, if it likes, `{dimension}`.
+        descriptions: by dimension, what is looked at and what the grades mean.
+
+    Raises:
+        ValueError: a dimension without a description, or a template without its places.
+    """
+    _check_known(dimension, descriptions)
+    text = template.replace("{dimension}", dimension.replace("_", " "))
+    if "{description}" not in text:
+        raise ValueError("the judge's template of graded dimensions has no {description}")
+    text = text.replace("{description}", descriptions[dimension].strip())
+    return Question(_with_prompt(text, dimension), GRADES, parse_grade)
+
+
+def checklist(dimension: str, template: str, checklists: Mapping[str, str]) -> list[Question]:
+    """Returns the questions of a dimension.
+
+    Args:
+        dimension: its name.
+        template: with `{prompt}` and `{question}`.
+        checklists: by dimension, yes/no questions, a line each; a yes is good.
+
+    Raises:
+        ValueError: a dimension without questions, or a template without its places.
+    """
+    _check_known(dimension, checklists)
+    lines = [line.strip() for line in checklists[dimension].splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"the checklist of {dimension} has no question")
+    if "{question}" not in template:
+        raise ValueError("the judge's template of checklists has no {question}")
+    texts = [_with_prompt(template.replace("{question}", line), dimension) for line in lines]
+    return [Question(text, YES_NO, parse_yes_no) for text in texts]
+
+
+def parse_verdict(answer: str) -> float:
+    """Reads Accept (1.0) or Reject (0.0) out of an answer.
+
+    Raises:
+        ValueError: it is not clear which.
+    """
+    # "accepted" and "rejecting" count, "unacceptable" does not
+    words = set(re.findall(r"\b(accept|reject)(?:s|ed|ing)?\b", answer.lower()))
+    negated = re.search(r"\b(not|never|cannot)\b|n['’]t\b", answer.lower())
+    if negated or len(words) != 1:
+        raise ValueError(f"neither Accept nor Reject: {answer[:200]!r}")
+    return VERDICTS[words.pop().capitalize()]
+
+
+def parse_grade(answer: str) -> float:
+    """Reads the Good (1.0), Normal (0.5) or Poor (0.0) that an answer ends in.
+
+    The word must stand for itself, after the end of a line or sentence or a colon: a reason may
+    well end in "is not good".
+
+    Raises:
+        ValueError: the answer ends otherwise.
+    """
+    found = re.search(r"(?:^|[\n.!?:;])[^\w\n]*(good|normal|poor)\W*$", answer.strip().lower())
+    if found is None:
+        raise ValueError(f"does not end in Good, Normal or Poor: {answer[-200:]!r}")
+    return GRADES[found.group(1).capitalize()]
+
+
+def parse_yes_no(answer: str) -> float:
+    """Reads the Yes (1.0) or No (0.0) that an answer begins with.
+
+    Raises:
+        ValueError: it begins otherwise.
+    """
+    found = re.match(r"\W*(yes|no)\b", answer.lower())
+    if found is None:
+        raise ValueError(f"does not begin with Yes or No: {answer[:200]!r}")
+    return YES_NO[found.group(1).capitalize()]
+
+
+def shown_frames(count: int, most: int) -> Int[np.ndarray, " n"]:
+    """Returns the numbers of the frames that a judge is shown, evenly spaced from first to last.
+
+    Args:
+        count: frames of the clip.
+        most: frames that are shown at most.
+    """
+    return np.round(np.linspace(0, count - 1, min(most, count))).astype(int)
+
+
+def judgement_of(
+    dimensions: Sequence[str], answers: Sequence[Mapping[str, tuple[float | None, str]]]
+) -> Judgement:
+    """Returns what was answered about clips, as a judgement.
+
+    The reasons are the model's words: the answer or, of several dimensions, all of them under
+    their names. A clip without a clear answer in a dimension is a failure; its other dimensions
+    keep their scores.
+
+    Args:
+        dimensions: what is scored.
+        answers: of each clip, by dimension, (score, the answer) or (None, what went wrong).
+    """
+    lost = [
+        "; ".join(f"{name}: {words}" for name, (score, words) in own.items() if score is None)
+        for own in answers
+    ]
+    return Judgement(
+        scores={
+            name: np.array([own[name][0] for own in answers], np.float32)  # None: nan
+            for name in dimensions
+        },
+        reasons=[_reason(own) for own in answers],
+        failures={row: words for row, words in enumerate(lost) if words},
+    )
+
+
+def _reason(answers: Mapping[str, tuple[float | None, str]]) -> str:
+    if len(answers) == 1:
+        return next(iter(answers.values()))[1]
+    return "\n\n".join(f"{name}: {words.strip()}" for name, (_, words) in answers.items())
+
+
+def _with_prompt(text: str, dimension: str) -> str:
+    if "{prompt}" not in text:
+        raise ValueError(f"the judge's template of {dimension} has no {{prompt}}")
+    return text
+
+
+def _check_known(dimension: str, texts: Mapping[str, str]) -> None:
+    if dimension not in texts:
+        hint = nearest(dimension, ["accept", *sorted(texts)])
+        raise ValueError(f"the judge has no dimension {dimension!r}; {hint}")

@@ -1,0 +1,161 @@
+"""The programs of a judge that is a network, planned for devices that need not be there.
+
+Planned are the largest rows that its settings admit in training, and those of drawn clips where a
+run asks it. The model that a judge is trained from need not be there: its size is then that of the
+published model of this name.
+"""
+
+import json
+import math
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vidpref.config.by_name import judge_names
+from vidpref.files import write_text
+from vidpref.interop.qwen_vl_folders import QwenVLFolder
+from vidpref.interop.video_reward import policy_shapes
+from vidpref.language.byte_tokenizer import byte_tokens, write_byte_tokenizer
+from vidpref.language.video_reward import RewardReader
+from vidpref.models.lora import Adapted, LoRA
+from vidpref.models.qwen_vl.packing import Room
+from vidpref.models.qwen_vl.reward import QwenVLReward, from_arrays, shapes_of
+from vidpref.models.qwen_vl.sizes import PUBLISHED
+from vidpref.rewards.registry import dimensions_of
+from vidpref.rewards.video_reward import ROW_TOKENS, keeping, open_folder, scoring
+from vidpref.stages.judge_rows import largest_room
+from vidpref.stages.scratch_model import numbers_of_tokens, scratch_config
+from vidpref.stages.train_judge import JudgeTraining, judge_training, template_of
+from vidpref.training.parts_and_adapters import PartsAndAdapters
+from vidpref.training.sharding import abstract_params, batch_sharding, filled_up, make_mesh
+from vidpref.typing import PyTree
+
+Arguments = dict[str, PyTree]
+_SMALLEST = "Qwen2-VL-2B"  # what VideoReward was made of
+_BYTES_A_TOKEN = 4  # of English in Qwen's tokenizer
+
+
+def is_judge(config: ConfigDict) -> bool:
+    """Whether a config is one of launch/train_judge.py, which has no generator."""
+    return config.name in judge_names()
+
+
+def training_step(config: ConfigDict, mesh: Mesh) -> tuple[jax.stages.Wrapped, Arguments]:
+    """Returns the step that trains the judge of `config.judge`, and what it is given.
+
+    Raises:
+        ValueError: a setting that cannot work.
+    """
+    training = _training(config, mesh)
+    return training.plan.step, training.arguments(largest_room(training.reader))
+
+
+def scoring_of_stage(config: ConfigDict, mesh: Mesh) -> tuple[jax.stages.Wrapped, Arguments]:
+    """Returns how the stage scores clips that nothing was learnt from, to normalise its scores."""
+    training = _training(config, mesh)
+    room = largest_room(training.reader)
+    rows = filled_up(config.judge.score_batch, mesh)
+    return training.scorer, _scored(training.module, _lora(training), mesh, rows, room)
+
+
+def scoring_of_clips(config: ConfigDict, mesh: Mesh) -> tuple[jax.stages.Wrapped, Arguments]:
+    """Returns how the judge of `config.reward` scores drawn clips, on the devices of one host.
+
+    Raises:
+        ValueError: a folder that holds no judge, or a setting that cannot work.
+    """
+    own, first = config.reward.video_reward, mesh.devices.flat[0]
+    host = [d for d in mesh.devices.flat if d.process_index == first.process_index]
+    mesh = make_mesh({"fsdp": -1}, host)
+    bytes_a_token = 1
+    if own.folder:
+        opened = open_folder(own.folder, own.base, dimensions_of(config.reward))
+        module, reader, spec = opened.module(), opened.reader(own.template), opened.lora
+    else:
+        training = _training(config, mesh, batch_size=len(host))
+        module, reader, spec = training.module, training.reader, _lora(training)
+        if not (config.judge.scratch.layers or _base_is_there(config.judge)):
+            bytes_a_token = _BYTES_A_TOKEN
+    module = module.clone(attention="auto", remat="none", dtype=own.dtype)
+    room = _room_of_drawn(config, reader, bytes_a_token)
+    arguments = _scored(module, spec, mesh, filled_up(own.batch_size, mesh), room, kept=True)
+    return scoring(module, mesh), arguments
+
+
+def _room_of_drawn(config: ConfigDict, reader: RewardReader, bytes_a_token: int) -> Room:
+    """The room of a drawn clip with the longest prompt that its generator reads."""
+    data = config.data
+    size = (data.height, data.width)
+    if config.superres.enabled:
+        size = (data.high_height, data.high_width)
+    clip = np.zeros((data.frames, *size, 3), np.uint8)
+    seen, _ = reader.shown(clip, config.reward.video_reward.fps)
+    tokens, frames, patches = reader.room(*seen.shape[:3], " ".join(["word"] * config.text.length))
+    features = frames * patches // reader.vision.merged
+    tokens = features + math.ceil((tokens - features) / bytes_a_token)
+    return Room(-(-tokens // ROW_TOKENS) * ROW_TOKENS, frames, patches)
+
+
+def _scored(
+    module: QwenVLReward,
+    spec: LoRA | None,
+    mesh: Mesh,
+    rows: int,
+    room: Room,
+    *,
+    kept: bool = False,
+) -> Arguments:
+    """What a program of `scoring` is given; `kept` as the judge of a run keeps it."""
+    target = abstract_params(policy_shapes(module, spec), mesh)
+    params = keeping(module).all(target["params"]) if kept else target["params"]
+    policy = params if spec is None else Adapted(params, target["adapters"], spec)
+    shapes = shapes_of(module.config, module.dimensions, room, jnp.float32)
+    arrays = {
+        name: jax.ShapeDtypeStruct((rows, *x.shape), x.dtype, sharding=batch_sharding(mesh))
+        for name, x in shapes.items()
+    }
+    return {"params": policy, "rows": from_arrays(arrays)}
+
+
+def _lora(training: JudgeTraining) -> LoRA | None:
+    tuning = training.plan.tuning
+    return tuning.adapters.spec if isinstance(tuning, PartsAndAdapters) else None
+
+
+def _training(config: ConfigDict, mesh: Mesh, batch_size: int | None = None) -> JudgeTraining:
+    section = config.judge
+    if batch_size is not None:  # the network alone is asked for
+        section = section.copy_and_resolve_references()
+        section.train.update({"batch_size": batch_size, "accumulate": 1})
+    with tempfile.TemporaryDirectory() as folder:
+        base = _base(section, Path(folder))
+        return judge_training(section, base, mesh, dtype=config.compute_dtype, seed=0)
+
+
+def _base_is_there(section: ConfigDict) -> bool:
+    return bool(section.base) and Path(section.base).expanduser().is_dir()
+
+
+def _base(section: ConfigDict, folder: Path) -> QwenVLFolder:
+    """The model that a judge is trained from, without weights in `folder` where it is not there."""
+    if not section.scratch.layers and _base_is_there(section):
+        return QwenVLFolder(section.base)
+    tokens = template_of(section).tokens
+    if section.scratch.layers:
+        fields = scratch_config(section.scratch, tokens).write()
+    else:
+        name = Path(section.base).name.removesuffix("-Instruct") or _SMALLEST
+        if name not in PUBLISHED:
+            raise ValueError(
+                f"config.judge.base={section.base!r} is no folder, nor the name of a model whose "
+                f"size is known: {', '.join(PUBLISHED)}"
+            )
+        fields = PUBLISHED[name] | numbers_of_tokens(byte_tokens(tokens))
+    write_byte_tokenizer(folder, tokens)
+    write_text(folder / "config.json", json.dumps(fields))
+    return QwenVLFolder(folder)

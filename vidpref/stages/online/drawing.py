@@ -1,0 +1,55 @@
+"""A policy draws a group of clips for every prompt of a batch."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from vidpref.diffusion.stochastic import StepNoise, stochastic_sample
+from vidpref.generation.generator import Generator
+from vidpref.pixels import clip_to_unit, not_finite, to_bytes
+from vidpref.training.rollouts import Prepare
+from vidpref.typing import Array, PyTree
+
+
+def group_drawing(generator: Generator, group: int, noise: StepNoise | None) -> Prepare:
+    """Returns the `prepare` of a rollout that adds clips to a batch of scenes.
+
+    It adds `clips` [b, g, t, h, w, c] (uint8 pixels as the judge sees them, or latents),
+    `not_finite` [b, g], how many values of each are NaN or infinite, and with random steps their
+    `states` [b, g, n + 1, t, h, w, c] and `log_probs` [b, g, n]. The g clips of a prompt are drawn
+    one after the other: memory is that of b clips.
+
+    Args:
+        generator: whose clips are drawn, by its own sampler without `noise`.
+        group: clips of a prompt, g.
+        noise: for steps that are random and have probabilities.
+    """
+
+    def prepare(policy: PyTree, frozen: PyTree, batch: Mapping[str, Array], key: Array) -> PyTree:
+        seen = {name: value for name, value in batch.items() if name != "real"}
+        rows = jnp.arange(len(batch["scene"]))
+
+        def draw(_: None, number: Array) -> tuple[None, dict[str, Array]]:
+            of_number = jax.random.fold_in(key, number)
+            keys = jax.vmap(lambda row: jax.random.fold_in(of_number, row))(rows)
+            return None, _one_each(generator, noise, policy, keys, seen)
+
+        _, drawn = jax.lax.scan(draw, None, jnp.arange(group))
+        return {**batch, **{name: jnp.moveaxis(x, 0, 1) for name, x in drawn.items()}}
+
+    return prepare
+
+
+def _one_each(
+    generator: Generator, noise: StepNoise | None, policy: PyTree, keys: Array, seen: Mapping
+) -> dict[str, Array]:
+    """One clip of every prompt."""
+    if noise is None:
+        clips, drawn = generator.sample(policy, keys, seen), {}
+    else:
+        found = stochastic_sample(generator.chain(policy, keys, seen), noise)
+        clips = found.clips if generator.latent else clip_to_unit(found.clips)
+        drawn = {"states": found.states, "log_probs": found.log_probs}
+    bad = not_finite(clips)
+    return drawn | {"clips": clips if generator.latent else to_bytes(clips), "not_finite": bad}

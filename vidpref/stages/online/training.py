@@ -1,0 +1,275 @@
+"""Training on fresh clips: what is trained, and the rollout that makes its batches."""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vidpref.config.align import FRESH_ROWS
+from vidpref.config.online import TRAJECTORIES
+from vidpref.config.training import loop_settings
+from vidpref.datasets.preferences.selection import MOTION
+from vidpref.diffusion.samplers import Chain
+from vidpref.diffusion.stochastic import StepNoise, step_weights
+from vidpref.generation.generator import Generator
+from vidpref.losses.trajectories import TrajectoryLoss
+from vidpref.objectives.alignment import OBJECTIVES
+from vidpref.objectives.policy_gradient import AdvantageRule, PolicyGradient
+from vidpref.stages.online.drawing import group_drawing
+from vidpref.stages.online.groups import Learnt, clip_rows, trajectories
+from vidpref.stages.online.judging import GroupJudge
+from vidpref.stages.online.watching import Watch
+from vidpref.stages.rows.shapes import RowShape
+from vidpref.stages.train import ErrorSettings, Training, generator_loss
+from vidpref.training.plan import Plan, make_plan
+from vidpref.training.processes import share_of
+from vidpref.training.rollouts import Draw, Rollout, make_rollout
+from vidpref.training.sharding import batch_sharding, replicated, row_shards
+from vidpref.training.tuning import Tuning
+from vidpref.typing import PyTree
+
+
+def step_noise(section: ConfigDict) -> StepNoise | None:
+    """Returns how the sampler's steps are random; None where the method asks for no probabilities.
+
+    Args:
+        section: the config's `align` section.
+
+    Raises:
+        ValueError: a noise that cannot be.
+    """
+    if section.method != TRAJECTORIES:
+        return None
+    online = section.online
+    return StepNoise(online.noise, float(online.level), tuple(online.window))
+
+
+def reward_weights(section: ConfigDict, dimension: str) -> dict[str, float]:
+    """Returns the weight of each score in the reward: of the judge's own where none is named.
+
+    Args:
+        section: the config's `align` section.
+        dimension: the judge's own score, `config.reward.dimension`.
+    """
+    return {name: weight for name, weight in section.reward.items() if weight} or {dimension: 1.0}
+
+
+def check(config: ConfigDict, generator: Generator) -> None:
+    """Refuses an alignment on fresh clips that cannot work, before anything is computed.
+
+    Raises:
+        ValueError: names the field.
+    """
+    section, online = config.align, config.align.online
+    if section.method == TRAJECTORIES and section.rows != FRESH_ROWS[0]:
+        raise ValueError(
+            f"config.align.rows={section.rows!r}: {TRAJECTORIES} learns from trajectories that the "
+            f"policy draws; set it to {FRESH_ROWS[0]!r}"
+        )
+    if config.superres.enabled:
+        raise ValueError(
+            "config.superres.enabled: fresh clips are judged as the base generator draws them; "
+            "align without super-resolution"
+        )
+    if section.method == TRAJECTORIES:
+        try:
+            step_weights(_silent_chain(generator), step_noise(section))
+        except ValueError as error:
+            raise ValueError(f"config.align.online: {error}") from error
+        rule(section)
+    elif section.real_weight and section.rows == FRESH_ROWS[0]:
+        raise ValueError(
+            f"config.align.real_weight={section.real_weight}: with config.align.rows="
+            f"{section.rows!r} there are more clips than prompts, and a real clip a prompt; use "
+            f"{FRESH_ROWS[1]!r}, or set it to 0"
+        )
+    if section.condition_dropout and generator.latent and config.sampler.guidance_scale != 1.0:
+        raise ValueError(
+            f"config.align.condition_dropout={section.condition_dropout}: what stands for no text "
+            "is the prompt of guidance where clips are drawn; set it to 0"
+        )
+    if online.updates > 1 and section.train.best_metric and section.train.checkpoint_every:
+        every = section.train.checkpoint_every
+        if every % online.updates:
+            raise ValueError(
+                f"config.align.train.checkpoint_every={every}: runs are saved between drawings, "
+                f"each for config.align.online.updates={online.updates} steps; a multiple of it"
+            )
+
+
+def check_rows(section: ConfigDict, mesh: Mesh) -> None:
+    """Refuses numbers of clips that do not divide over updates and devices.
+
+    Raises:
+        ValueError: names the fields.
+    """
+    online, train = section.online, section.train
+    by_prompt = section.method == TRAJECTORIES or section.rows != FRESH_ROWS[0]
+    rows = train.batch_size * (1 if by_prompt else online.group)
+    parts = online.updates * train.accumulate * row_shards(mesh)
+    if rows % parts:
+        raise ValueError(
+            f"config.align.train.batch_size={train.batch_size}: gives {rows} rows, which do not "
+            f"divide over config.align.online.updates={online.updates} times accumulate="
+            f"{train.accumulate} times {row_shards(mesh)} devices"
+        )
+
+
+def rule(section: ConfigDict) -> PolicyGradient:
+    """Returns the policy gradient of an `align` section.
+
+    Raises:
+        ValueError: a value that cannot be.
+    """
+    online = section.online
+    return PolicyGradient(
+        clip_low=float(online.clip), divergence="exact", kl_coefficient=float(online.kl)
+    )
+
+
+def trajectory_training(
+    config: ConfigDict,
+    generator: Generator,
+    timed: Generator,
+    tuning: Tuning,
+    mesh: Mesh,
+    *,
+    name: str,
+) -> Training:
+    """Returns the training of Flow-GRPO and its relatives.
+
+    Args:
+        config: the whole config.
+        generator: whose sampler draws.
+        timed: the same with the training times of the data term.
+        tuning: what of it is trained.
+        mesh: devices.
+        name: name of the run, in messages.
+
+    Raises:
+        ValueError: a setting that cannot work.
+    """
+    section, real = config.align, None
+    if section.real_weight:
+        errors = ErrorSettings(section.error_in or config.diffusion.error_in, section.reduction)
+        real = generator_loss(timed, "sft", {}, errors, tuning)
+
+    def chain(params: PyTree, batch: Mapping) -> PyTree:
+        rows = len(batch["log_probs"])
+        return generator.chain(params, jax.random.split(jax.random.key(0), rows), batch)
+
+    loss = TrajectoryLoss(
+        chain,
+        step_noise(section),
+        rule(section),
+        tuning,
+        updates=section.online.updates,
+        real=real,
+        real_weight=float(section.real_weight),
+    )
+    return Training(
+        make_plan(tuning, loss, loop_settings(section.train), mesh, name=name),
+        section,
+        generator,
+        RowShape(1, real=real is not None),
+        needs_reference=section.online.kl > 0,
+    )
+
+
+def learnt_from(config: ConfigDict) -> Learnt:
+    """Returns what makes the batch of a step of judged groups."""
+    section = config.align
+    weights = reward_weights(section, config.reward.dimension)
+    if section.method == TRAJECTORIES:
+        online = section.online
+        how = AdvantageRule(online.group, online.scale, online.order, float(online.largest))
+        return trajectories(weights, how)
+    motion = MOTION if OBJECTIVES[section.method].needs_motion else ()
+    return clip_rows(section.rows, weights, normalize=section.normalize_reward, motion=motion)
+
+
+def fresh_drawing(config: ConfigDict, generator: Generator, plan: Plan) -> Draw:
+    """Returns the compiled `draw(state, frozen, scenes) -> drawn`, see `group_drawing`.
+
+    Args:
+        config: the whole config.
+        generator: whose sampler draws.
+        plan: the run.
+    """
+    section = config.align
+    prepare = group_drawing(generator, section.online.group, step_noise(section))
+    return make_rollout(prepare, plan)
+
+
+def fresh_rollout(
+    config: ConfigDict, generator: Generator, training: Training, judge: GroupJudge
+) -> Rollout:
+    """Returns what draws and judges the clips that a step learns from.
+
+    Args:
+        config: the whole config.
+        generator: whose sampler draws.
+        training: the run.
+        judge: of the drawn clips.
+    """
+    plan = training.plan
+    draw, rows = fresh_drawing(config, generator, plan), batch_sharding(plan.mesh)
+    learn = jax.jit(
+        learnt_from(config), in_shardings=rows, out_shardings=(rows, replicated(plan.mesh))
+    )
+
+    weights = reward_weights(config.align, config.reward.dimension)
+    watch = Watch(config.align.online.fall)
+
+    def then(drawn: PyTree, step: int) -> tuple[PyTree, dict]:
+        found = judge(drawn, step)
+        scores = {name: x for name, x in found.items() if "/" not in name}
+        beside = {name: float(np.nanmean(x)) for name, x in found.items() if "/" in name}
+        share = share_of(rows, len(drawn["scene"]))
+        placed = share.place({name: x[share.held] for name, x in scores.items()})
+        batch, metrics = learn(drawn, placed)
+        if "truth/accept" in beside:
+            reward = sum(w * float(np.nanmean(scores[name])) for name, w in weights.items())
+            if said := watch.at(step, reward, beside["truth/accept"]):
+                logging.warning("%s: %s", plan.name, said)
+        return batch, metrics | beside
+
+    return Rollout(draw, then, config.align.online.updates)
+
+
+def abstract_step_batch(
+    config: ConfigDict, generator: Generator, training: Training, frozen: PyTree, scenes: PyTree
+) -> PyTree:
+    """Returns the global batch of a step in shapes, as `fresh_rollout` would make it.
+
+    Args:
+        config, generator, training: as for `fresh_rollout`.
+        frozen: what the loss needs besides, in shapes.
+        scenes: the batch of scenes, in shapes.
+    """
+    online, plan = config.align.online, training.plan
+    prepare = group_drawing(generator, online.group, step_noise(config.align))
+    weights = reward_weights(config.align, config.reward.dimension)
+    names = dict.fromkeys([*weights, *config.reward.dimensions])
+
+    def made(state: PyTree, frozen: PyTree, batch: PyTree) -> PyTree:
+        policy = plan.tuning.policy(state.params, frozen, None)
+        drawn = prepare(policy, frozen, batch, state.key)
+        scores = {name: drawn["not_finite"].astype("float32") for name in names}
+        batch, _ = learnt_from(config)(drawn, scores)
+        return jax.tree.map(lambda x: x[:: online.updates], batch)
+
+    struct = functools.partial(jax.ShapeDtypeStruct, sharding=batch_sharding(plan.mesh))
+    shapes = jax.eval_shape(made, plan.state, frozen, scenes)
+    return jax.tree.map(lambda x: struct(x.shape, x.dtype), shapes)
+
+
+def _silent_chain(generator: Generator) -> Chain:
+    """The times of a generator's sampler, without a network."""
+    nothing = jnp.zeros((1, *generator.clip_shape))
+    return Chain(generator.process, lambda x_tau, tau: x_tau, nothing, generator.sampler.steps)
