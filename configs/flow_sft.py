@@ -19,6 +19,6 @@ def get_config(scale: str = "paper"):
     c.align.method, c.align.policy = "sft", "flow_sft"
     c.align.rows = "winners"  # of the pairs; or real, which are clips of the data set
     if scale == "mini":
-        c.align.train.optimizer.learning_rate = 5e-3
-        c.search = aif.rates("5e-3", "5e-4", "1.5e-3", "1.5e-2")
+        c.align.train.optimizer.learning_rate = 1.5e-2
+        c.search = aif.rates("1.5e-2", "5e-4", "1.5e-3", "5e-3")
     return c
