@@ -71,6 +71,20 @@ def test_the_text_says_what_is_known():
         assert part in said, said
 
 
+def test_what_compiles_and_cannot_be_read_has_memory_and_no_time():
+    unread = dataclasses.replace(
+        ALIGN, hlo_flops=None, traffic=None, collectives=(), unread="INTERNAL: RET_CHECK failure"
+    )
+    found = plan(unread, price=3.0)
+    assert found.fits
+    assert found.total_hours == (0.0, 0.0)
+    said = plan_text(found)
+    assert "12.00" in said
+    assert "jaxlib cannot read what the compiler made" in said
+    assert said.count("RET_CHECK failure") == 1
+    assert "hours" not in said.split("Roofline")[0]
+
+
 def test_what_does_not_fit_is_named():
     large = dataclasses.replace(
         ALIGN, memory=dataclasses.replace(ALIGN.memory, peak=20.0 * GIB), traffic=None

@@ -1,5 +1,7 @@
 """What the compiling process reads out of refusals and arguments."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests.end_to_end.tiny import TINY
 from vidpref.generation.adopt import load_config
+from vidpref.planning.program_plan import from_dict
 from vidpref.planning.topologies import parse_topology
 from vidpref.planning.worker import needed_bytes, parts_of, plan
 from vidpref.stages.programs import programs
@@ -39,6 +42,23 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused_in_a_sentence():
     assert not found.fits
     assert "batch_size=12: must be a multiple of accumulate (1) times the" in found.refused
     assert "\n" not in found.refused
+
+
+def test_a_program_that_cannot_be_read_back_is_planned_by_its_memory(monkeypatch):
+    """libtpu may write what jaxlib of another version does not read."""
+
+    def as_text(self):
+        raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure\n and more")
+
+    monkeypatch.setattr(jax.stages.Compiled, "as_text", as_text)
+    config = load_config("dpo_aif:mini", TINY)
+    known = programs(config, make_mesh({}, jax.devices()[:1]))
+    found = plan("sample", known["sample"], parse_topology("v5e:1x1"), 0.0)
+    assert found.fits
+    assert found.memory.peak > 0
+    assert found.unread == "INTERNAL: RET_CHECK failure"
+    assert found.traffic is None
+    assert from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
 def test_arguments_count_as_they_lie_on_a_device():

@@ -50,6 +50,8 @@ class ProgramPlan:
             cards.
         traffic: bytes of one device's memory that are read and written; None where it refused.
         collectives: what is sent.
+        unread: why what the compiler made cannot be read: then `hlo_flops`, `traffic` and
+            `collectives` are not known, and times neither; "" where it can.
         trace_seconds: time to trace and lower it.
         compile_seconds: time to compile it.
         cpu_seconds: CPU time of both.
@@ -65,6 +67,7 @@ class ProgramPlan:
     hlo_flops: float | None = None
     traffic: float | None = None
     collectives: tuple[Collective, ...] = ()
+    unread: str = ""
     trace_seconds: float = 0.0
     compile_seconds: float = 0.0
     cpu_seconds: float = 0.0

@@ -124,6 +124,11 @@ def _details(plan: RunPlan, program: ProgramPlan) -> str:
         for name, part in flops.by_module()
     ]
     lines = [text, f"  FLOP by module: {', '.join(shares)}"]
+    if program.unread:
+        lines.append(
+            "  It compiles, and jaxlib cannot read what the compiler made, so that neither its "
+            f"collectives nor its time are known: {program.unread}"
+        )
     for one in program.collectives:
         lines.append(
             f"  {one.kind} over {one.axes} ({one.group}): {one.calls:.0f} of "

@@ -108,10 +108,14 @@ def plan(name: str, make: Callable[[], Program], topology: Topology, effort: flo
             return dataclasses.replace(found, refused=str(error).strip().splitlines()[0])
         memory = Memory(peak=needed, limit=limit, parts=parts)
         return _with_costs(dataclasses.replace(found, memory=memory), started, cpu)
-    text = parse(compiled.as_text())
+    found = dataclasses.replace(found, memory=_memory(compiled, limit, parts))
+    try:
+        text = parse(compiled.as_text())
+    except jax.errors.JaxRuntimeError as error:  # jaxlib reads what a compiler of its own wrote
+        unread = str(error).strip().splitlines()[0]
+        return _with_costs(dataclasses.replace(found, unread=unread), started, cpu)
     found = dataclasses.replace(
         found,
-        memory=_memory(compiled, limit, parts),
         # a card's matrix products are custom calls of its libraries
         hlo_flops=None if isinstance(topology.chip, Card) else hlo_flops(text),
         traffic=memory_traffic(text),
