@@ -41,7 +41,7 @@ def test_a_policy_learns_from_clips_of_its_own(name, workdir, graded):
         assert 0 <= line["zero_spread_groups"] <= 1
         assert np.isfinite(line["loss"])
         assert line["grad_norm"] > 0
-        assert line["failed/accept"] == 0
+        assert line["failed/visual_quality"] == 0
     rewards = [line["reward/text_alignment"] for line in lines]
     if name == "flow_grpo":  # two steps learn from one drawing
         assert rewards[0] == rewards[1]
