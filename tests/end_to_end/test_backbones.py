@@ -313,6 +313,7 @@ def test_flow_dpo_of_wan_image_to_video(tmp_path):
     assert relative_error(before.numpy(), theirs.numpy()) > 0.01
 
 
+@pytest.mark.slow
 def test_mcdpo_of_wan_in_two_buckets(tmp_path, capfd):
     pipeline, workdir = tmp_path / "wan", tmp_path / "run"
     tiny_wan(pipeline)

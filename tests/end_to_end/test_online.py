@@ -32,7 +32,13 @@ def aligned(name, workdir, *overrides):
     return done, read_metrics(stage.path), page
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("flow_grpo", "flow_dpo"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("flow_rwr", "flow_sft")),
+    ],
+)
 def test_a_policy_learns_from_clips_of_its_own(name, workdir, graded):
     done, lines, page = aligned(name, workdir, *RUNS[name])
     assert not [f for f in done.stages if f.stage.name.startswith("label-train")]
