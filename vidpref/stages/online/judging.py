@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from vidpref.coordination.agreeing import gathered
 from vidpref.datasets.scenes import Scene
 from vidpref.pixels import check_finite
+from vidpref.rewards.registry import verifying
 from vidpref.rewards.reward import JudgeError, Reward, complaint
 from vidpref.stages.label import first_frames, raise_in_all
 from vidpref.stages.online.watching import looks
@@ -29,7 +30,7 @@ class GroupJudge:
         reward: the config's `reward` section.
         scenes: scenes by their numbers in a batch.
         mesh: devices.
-        watch: another judge that scores them, as `truth/...`; None for none.
+        watch: the verifier, which scores them too, as `truth/...`; None for none.
         given: clips begin with their scene's first frame; a judge that can will compare.
         decode: of latents [b, t, h, w, c], the pixels [b, t, h, w, c]; None where clips are pixels.
     """
@@ -95,7 +96,8 @@ class GroupJudge:
         words = complaint(self.judge, judgement, names) if judgement.failures else ""
         scores = {name: judgement.scores[name] for name in self.judge.dimensions} | looks(shown)
         if self.watch is not None:
-            truth = self.watch.score(shown, prompts, **_told(frames)).scores
+            told = first_frames(verifying(self.reward), frames)
+            truth = self.watch.score(shown, prompts, **told).scores
             scores |= {f"truth/{name}": truth[name] for name in self.watch.dimensions}
         return {
             "rows": share.owned.tolist(),
@@ -103,13 +105,6 @@ class GroupJudge:
             "scored": len(each) - len(judgement.failures),
             "words": words,
         }
-
-
-def _told(frames: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
-    """What the verifier is told beside clips and prompts."""
-    if not frames or any(frame is None for frame in frames):
-        return {}
-    return {"first_frames": np.stack(frames)}
 
 
 def _json(scores: np.ndarray) -> list[float | None]:

@@ -24,6 +24,7 @@ from vidpref.stages.online.drawing import group_drawing
 from vidpref.stages.online.groups import Learnt, clip_rows, trajectories
 from vidpref.stages.online.judging import GroupJudge
 from vidpref.stages.online.watching import Watch
+from vidpref.stages.rows.sampled import counting_weights, judged_dimensions
 from vidpref.stages.rows.shapes import RowShape
 from vidpref.stages.train import ErrorSettings, Training, generator_loss
 from vidpref.training.plan import Plan, make_plan
@@ -56,7 +57,7 @@ def reward_weights(section: ConfigDict, dimension: str) -> dict[str, float]:
         section: the config's `align` section.
         dimension: the judge's own score, `config.reward.dimension`.
     """
-    return {name: weight for name, weight in section.reward.items() if weight} or {dimension: 1.0}
+    return counting_weights(section) or {dimension: 1.0}
 
 
 def check(config: ConfigDict, generator: Generator) -> None:
@@ -255,7 +256,7 @@ def abstract_step_batch(
     online, plan = config.align.online, training.plan
     prepare = group_drawing(generator, online.group, step_noise(config.align))
     weights = reward_weights(config.align, config.reward.dimension)
-    names = dict.fromkeys([*weights, *config.reward.dimensions])
+    names = dict.fromkeys([*weights, *judged_dimensions(config.align), *config.reward.dimensions])
 
     def made(state: PyTree, frozen: PyTree, batch: PyTree) -> PyTree:
         policy = plan.tuning.policy(state.params, frozen, None)

@@ -60,7 +60,7 @@ def check_rows(config: ConfigDict) -> None:
     """
     builder = row_builder(config)
     OBJECTIVES[config.method].check_k(builder.k(config), f"config.align.method={config.method!r}")
-    graded = [name for name in _weights(config) if name != "accept"]
+    graded = [name for name in counting_weights(config) if name != "accept"]
     if graded and config.rows in SAMPLED_ROWS[1:] and config.pairs == "accepted_rejected":
         raise ValueError(
             f"config.align.reward.{graded[0]} is graded, and config.align.pairs="
@@ -87,7 +87,7 @@ def judged_dimensions(config: ConfigDict) -> tuple[str, ...]:
         return ()
     objective = OBJECTIVES.get(config.method)
     motion = MOTION if objective is not None and objective.needs_motion else ()
-    return (*_weights(config), *motion)
+    return (*counting_weights(config), *motion)
 
 
 def scalar_reward(labels: pd.DataFrame, config: ConfigDict) -> np.ndarray:
@@ -101,7 +101,7 @@ def scalar_reward(labels: pd.DataFrame, config: ConfigDict) -> np.ndarray:
     Raises:
         ValueError: a dimension that the judge did not score.
     """
-    weights = _weights(config) or {"score": 1.0}
+    weights = counting_weights(config) or {"score": 1.0}
     missing = [name for name in weights if name not in labels]
     if missing:
         raise ValueError(
@@ -205,8 +205,8 @@ ROW_BUILDERS = {
 }
 
 
-def _weights(config: ConfigDict) -> dict[str, float]:
-    """The dimensions that count in the reward; none where it is the judge's own score."""
+def counting_weights(config: ConfigDict) -> dict[str, float]:
+    """Returns the weights of what counts in the reward; none where it is the judge's own score."""
     return {name: weight for name, weight in config.reward.items() if weight}
 
 
