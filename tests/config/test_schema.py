@@ -20,7 +20,7 @@ from vidpref.diffusion.samplers import SAMPLERS
 from vidpref.language.video_reward import POSITIONS
 from vidpref.losses.video_reward import LOSSES
 from vidpref.models.registry import BACKBONES
-from vidpref.objectives.alignment import OBJECTIVES
+from vidpref.objectives.alignment import OBJECTIVES, hyper_field
 from vidpref.objectives.preference import MASKS
 from vidpref.rewards.registry import REWARDS
 from vidpref.rewards.remote_judge import RemoteJudge
@@ -109,11 +109,14 @@ def test_choices_are_those_of_the_registries(path, known):
 @pytest.mark.parametrize("method", OBJECTIVES)
 def test_hyper_parameters_are_those_of_the_objective(method):
     parameters = inspect.signature(OBJECTIVES[method].fn).parameters.values()
-    wanted = {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    assert wanted <= fields_of(align.Align)
+    names = {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    wanted = {hyper_field(name) for name in names}
+    assert {f"align.{name}" for name in wanted} <= set(FIELDS)
     config = new_config()
     config.align.method = method
     config.align.pair_weight = "gap"  # with which its power and reference count
+    if OBJECTIVES[method].learns_from_advantages:
+        config.align.rows, config.align.online.updates = "fresh", 2
     for name in wanted:
         assert counts_in(f"align.{name}", config)
 

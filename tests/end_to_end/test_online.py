@@ -4,14 +4,22 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.tiny import TINY_FLOW
+from vidpref.config.online import FROM_ADVANTAGES
 from vidpref.generation.adopt import load_config
 from vidpref.runs import report, rounds
 from vidpref.training.metrics import read_metrics
 
 GROUP = ("align.online.group=4", "align.online.prompts=12")
+OPTIMIZER = "align.train.optimizer"
+TWICE = (
+    *("align.online.updates=2", "align.train.steps=4", "align.train.batch_size=8"),
+    *(f"{OPTIMIZER}.learning_rate=0.02", f"{OPTIMIZER}.warmup_steps=0"),
+)
 OF_GRPO = ("align.train.steps=4", "align.train.batch_size=16", "align.online.kl=0.1")
 RUNS = {
     "flow_grpo": ("align.online.window=(0,1)", "align.online.updates=2", *OF_GRPO),
+    "diffusion_nft": TWICE,
+    "awm": TWICE,
     "flow_dpo": ("align.rows=fresh_pairs",),
     "flow_rwr": ("align.rows=fresh", "align.lora.rank=0"),
     "flow_sft": ("align.rows=fresh_winners",),
@@ -35,8 +43,8 @@ def aligned(name, workdir, *overrides):
 @pytest.mark.parametrize(
     "name",
     [
-        *("flow_grpo", "flow_dpo"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("flow_rwr", "flow_sft")),
+        *("flow_grpo", "flow_dpo", "diffusion_nft"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("awm", "flow_rwr", "flow_sft")),
     ],
 )
 def test_a_policy_learns_from_clips_of_its_own(name, workdir, graded):
@@ -55,4 +63,14 @@ def test_a_policy_learns_from_clips_of_its_own(name, workdir, graded):
         assert lines[0]["ratio"] == pytest.approx(1.0, abs=1e-5)
         assert all(0 < line["look/colour"] < 1 for line in lines)
         assert max(line["sampler_gap"] for line in lines[::2]) < 1e-4
+    if name in FROM_ADVANTAGES:
+        assert lines[0]["error"] == pytest.approx(lines[0]["error_old"], rel=1e-5)
+        assert lines[1]["error"] != lines[1]["error_old"]  # until the next drawing
+    if name == "diffusion_nft":
+        first, second, third, _ = (line["distance"] for line in lines)
+        assert first < 1e-3 * second
+        assert third > 1e-3 * second  # the old policy only follows
+    if name == "awm":
+        assert lines[2]["error"] == pytest.approx(lines[2]["error_old"], rel=1e-5)
+        assert [line["ratio"] == pytest.approx(1, abs=1e-6) for line in lines][::2] == [True, True]
     assert name in page

@@ -26,6 +26,8 @@ CASES = {
     "mcdpo": ("mcdpo", {"beta": 5.0}),
     "kto": ("kto", {"beta": 5.0, "real_weight": 0.2}),
     "kto_mismatched": ("kto", {"beta": 5.0, "reference_point": "mismatched"}),
+    "diffusion_nft": ("diffusion_nft", {"beta": 0.5}),
+    "awm": ("awm", {"clip": 0.9}),
 }
 
 

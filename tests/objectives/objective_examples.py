@@ -33,6 +33,8 @@ CASES = {
     "kto_balanced": ("kto", {"beta": 20.0, "reference_point": "balanced"}),
     "kto_own_class": ("kto", {"beta": 20.0, "reference_point": "own_class"}),
     "kto_mismatched": ("kto", {"beta": 20.0, "reference_point": "mismatched"}),
+    "diffusion_nft": ("diffusion_nft", {"beta": 0.5}),
+    "awm": ("awm", {"clip": 1.0}),
 }
 
 

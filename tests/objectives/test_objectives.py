@@ -19,6 +19,11 @@ def build(case, weight=None, rows=slice(None)):
     if needs_real_clips(hyper):
         more["real"] = rng.uniform(size=(B, 1)).astype(np.float32)
         more["real"][4:] = 70.0
+    if spec.learns_from_advantages:
+        reward = 1.6 * reward / reward.max() - 0.9
+        policy = reference + 0.01 * (policy - reference)  # a clipped ratio pulls nothing
+    if spec.needs_distance:
+        more["distance"] = rng.uniform(size=(B, 1)).astype(np.float32)
     if hyper.get("reference_point") == "mismatched":
         more["mismatched"] = rng.uniform(size=(B, 1)).astype(np.float32)
         more["mismatched"][4:] = -70.0
@@ -30,6 +35,7 @@ def build(case, weight=None, rows=slice(None)):
         tau=found.tau[rows],
         real=None if found.real is None else found.real[rows],
         mismatched=None if found.mismatched is None else found.mismatched[rows],
+        distance=None if found.distance is None else found.distance[rows],
     )
     motion = None if motion is None else motion[rows]
     probability = rng.uniform(0.1, 0.9, B).astype(np.float32)[rows]
@@ -51,7 +57,8 @@ def test_padding_rows_do_not_count(case):
     assert metrics.keys() == expected.keys()
     for key in metrics:
         np.testing.assert_allclose(metrics[key], expected[key], rtol=1e-5, err_msg=key)
-    more = {n: getattr(found, n) for n in ("real", "mismatched") if getattr(found, n) is not None}
+    names = ("real", "mismatched", "distance")
+    more = {n: getattr(found, n) for n in names if getattr(found, n) is not None}
     pull = gradient(fn, found.policy, found.reference, given, more, **hyper)
     assert np.all(np.asarray(pull[4:]) == 0)
     assert np.all(np.asarray(pull[:4]).any(axis=1))

@@ -10,7 +10,15 @@ from vidpref.training.sharding import make_mesh
 CASES = {
     "no fresh rows": (
         ("flow_grpo", "align.rows=pairs"),
-        r"config.align.rows='pairs': flow_grpo learns from trajectories .* set it to 'fresh'",
+        r"config.align.rows='pairs': flow_grpo learns from groups of clips .* set it to 'fresh'",
+    ),
+    "no group": (
+        ("diffusion_nft", "align.rows=all"),
+        r"config.align.rows='all': diffusion_nft learns from groups of clips .* set it to 'fresh'",
+    ),
+    "rewards that are normalised anyhow": (
+        ("awm", "align.normalize_reward=True"),
+        "align.normalize_reward would change nothing",
     ),
     "a window that is too long": (
         ("flow_grpo", "align.online.window=(0,8)"),

@@ -3,11 +3,12 @@
 import dataclasses
 
 from vidpref.config.fields import ON, PATTERN, Not, field, section
-from vidpref.config.online import TRAJECTORIES, Online
+from vidpref.config.online import FROM_ADVANTAGES, TRAJECTORIES, Online
 from vidpref.config.training import AlignTrain, Lora
 
 GUIDANCE = "nrg"  # the method that trains a reward for the sampler and no generator
-LEARNS_FROM_CLIPS = ("sft", "rwr", "flow_rwr", "dpo", "mcdpo", "kto")
+OFFLINE = ("sft", "rwr", "flow_rwr", "dpo", "mcdpo", "kto")  # from clips of any policy
+LEARNS_FROM_CLIPS = (*OFFLINE, *FROM_ADVANTAGES)
 METHODS = (*LEARNS_FROM_CLIPS, TRAJECTORIES, GUIDANCE)
 ROWS = (
     *("all", "pairs", "winners", "real", "real_and_samples"),
@@ -80,8 +81,9 @@ class Align:
     beta: float = field(
         5000.0,
         "> 0",
-        "Strength of the pull towards the reference; of flow_rwr the temperature in exp(r / beta).",
-        when={"align.method": ("flow_rwr", "dpo", "mcdpo", "kto")},
+        "Strength of the pull towards the reference; of flow_rwr the temperature in exp(r / beta), "
+        "of diffusion_nft how far its two policies are from the old one (1).",
+        when={"align.method": ("flow_rwr", "dpo", "mcdpo", "kto", "diffusion_nft")},
     )
     eta: float = field(
         1.0, "> 0", "Slope of rwr's weights eta r + gamma.", when={"align.method": "rwr"}
@@ -186,7 +188,7 @@ class Align:
         "Whether rewards get mean 0 and deviation 1 over the clips that are learnt from.",
         when=(
             {**TRAINS, "align.rows": SAMPLED_ROWS},
-            {"align.method": LEARNS_FROM_CLIPS, "align.rows": "fresh"},
+            {"align.method": OFFLINE, "align.rows": "fresh"},
         ),
     )
     real_clips: int = field(

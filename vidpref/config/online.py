@@ -5,11 +5,14 @@ import dataclasses
 from vidpref.config.fields import ON, Not, field
 
 TRAJECTORIES = "flow_grpo"  # the method that learns from the sampler's steps, not from clips alone
+FROM_ADVANTAGES = ("diffusion_nft", "awm")  # from clips, by their advantage over others
 NOISES = ("flow_grpo", "dance_grpo", "cps")
 SCALES = ("group", "batch", "none")
 ORDERS = ("sum_then_normalise", "normalise_then_sum")
 
 _GRPO = {"align.method": TRAJECTORIES}
+_COMPARED = {"align.method": (TRAJECTORIES, *FROM_ADVANTAGES)}
+_RATIOS = {"align.method": (TRAJECTORIES, "awm")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,15 +43,15 @@ class Online:
         "sum_then_normalise",
         ORDERS,
         "Several rewards are added up and compared within the group, or compared apart.",
-        when=_GRPO,
+        when=_COMPARED,
     )
     scale: str = field(
         "group",
         SCALES,
         "Whose deviation the distance to the group's mean is divided by.",
-        when=_GRPO,
+        when=_COMPARED,
     )
-    largest: float = field(5.0, "> 0", "No advantage is larger, up or down.", when=_GRPO)
+    largest: float = field(5.0, "> 0", "No advantage is larger, up or down.", when=_COMPARED)
     noise: str = field("flow_grpo", NOISES, "How the sampler's steps are random.", when=_GRPO)
     level: float = field(
         0.7, "> 0", "How random: 0.7 with flow_grpo, 0.25 with dance_grpo, cps up to 1.", when=_GRPO
@@ -62,9 +65,9 @@ class Online:
     clip: float = field(
         1e-4,
         "in (0, 1]",
-        "How far the ratio of a step's probabilities may go from 1, where a drawing is learnt from "
-        "several times.",
-        when={**_GRPO, ".updates": Not(1)},
+        "How far the ratio of probabilities may go from 1, of a sampler's step or by awm's errors, "
+        "where a drawing is learnt from several times.",
+        when={**_RATIOS, ".updates": Not(1)},
     )
     kl: float = field(
         0.0, ">= 0", "Weight of the divergence of each step from the reference's.", when=_GRPO

@@ -4,7 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from vidpref.config.fields import ON, PATTERN, build, field, section
+from vidpref.config.fields import ON, PATTERN, Not, build, field, section
 
 OPTIMIZERS = ("adam", "adamw", "muon")
 DECAYS = ("constant", "linear", "cosine")
@@ -78,11 +78,15 @@ class AlignTrain(Train):
     reference_decay: float = field(
         0.0,
         "in [0, 1)",
-        "Decay with which the reference follows the policy (RealDPO eq. 7); 0: it stays.",
-        when={"align.method": ("dpo", "mcdpo", "kto")},
+        "Decay with which the reference follows the policy (RealDPO eq. 7); 0: it stays. Of "
+        "diffusion_nft with which the policy that draws follows; 0: it is the one in training.",
+        when={"align.method": ("dpo", "mcdpo", "kto", "diffusion_nft")},
     )
     reference_every: int = field(
-        1, ">= 1", "Steps between two moves of the reference.", when={".reference_decay": ON}
+        1,
+        ">= 1",
+        "Steps between two moves of the reference.",
+        when={".reference_decay": ON, "align.method": Not("diffusion_nft")},
     )
 
 

@@ -48,6 +48,39 @@ def corrupt_clips(
     return Corrupted(clips=clips, x_tau=x_tau, eps=eps, tau=tau)
 
 
+@flax.struct.dataclass
+class Denoised:
+    """What a network makes of the corrupted clips of b prompts, and what it should have been.
+
+    Attributes:
+        output: of the network, in float32, the clips of a row next to each other.
+        target: of the same meaning.
+        factor: what a squared difference is multiplied by, in the space of the error.
+        sizes: clips of a row in each group.
+        reduction: "mean" or "sum" over the elements of a clip.
+    """
+
+    output: Float[Array, "n t h w c"]
+    target: Float[Array, "n t h w c"]
+    factor: Float[Array, " n"]
+    sizes: tuple[int, ...] = flax.struct.field(pytree_node=False)
+    reduction: str = flax.struct.field(pytree_node=False)
+
+    def errors(self) -> list[Float[Array, "b _"]]:
+        """Returns the squared error of each clip, by group."""
+        return self._squared(self.target)
+
+    def distances(self, other: "Denoised") -> list[Float[Array, "b _"]]:
+        """Returns the squared distance from what another network made of the same groups."""
+        return self._squared(other.output)
+
+    def _squared(self, wanted: Float[Array, "n t h w c"]) -> list[Float[Array, "b _"]]:
+        reduce = jnp.mean if self.reduction == "mean" else jnp.sum
+        squares = reduce(jnp.square(self.output - wanted), axis=(1, 2, 3, 4)) * self.factor
+        rows = squares.reshape(-1, sum(self.sizes))
+        return jnp.split(rows, np.cumsum(self.sizes)[:-1].tolist(), axis=1)
+
+
 def denoising_errors(
     denoise: Callable[[Array, Array, Any], Array],
     process: Process,
@@ -57,6 +90,22 @@ def denoising_errors(
     reduction: str = "mean",
 ) -> list[Float[Array, "b _"]]:
     """Returns the squared error between output and target of each clip, in float32, by group.
+
+    See `denoised_clips`.
+    """
+    made = denoised_clips(denoise, process, groups, error_in=error_in, reduction=reduction)
+    return made.errors()
+
+
+def denoised_clips(
+    denoise: Callable[[Array, Array, Any], Array],
+    process: Process,
+    groups: Sequence[tuple[Corrupted, Any]],
+    *,
+    error_in: str | None = None,
+    reduction: str = "mean",
+) -> Denoised:
+    """Returns what a network makes of corrupted clips, for errors and distances.
 
     Args:
         denoise: `(x_tau [n, t, h, w, c], tau [n], condition) -> output`; called once, on the
@@ -70,9 +119,6 @@ def denoising_errors(
             `1 / (1 - abar)`.
         reduction: "mean" or "sum" over the elements of a clip. A DPO beta only means something
             together with it: beta under mean equals beta / elements under sum.
-
-    Returns:
-        One array [b, k_i] a group.
 
     Raises:
         ValueError: an unknown reduction or prediction.
@@ -88,14 +134,13 @@ def denoising_errors(
         lambda *leaves: _side_by_side(leaves, sizes, b), *flat
     )
 
-    output = denoise(x_tau, tau, condition).astype(jnp.float32)
-    difference = output - process.target(clips, eps, tau)
-    reduce = jnp.mean if reduction == "mean" else jnp.sum
-    error = reduce(jnp.square(difference), axis=(1, 2, 3, 4))
-
-    factor = error_factor(process.prediction, error_in, *process.alpha_sigma(tau))
-    error = (error * factor).reshape(b, sum(sizes))
-    return jnp.split(error, np.cumsum(sizes)[:-1].tolist(), axis=1)
+    return Denoised(
+        output=denoise(x_tau, tau, condition).astype(jnp.float32),
+        target=process.target(clips, eps, tau),
+        factor=error_factor(process.prediction, error_in, *process.alpha_sigma(tau)),
+        sizes=tuple(sizes),
+        reduction=reduction,
+    )
 
 
 def _flatten(corrupted: Corrupted, condition: Any) -> tuple[Array, Array, Array, Array, Any]:

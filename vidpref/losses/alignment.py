@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vidpref.diffusion.denoising import Corrupted, corrupt_clips, denoising_errors
+from vidpref.diffusion.denoising import Corrupted, Denoised, corrupt_clips, denoised_clips
 from vidpref.diffusion.process import Process
 from vidpref.objectives.alignment import (
     OBJECTIVES,
@@ -88,10 +88,9 @@ class AlignmentLoss:
             real = batch["real"]
             groups.append((self._corrupted(real, real_rng), self.make_condition(real)))
 
-        def errors_of(params: PyTree, groups: list[tuple[Corrupted, PyTree]]) -> list[Array]:
-            denoise = functools.partial(self.apply, params)
-            return denoising_errors(
-                denoise,
+        def denoised(params: PyTree, groups: list[tuple[Corrupted, PyTree]]) -> Denoised:
+            return denoised_clips(
+                functools.partial(self.apply, params),
                 self.process,
                 groups,
                 error_in=self.error_in,
@@ -99,11 +98,15 @@ class AlignmentLoss:
             )
 
         policy = self.tuning.policy(trainable, frozen, policy_rng)
-        own, *real = errors_of(policy, groups)
-        reference = mismatched = None
+        made = denoised(policy, groups)
+        own, *real = made.errors()
+        reference = distance = mismatched = None
         if self.objective.needs_reference:
             other = jax.lax.stop_gradient(self.tuning.reference(frozen))
-            (reference,) = errors_of(other, [rows])
+            of_other = denoised(other, [rows])
+            (reference,) = of_other.errors()
+            if self.objective.needs_distance:
+                (distance,) = made.distances(of_other)
             if self.objective.needs_mismatched(self.hyper):
                 if len(rows[0].tau) == 1:
                     raise ValueError(
@@ -111,7 +114,7 @@ class AlignmentLoss:
                         "and a microbatch has one row: a larger batch, or less accumulate"
                     )
                 wrong = [(rows[0], jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), rows[1]))]
-                moved = errors_of(other, wrong)[0] - errors_of(policy, wrong)[0]
+                moved = denoised(other, wrong).errors()[0] - denoised(policy, wrong).errors()[0]
                 mismatched = jax.lax.stop_gradient(moved)
         errors = Errors(
             policy=own,
@@ -119,6 +122,7 @@ class AlignmentLoss:
             tau=rows[0].tau,
             real=real[0] if real else None,
             mismatched=mismatched,
+            distance=distance,
         )
         labels = Labels(
             reward=batch["reward"],

@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 
 from vidpref.config.align import FRESH_ROWS
 from vidpref.config.fields import lookup
-from vidpref.config.online import TRAJECTORIES
+from vidpref.config.online import FROM_ADVANTAGES, TRAJECTORIES
 from vidpref.config.schema import counts_in
 from vidpref.generation.adapters import trained_adapters
 from vidpref.generation.generator import Generator
-from vidpref.objectives.alignment import OBJECTIVES, check_hyper
+from vidpref.objectives.alignment import OBJECTIVES, check_hyper, hyper_field
 from vidpref.stages.online import training as online
 from vidpref.stages.rows.fresh import SceneRows
 from vidpref.stages.rows.inputs import RowInputs
@@ -34,7 +34,7 @@ def hyper_parameters(config: ConfigDict) -> dict[str, float | str]:
     """
     if config.method == TRAJECTORIES:
         return {}
-    hyper = {name: config[name] for name in OBJECTIVES[config.method].hyper}
+    hyper = {name: lookup(config, hyper_field(name)) for name in OBJECTIVES[config.method].hyper}
     check_hyper(config.method, hyper)
     return hyper
 
@@ -46,7 +46,7 @@ def settings(config: ConfigDict) -> dict[str, Any]:
         config: the whole config.
     """
     section = config.align
-    fields = [*hyper_parameters(section), "reduction", "real_weight"]
+    fields = [*map(hyper_field, hyper_parameters(section)), "reduction", "real_weight"]
     fields += [f"online.{name}" for name in section.online]
     return {
         field: lookup(section, field)
@@ -69,7 +69,7 @@ def check(config: ConfigDict, generator: Generator) -> None:
     hyper_parameters(section)
     if section.method != TRAJECTORIES:
         check_rows(section)
-    if section.method == TRAJECTORIES or section.rows in FRESH_ROWS:
+    if section.method in (TRAJECTORIES, *FROM_ADVANTAGES) or section.rows in FRESH_ROWS:
         online.check(config, generator)
     _with_times(generator, section)
     tuning = make_tuning(generator.init, section, trained_adapters(config, generator))

@@ -103,10 +103,12 @@ def generator_training(
         ValueError: a setting that cannot work.
     """
     settings, spec = loop_settings(section.train), OBJECTIVES[objective]
-    loss_fn = generator_loss(generator, objective, hyper, errors, tuning)
     follows = settings.reference_decay > 0  # then the training state holds the reference
+    if spec.learns_from_advantages:  # held to the policy that drew, which moves between drawings
+        follows, settings.reference_every = True, section.online.updates
+    loss_fn = generator_loss(generator, objective, hyper, errors, tuning)
     return Training(
-        make_plan(tuning, loss_fn, settings, mesh, name=name),
+        make_plan(tuning, loss_fn, settings, mesh, name=name, follows=follows),
         section,
         generator,
         RowShape(

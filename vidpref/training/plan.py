@@ -64,7 +64,13 @@ class Plan:
 
 
 def make_plan(
-    tuning: Tuning, loss_fn: LossFn, settings: ConfigDict, mesh: Mesh, *, name: str = "train"
+    tuning: Tuning,
+    loss_fn: LossFn,
+    settings: ConfigDict,
+    mesh: Mesh,
+    *,
+    name: str = "train",
+    follows: bool | None = None,
 ) -> Plan:
     """Returns the plan of a run; allocates nothing.
 
@@ -75,6 +81,8 @@ def make_plan(
             `Checkpoints` for best_metric, and `make_train_step` for reference_decay.
         mesh: devices, from `make_mesh`.
         name: name of the run, in messages.
+        follows: whether the training state holds a reference that follows the policy, with
+            `reference_decay` 0 as a copy; None: where `reference_decay` is not 0.
 
     Raises:
         ValueError: a setting that cannot work.
@@ -86,12 +94,13 @@ def make_plan(
     schedule = learning_rate_schedule(settings.optimizer, settings.steps)
     optimizer = make_optimizer(settings.optimizer, schedule, boxed)
     reference_decay = settings.reference_decay
+    follows = reference_decay > 0 if follows is None else follows
     state, shardings = state_shardings(
         tuning.init,
         optimizer,
         mesh,
         with_ema=settings.ema_decay > 0,
-        with_reference=reference_decay > 0,
+        with_reference=follows,
     )
     step = make_train_step(
         loss_fn,

@@ -75,18 +75,22 @@ class Rollout:
         return _every_nth(self.updates, mesh)(drawn, (step - 1) % self.updates)
 
 
-def make_rollout(prepare: Prepare, plan: Plan) -> Draw:
+def make_rollout(prepare: Prepare, plan: Plan, *, by_reference: bool = False) -> Draw:
     """Returns the compiled `draw(state, frozen, batch) -> drawn`.
 
     Args:
         prepare: pure, see above.
         plan: plan of the run whose states are given.
+        by_reference: draws with the reference, which follows the policy (DiffusionNFT).
     """
 
     def draw(state: TrainState, frozen: PyTree, batch: PyTree) -> PyTree:
         key = jax.random.fold_in(jax.random.fold_in(state.key, _ROLLOUTS), state.step)
         frozen = seen_by_loss(frozen, state)
-        policy = plan.tuning.policy(state.params, frozen, None)
+        if by_reference:
+            policy = plan.tuning.reference(frozen)
+        else:
+            policy = plan.tuning.policy(state.params, frozen, None)
         with activation_rules(plan.mesh):
             return prepare(policy, frozen, batch, key)
 

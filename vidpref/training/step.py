@@ -57,8 +57,8 @@ def make_train_step(
         accumulate: microbatches in one step. Microbatch i holds rows i, i + accumulate, ... so
             that every device works on its own rows.
         ema_decay: `ema <- decay * ema + (1 - decay) * params`; 0 for none.
-        reference_decay: the same for `state.reference`, every `reference_every` steps; the loss
-            finds it in `frozen["reference"]` (RealDPO eq. 7). 0: the state keeps none.
+        reference_decay: the same for `state.reference`, where the state has one, every
+            `reference_every` steps; the loss finds it in `frozen["reference"]` (RealDPO eq. 7).
         reference_every: see `reference_decay`.
     """
     gradients = _gradients(loss_fn, accumulate, mesh)

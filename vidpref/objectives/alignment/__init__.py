@@ -4,6 +4,7 @@ The errors are those of `vidpref.diffusion.denoising`; clip 0 of a row is the wi
 mean over the rows of the global batch, weighted by `Labels.weight` where it is given.
 """
 
+from vidpref.objectives.alignment.advantage import awm, diffusion_nft
 from vidpref.objectives.alignment.dpo import dpo, mcdpo
 from vidpref.objectives.alignment.errors import Errors, Labels, Metrics
 from vidpref.objectives.alignment.kto import kto, kto_statistics
@@ -13,6 +14,7 @@ from vidpref.objectives.alignment.registry import (
     OBJECTIVES,
     ObjectiveSpec,
     check_hyper,
+    hyper_field,
     needs_real_clips,
 )
 
@@ -23,9 +25,12 @@ __all__ = [
     "Labels",
     "Metrics",
     "ObjectiveSpec",
+    "awm",
     "check_hyper",
+    "diffusion_nft",
     "dpo",
     "flow_rwr",
+    "hyper_field",
     "kto",
     "kto_statistics",
     "leash_warning",

@@ -17,6 +17,7 @@ class Errors:
         reference: errors of the reference policy, or None where the objective needs none.
         tau: diffusion time that the clips of a prompt share.
         real: errors of the network in training on m real clips beside each row, of other prompts.
+        distance: squared distance between the outputs of the two, in the space of the errors.
         mismatched: reference error less policy error of the clips under another row's condition,
             for KTO's `reference_point="mismatched"`; no gradient goes through it.
     """
@@ -26,6 +27,7 @@ class Errors:
     tau: Float[Array, " b"]
     real: Float[Array, "b m"] | None = None
     mismatched: Float[Array, "b k"] | None = None
+    distance: Float[Array, "b k"] | None = None
 
 
 @flax.struct.dataclass
@@ -33,7 +35,8 @@ class Labels:
     """What is known of the clips.
 
     Attributes:
-        reward: reward of each clip.
+        reward: reward of each clip; of the objectives that learn from advantages, the clip's
+            advantage over its group, as a share in [-1, 1] of the largest.
         weight: weight of each row in the mean; 0 takes a padding row out of it. None: all alike.
         motion: object and camera motion score of each clip, for McDPO.
         pair_score: probability of the scores of each row's pair, above 0, for VideoDPO's weights.

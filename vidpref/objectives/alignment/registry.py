@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from vidpref.config.fields import Field
 from vidpref.config.nearest import nearest
 from vidpref.config.schema import FIELDS
+from vidpref.objectives.alignment.advantage import awm, diffusion_nft
 from vidpref.objectives.alignment.dpo import dpo, mcdpo, weighs_by_probability
 from vidpref.objectives.alignment.errors import Metrics
 from vidpref.objectives.alignment.kto import compares_mismatched, kto, kto_statistics
@@ -25,6 +26,9 @@ class ObjectiveSpec:
         needs_reference: whether `Errors.reference` must be there.
         k: clips of a row: exactly so many, or at least where `more` is set.
         more: whether a row may have more clips than k.
+        learns_from_advantages: whether rewards are advantages over a group of clips, and the
+            reference is the policy that drew them.
+        needs_distance: whether `Errors.distance` must be there.
         needs_motion: whether `Labels.motion` must be there.
         needs_two_classes: whether rewards must lie on both sides of its hyper-parameter
             `threshold`.
@@ -37,6 +41,8 @@ class ObjectiveSpec:
     needs_reference: bool
     k: int
     more: bool = False
+    learns_from_advantages: bool = False
+    needs_distance: bool = False
     needs_motion: bool = False
     needs_two_classes: bool = False
     needs_mismatched: Callable[[Mapping[str, object]], bool] = lambda hyper: False
@@ -45,7 +51,7 @@ class ObjectiveSpec:
 
     @property
     def hyper(self) -> tuple[str, ...]:
-        """The names of its hyper-parameters, which are fields of the `align` section."""
+        """The names of its hyper-parameters; for their fields see `hyper_field`."""
         parameters = inspect.signature(self.fn).parameters.values()
         return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
@@ -72,7 +78,20 @@ OBJECTIVES = {
         needs_mismatched=compares_mismatched,
         statistics=kto_statistics,
     ),
+    "diffusion_nft": ObjectiveSpec(
+        diffusion_nft,
+        needs_reference=True,
+        k=1,
+        learns_from_advantages=True,
+        needs_distance=True,
+    ),
+    "awm": ObjectiveSpec(awm, needs_reference=True, k=1, learns_from_advantages=True),
 }
+
+
+def hyper_field(name: str) -> str:
+    """Returns the field of the `align` section that holds a hyper-parameter."""
+    return name if f"align.{name}" in FIELDS else f"online.{name}"
 
 
 def needs_real_clips(hyper: Mapping[str, object]) -> bool:
@@ -94,11 +113,11 @@ def check_hyper(name: str, hyper: Mapping[str, object]) -> None:
         if field not in known:
             hint = nearest(field, known, cutoff=0.4) if known else "it takes no hyper-parameters"
             raise ValueError(f"{name} has no field {field!r}; {hint}")
-        _check_value(f"{name}: {field}={value!r}", value, FIELDS[f"align.{field}"])
+        _check_value(f"{name}: {field}={value!r}", value, FIELDS[f"align.{hyper_field(field)}"])
     parameters = inspect.signature(OBJECTIVES[name].fn).parameters
     for field in known:
         if field not in hyper and parameters[field].default is inspect.Parameter.empty:
-            allowed = FIELDS[f"align.{field}"].range
+            allowed = FIELDS[f"align.{hyper_field(field)}"].range
             raise ValueError(f"{name}: {field} is missing; it must be {allowed}")
 
 

@@ -36,6 +36,7 @@ def clip_rows(
     *,
     normalize: bool = False,
     motion: tuple[str, ...] = (),
+    advantages: AdvantageRule | None = None,
 ) -> Learnt:
     """Returns what makes batches of `AlignmentLoss`; a row without a meaning gets weight 0.
 
@@ -45,6 +46,8 @@ def clip_rows(
         weights: of the scores in the reward; a clip that lacks one of them is left out.
         normalize: rewards of all clips get mean 0 and deviation 1.
         motion: scores that rows have besides, for McDPO.
+        advantages: of rows "fresh", whose reward is then their advantage over the group, as a share
+            of the largest; a group without a difference has 0.
     """
 
     def learnt(drawn: Mapping[str, PyTree], scores: Scores) -> tuple[PyTree, dict[str, Array]]:
@@ -52,7 +55,10 @@ def clip_rows(
         known = jnp.isfinite(reward)
         for name in motion:
             known &= jnp.isfinite(scores[name])
-        _, metrics = _compared(scores, weights, AdvantageRule(known.shape[1]))
+        how = advantages or AdvantageRule(known.shape[1])
+        advantage, metrics = _compared(scores, weights, how)
+        if advantages is not None:
+            return _all(drawn, advantage / how.largest, known), metrics
         if rows == "fresh":
             return _all(drawn, _normalised(reward, known) if normalize else reward, known), metrics
         best = jnp.where(known, reward, -jnp.inf).argmax(axis=1)

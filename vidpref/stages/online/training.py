@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.config.align import FRESH_ROWS
-from vidpref.config.online import TRAJECTORIES
+from vidpref.config.online import FROM_ADVANTAGES, TRAJECTORIES
 from vidpref.config.training import loop_settings
 from vidpref.datasets.preferences.selection import MOTION
 from vidpref.diffusion.samplers import Chain
@@ -67,10 +67,10 @@ def check(config: ConfigDict, generator: Generator) -> None:
         ValueError: names the field.
     """
     section, online = config.align, config.align.online
-    if section.method == TRAJECTORIES and section.rows != FRESH_ROWS[0]:
+    if section.method in (TRAJECTORIES, *FROM_ADVANTAGES) and section.rows != FRESH_ROWS[0]:
         raise ValueError(
-            f"config.align.rows={section.rows!r}: {TRAJECTORIES} learns from trajectories that the "
-            f"policy draws; set it to {FRESH_ROWS[0]!r}"
+            f"config.align.rows={section.rows!r}: {section.method} learns from groups of clips "
+            f"that the policy draws; set it to {FRESH_ROWS[0]!r}"
         )
     if config.superres.enabled:
         raise ValueError(
@@ -186,10 +186,12 @@ def learnt_from(config: ConfigDict) -> Learnt:
     """Returns what makes the batch of a step of judged groups."""
     section = config.align
     weights = reward_weights(section, config.reward.dimension)
+    online = section.online
+    how = AdvantageRule(online.group, online.scale, online.order, float(online.largest))
     if section.method == TRAJECTORIES:
-        online = section.online
-        how = AdvantageRule(online.group, online.scale, online.order, float(online.largest))
         return trajectories(weights, how)
+    if section.method in FROM_ADVANTAGES:
+        return clip_rows(section.rows, weights, advantages=how)
     motion = MOTION if OBJECTIVES[section.method].needs_motion else ()
     return clip_rows(section.rows, weights, normalize=section.normalize_reward, motion=motion)
 
@@ -204,7 +206,9 @@ def fresh_drawing(config: ConfigDict, generator: Generator, plan: Plan) -> Draw:
     """
     section = config.align
     prepare = group_drawing(generator, section.online.group, step_noise(section))
-    return make_rollout(prepare, plan)
+    # the old policy, which DiffusionNFT learns from; of the others the two are the same here
+    by_reference = section.method in FROM_ADVANTAGES
+    return make_rollout(prepare, plan, by_reference=by_reference)
 
 
 def fresh_rollout(

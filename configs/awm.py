@@ -1,0 +1,26 @@
+"""AWM: the denoising error of the policy's own clips, weighted by their advantage.
+
+It is policy gradient with the pre-training loss in the place of a log-probability: clean clips are
+all it looks at, so any sampler and any noise process will do.
+
+Paper:    AWM, "Advantage Weighted Matching" (arXiv 2509.25050)
+Command:  python launch/tpu_run.py --config=awm:mini --workdir=runs/awm
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run.
+Time:     mini, expected: 4 CPU-seconds a step.
+Number:   not measured yet.
+"""
+
+from configs import flow_grpo
+
+PAPER = "Advantage Weighted Matching: Aligning RL with Pretraining in Diffusion Models"
+SCALES = flow_grpo.SCALES
+
+
+def get_config(scale: str = "paper"):
+    c = flow_grpo.get_config(scale)
+    c.paper = PAPER
+    c.align.method = "awm"
+    c.align.train.optimizer.learning_rate = 3e-4
+    if scale == "mini":
+        c.align.train.optimizer.learning_rate = 1e-3
+    return c

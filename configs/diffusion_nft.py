@@ -1,0 +1,30 @@
+"""DiffusionNFT: clips drawn by the old policy, the good ones a target and the bad ones its mirror.
+
+Clean clips are all it looks at, so any sampler and any noise process will do. The public code also
+holds the policy to the pre-trained one by a small divergence, and lets the old policy follow ever
+more slowly (a decay of 0.001 a step, up to 0.5); here the decay is one number.
+
+Paper:    DiffusionNFT, "Online Diffusion Reinforcement with Forward Process" (arXiv 2509.16117)
+Command:  python launch/tpu_run.py --config=diffusion_nft:mini --workdir=runs/diffusion_nft
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run.
+Time:     mini, expected: 4 CPU-seconds a step.
+Number:   not measured yet.
+"""
+
+from configs import flow_grpo
+
+PAPER = "DiffusionNFT: Online Diffusion Reinforcement with Forward Process"
+SCALES = flow_grpo.SCALES
+
+
+def get_config(scale: str = "paper"):
+    c = flow_grpo.get_config(scale)
+    c.paper = PAPER
+    c.align.method = "diffusion_nft"
+    # Algorithm 1 with the code's error of the clean clip, which it divides by its own root.
+    c.align.beta, c.align.error_in = 1.0, "x0"
+    c.align.train.reference_decay = 0.5
+    c.align.train.optimizer.learning_rate = 3e-4
+    if scale == "mini":
+        c.align.train.optimizer.learning_rate = 1e-3
+    return c
