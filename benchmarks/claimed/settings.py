@@ -1,7 +1,7 @@
 """The settings of the methods beside their configs' own; the one place where they stand.
 
-Those of AIF's methods and of `realdpo` were chosen among four candidates each, by acceptance on
-validation prompts with seed 0 (docs/measurements.md). The others were not searched anew.
+Each was chosen among four candidates, by acceptance on validation prompts with seed 0
+(docs/measurements.md, "The settings of the methods").
 """
 
 RATE = "align.train.optimizer.learning_rate"
@@ -15,8 +15,8 @@ SFT = "sft_aif"
 
 # RealDPO and what it is compared with, on the flow generator.
 REALDPO = "realdpo"
-REALDPO_WINNER = f"realdpo+align.error_in=x0+align.beta=500.0+align.nll_weight=250.0+{RATE}=3e-4"
-SFT_REAL = f"flow_sft+align.rows=real+align.lora.rank=0+align.real_clips=1000+{RATE}=3e-4"
+REALDPO_WINNER = f"realdpo+align.error_in=x0+align.beta=500.0+align.nll_weight=250.0+{RATE}=1e-3"
+SFT_REAL = f"flow_sft+align.rows=real+align.lora.rank=0+align.real_clips=1000+{RATE}=3e-3"
 FLOW_DPO = "flow_dpo"
 
 # Weights of the error of real clips in IPO's loss, beside that of its config.
