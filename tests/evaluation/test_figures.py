@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from report_examples import RATES, clip_table
 
-from vidpref.evaluation.figures import category_bars, rounds_curve, training_curves
+from vidpref.evaluation.figures import category_bars, rounds_curve
 from vidpref.evaluation.statistics import evaluation_json
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -61,34 +61,3 @@ def test_bars_have_the_length_of_the_rates(evaluation):
     rates = np.array([categories[c]["accept"] for c in sorted(categories)])
     lengths = np.array(bars[: len(rates)])
     np.testing.assert_allclose(lengths / lengths.sum(), rates / rates.sum(), atol=1e-3)
-
-
-def test_curves_show_losses_first_and_count_what_is_not_drawn():
-    records = [
-        {"step": s, "lr": 0.1, "train/loss": float("nan") if s == 3 else 1.0 / (s + 1), "note": "x"}
-        for s in range(60)
-    ]
-    records.append({"step": 60, "acceptance": np.float32(0.5)})
-    figure = training_curves("align", records)
-    panels = _parse(figure.svg)
-    assert [p.get("aria-label") for p in panels] == [
-        "Train/loss, align", "Lr, align", "Acceptance, align",
-    ]  # fmt: skip
-    assert "not finite: 1 values" in figure.caption
-    assert "running mean" in figure.caption
-
-
-def test_many_metrics_are_cut_and_named():
-    figure = training_curves("align", [{"step": 1} | {f"m{i:02d}": i for i in range(17)}])
-    assert len(_parse(figure.svg)) == 14
-    assert figure.caption.endswith("Not drawn: m14, m15, m16.")
-
-
-def test_labels_are_escaped():
-    panel = _parse(training_curves('<a> & "b"', [{"step": 1, "loss": 1.0}]).svg)[0]
-    assert panel.get("aria-label") == 'Loss, <a> & "b"'
-
-
-def test_records_need_a_step():
-    with pytest.raises(ValueError, match="pretrain has no 'step'"):
-        training_curves("pretrain", [{"loss": 1.0}])

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
-from vidpref.evaluation.figures import PALETTE
 from vidpref.evaluation.judge_accuracy import JudgeAccuracy
+from vidpref.evaluation.svg import PALETTE
 from vidpref.files import whole_file
 
 _STYLE = {

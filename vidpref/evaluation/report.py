@@ -11,7 +11,8 @@ from markupsafe import Markup
 from vidpref.evaluation import words
 from vidpref.evaluation.changes import Changes, changes_table
 from vidpref.evaluation.clips import Videos
-from vidpref.evaluation.figures import category_bars, rounds_curve, training_curves
+from vidpref.evaluation.curves import drift_curves, training_curves
+from vidpref.evaluation.figures import category_bars, rounds_curve
 from vidpref.evaluation.pages import fill
 from vidpref.evaluation.rounds import by_method, title
 from vidpref.evaluation.tables import (
@@ -153,7 +154,8 @@ def write_report(
     values |= {name: [] for name in ("headlines", "category_tables", "figures", "changes")}
     if evaluation is not None:
         values |= _of_evaluation(evaluation, data)
-    values["curves"] = [training_curves(stage, records) for stage, records in data.curves.items()]
+    curves = [draw(*of) for of in data.curves.items() for draw in (training_curves, drift_curves)]
+    values["curves"] = [figure for figure in curves if figure is not None]
     values["total"] = sum(seconds for _, seconds, reused in data.timings if not reused)
     for page in (path, *copies):
         write_text(page, fill("report.html", values, page_filters(page, videos)))

@@ -14,6 +14,8 @@ _CATEGORIES = {**CATEGORIES, CAMERA_CATEGORY: "moving camera"}
 METRICS = {
     "loss": "loss",
     "error": "denoising error of the policy",
+    "error_old": "denoising error of the policy that drew",
+    "distance": "distance from the policy that drew",
     "error_winner": "error on winners, policy",
     "error_loser": "error on losers, policy",
     "reference_error_winner": "error on winners, reference",
