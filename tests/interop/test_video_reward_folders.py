@@ -16,7 +16,8 @@ from tests.language.reward_rows import DIMENSIONS, TEXT, clip, tiny_reader
 from tests.models import torch_parity as parity
 from tests.models.qwen_vl_examples import their_inputs
 from vidpref.interop.safetensors_files import TensorFolder, write_tensors
-from vidpref.interop.video_reward import VideoRewardFolder, export_video_reward
+from vidpref.interop.video_reward import VideoRewardFolder
+from vidpref.interop.video_reward_export import export_video_reward
 from vidpref.models.lora import Adapted, apply_network
 from vidpref.training.sharding import abstract_params, make_mesh
 

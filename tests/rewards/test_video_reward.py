@@ -10,7 +10,7 @@ from vidpref.config.fields import build
 from vidpref.config.schema import Reward as RewardSection
 from vidpref.config.video_reward import VideoReward as VideoRewardSection
 from vidpref.generation.adopt import load_config
-from vidpref.interop.video_reward import export_video_reward
+from vidpref.interop.video_reward_export import export_video_reward
 from vidpref.interop.video_reward_settings import VideoRewardSettings
 from vidpref.language.reward_scores import Normalisation
 from vidpref.models.qwen_vl.reward import QwenVLReward, smallest_rows

@@ -16,7 +16,7 @@ from vidpref.interop.safetensors_files import TensorFolder
 from vidpref.interop.video_reward import VideoRewardFolder
 from vidpref.rewards.registry import build_reward
 from vidpref.runs import judge_recipe, judge_run
-from vidpref.stages import judged_world, train_judge
+from vidpref.stages import judge_training, judged_world, train_judge
 from vidpref.stages.judge_rows import SeenClips
 
 PROMPTS = [f"a ball number {i}" for i in range(16)]
@@ -84,8 +84,8 @@ def test_a_judge_is_trained_gone_on_with_and_scores(material, tmp_path, monkeypa
         made.extend([] if made else [plain(*args, **options)])
         return made[0]
 
-    plain, batches = train_judge.judge_training, train_judge.training_batches
-    monkeypatch.setattr(train_judge, "judge_training", once)
+    plain, batches = judge_training.judge_training, train_judge.training_batches
+    monkeypatch.setattr(judge_training, "judge_training", once)
     whole = judge_run.run(config, tmp_path / "whole")
 
     def stopping(*args, **options):
@@ -209,7 +209,7 @@ def test_a_small_judge_starts_from_nothing_and_learns_from_the_verifier(tmp_path
             assert {"A": 1, "B": -1, "tie": 0}[row.verdict] == turned * sign
     base = recipe._model()
     assert transformers.Qwen2VLForConditionalGeneration.from_pretrained(base.path) is not None
-    training = train_judge.judge_training(
+    training = judge_training.judge_training(
         config.judge, base, recipe.inputs.mesh, dtype="float32", seed=0
     )
     seen = SeenClips.open(tmp_path / recipe.frames.folder)

@@ -12,7 +12,7 @@ from vidpref.interop.qwen_vl_folders import QwenVLFolder
 from vidpref.language.byte_tokenizer import write_byte_tokenizer
 from vidpref.models.qwen_vl.packing import Room
 from vidpref.models.qwen_vl.sizes import PUBLISHED
-from vidpref.stages.train_judge import judge_training
+from vidpref.stages.judge_training import judge_training
 from vidpref.training.sharding import make_mesh
 
 TOKENS = {

@@ -6,34 +6,37 @@
     checkpoint-N/model.safetensors  weights, with adapters beside the layers that they adapt
     checkpoint-N/tokenizer/         the tokenizer with the tokens of the dimensions
 
-VideoAlign writes `model.pth`, which `launch/weights/unpickle.py` turns into safetensors. Names are
-those of PEFT around those of transformers 4, such as "base_model.model.model.layers.0.mlp.up_proj.
-base_layer.weight", or plain ones without adapters; those of transformers 5 are read too.
+VideoAlign writes `model.pth`, which `launch/weights/unpickle.py` turns into safetensors. Its names
+are in `video_reward_names.py`; `video_reward_export.py` writes such folders.
 """
 
 import dataclasses
 import functools
-import json
 import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vidpref.files import write_text
-from vidpref.interop.export import DTYPES, SHARD_BYTES, new_folder, tensors_of
 from vidpref.interop.json_fields import read_fields
 from vidpref.interop.loading import load_onto
-from vidpref.interop.qwen_vl import OLD, qwen_vl_table, spelling_of
+from vidpref.interop.qwen_vl import qwen_vl_table, spelling_of
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
-from vidpref.interop.safetensors_files import STEMS, TensorFolder, write_tensors
-from vidpref.interop.table import Rule, Table, plan, tensor_shapes
+from vidpref.interop.safetensors_files import TensorFolder
+from vidpref.interop.video_reward_names import (
+    FACTORS,
+    PEFT,
+    UNUSED_HEAD,
+    adapted_in,
+    adapted_layers,
+    reward_table,
+    with_tokens,
+    without_head,
+)
 from vidpref.interop.video_reward_settings import VideoRewardSettings
 from vidpref.language.chat_tokens import ChatTokens
 from vidpref.language.patches import Eye
@@ -41,7 +44,6 @@ from vidpref.language.reward_template import RewardTemplate, reward_token
 from vidpref.language.video_reward import RewardReader, Viewing
 from vidpref.models.lora import Adapted, LoRA
 from vidpref.models.qwen_vl.configuration import QwenVLConfig
-from vidpref.models.qwen_vl.network import QwenVL
 from vidpref.models.qwen_vl.reward import QwenVLReward, smallest_rows
 from vidpref.models.qwen_vl.sizes import PUBLISHED
 from vidpref.typing import Array, PyTree
@@ -50,9 +52,6 @@ SETTINGS, CONFIG, TEMPLATE, TOKENIZER = (
     *("model_config.json", "config.json"),
     *("template.txt", "tokenizer"),
 )
-_PEFT = "base_model.model."
-_LAYER, _FACTORS = ".base_layer", {"a": ".lora_A.default.weight", "b": ".lora_B.default.weight"}
-_HEAD, _UNUSED = "rm_head.weight", "lm_head.weight"
 
 
 class VideoRewardFolder:
@@ -83,7 +82,7 @@ class VideoRewardFolder:
         self.checkpoint = _newest(self.path)
         self._tensors = TensorFolder(self.checkpoint)
         names = list(self._tensors.shapes)
-        self._prefix = _PEFT if all(name.startswith(_PEFT) for name in names) else ""
+        self._prefix = PEFT if all(name.startswith(PEFT) for name in names) else ""
         try:
             self._spelling = spelling_of(name.removeprefix(self._prefix) for name in names)
             config = self._config(base)
@@ -91,7 +90,7 @@ class VideoRewardFolder:
             raise ValueError(f"{self.path}: {error}") from error
         embedding = f"{self._prefix}{self._spelling[0]}embed_tokens.weight"
         rows = self._tensors.shapes.get(embedding, (config.text.vocab_size,))[0]
-        self.config = _with_tokens(config, rows)
+        self.config = with_tokens(config, rows)
 
     def module(self, **options: Any) -> QwenVLReward:
         """Returns the network; `options` are fields that the folder does not have."""
@@ -145,7 +144,7 @@ class VideoRewardFolder:
             ValueError: weights that are missing, damaged, left over or not those of the settings.
         """
         spec = self.lora
-        table = _table(module, self._prefix, self._spelling, _adapted(target))
+        table = reward_table(module, self._prefix, self._spelling, adapted_in(target))
         flat = flatten_dict(target)
         tokens = flat.pop(("params", "tokens"), None)
 
@@ -153,7 +152,7 @@ class VideoRewardFolder:
             return leaf if keep is None or path[0] != "params" else keep(path[1:], leaf)
 
         wanted = unflatten_dict(flat)
-        unused = (self._prefix + _UNUSED,)
+        unused = (self._prefix + UNUSED_HEAD,)
         loaded = load_onto(wanted, self.checkpoint, table, ignore=unused, keep=kept)
         params = loaded["params"]
         if tokens is not None:
@@ -193,7 +192,7 @@ class VideoRewardFolder:
         Raises:
             ValueError: the settings say something else of them.
         """
-        layers = _adapted_layers(self._tensors.shapes)
+        layers = adapted_layers(self._tensors.shapes)
         own = self.settings.lora
         if (own is None) != (not layers):
             raise ValueError(
@@ -203,14 +202,14 @@ class VideoRewardFolder:
         if own is None:
             return None
         rank, alpha = own
-        ranks = {self._tensors.shapes[f"{layer}{_FACTORS['a']}"][0] for layer in layers}
+        ranks = {self._tensors.shapes[f"{layer}{FACTORS['a']}"][0] for layer in layers}
         if ranks != {rank}:
             raise ValueError(
                 f"{self.path}: adapters of rank {sorted(ranks)}, and {SETTINGS} has lora_r={rank}"
             )
         names = {name.removeprefix(self._prefix) for name in layers}
         targets = []
-        for rule in qwen_vl_table(_inner(self.config), self._spelling):
+        for rule in qwen_vl_table(without_head(self.config), self._spelling):
             layer = re.escape(rule.torch.removesuffix(".weight")).replace(r"\{i\}", r"\d+")
             if rule.kind == "linear" and any(re.fullmatch(layer, name) for name in names):
                 targets.append(f"^model/{re.escape(rule.ours)}$")
@@ -244,9 +243,9 @@ def load_base(folder: QwenVLFolder, target: PyTree) -> PyTree:
         ValueError: see `QwenVLFolder.load`.
     """
     spelling = spelling_of(TensorFolder(folder.path).shapes)
-    rules = qwen_vl_table(_inner(folder.config), spelling)
+    rules = qwen_vl_table(without_head(folder.config), spelling)
     table = tuple(dataclasses.replace(rule, tied="") for rule in rules)
-    return load_onto(target, folder.path, table, ignore=(_UNUSED,))
+    return load_onto(target, folder.path, table, ignore=(UNUSED_HEAD,))
 
 
 def make_reader(
@@ -279,69 +278,6 @@ def make_reader(
     )
 
 
-def export_video_reward(
-    out: Path,
-    module: QwenVLReward,
-    policy: PyTree | Adapted,
-    settings: VideoRewardSettings,
-    reader: RewardReader,
-    *,
-    step: int = 1,
-    dtype: str = "bfloat16",
-    max_shard_bytes: int = SHARD_BYTES,
-) -> None:
-    """Writes a folder that `VideoRewardFolder` reads, in the layout of VideoAlign's.
-
-    The head of the language model, which scores need not, is written as the embedding that it is
-    tied to, since VideoAlign's loader wants it; that of a model whose head is its own is left out.
-    Embeddings beyond the tokenizer's are cut off, as VideoAlign does.
-    Every process must call this, and the first one writes.
-
-    Args:
-        out: the new folder; an empty one is replaced.
-        module: the network.
-        policy: its parameters, or `Adapted`; the adapters are of the model's linear layers.
-        settings: what it was trained with; `lora` is that of `policy`.
-        reader: its template and tokenizer.
-        step: number of the checkpoint.
-        dtype: type of the weights, one of `DTYPES`.
-        max_shard_bytes: see `write_tensors`.
-
-    Raises:
-        ValueError: `out` holds something, or another type.
-    """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r}: weights are exported as {' or '.join(DTYPES)}")
-    adapted = isinstance(policy, Adapted)
-    params = dict(nn.unbox(policy.base if adapted else policy))
-    rows = min(len(reader.tokens), module.config.text.vocab_size)
-    own = params.pop("tokens", None)
-    params["model"] = _embedding(params["model"], rows, own, reader.token_ids)
-    config = _with_tokens(module.config, rows)
-    tree = {"params": params, **({"adapters": nn.unbox(policy.adapters)} if adapted else {})}
-    lora = (policy.spec.rank, float(policy.spec.alpha)) if adapted else None
-    settings = dataclasses.replace(settings, lora=lora)
-    prefix = _PEFT if adapted else ""
-    table = _table(module, prefix, OLD, _adapted(tree))
-    parts = plan(tensor_shapes(tree, table), table, expected=tree)
-    tensors = dict(tensors_of(parts, tree, jnp.dtype(dtype)))
-    if module.config.text.tie_word_embeddings:
-        tensors[prefix + _UNUSED] = tensors[f"{prefix}{OLD[0]}embed_tokens.weight"]
-    tensors = dict(sorted(tensors.items()))
-    with new_folder(out) as folder:
-        if folder is None:
-            # the tensors come from the devices of all processes, in the order of the files
-            for tensor in tensors.values():
-                np.asarray(tensor)
-            return
-        checkpoint = folder / f"checkpoint-{step}"
-        write_tensors(checkpoint, tensors, stem=STEMS[1], max_shard_bytes=max_shard_bytes)
-        reader.tokens.save(checkpoint / TOKENIZER)
-        write_text(folder / TEMPLATE, reader.template.text + "\n")
-        for name, fields in ((SETTINGS, settings.write()), (CONFIG, config.write())):
-            write_text(folder / name, json.dumps(fields, indent=2) + "\n")
-
-
 def token_numbers(tokens: ChatTokens, dimensions: Iterable[str]) -> list[int]:
     """Returns the numbers of the dimensions' tokens.
 
@@ -366,58 +302,3 @@ def _newest(path: Path) -> Path:
             f"where the file is trusted, run: python launch/weights/unpickle.py --folder={path}"
         )
     return newest
-
-
-def _inner(config: QwenVLConfig) -> QwenVL:
-    """The model without the language head, which counts as tied here: scores have none."""
-    text = dataclasses.replace(config.text, tie_word_embeddings=True)
-    return QwenVL(dataclasses.replace(config, text=text))
-
-
-def _table(
-    module: QwenVLReward, prefix: str, spelling: tuple[str, str], adapted: set[str]
-) -> Table:
-    """The table of {"params": ..., "adapters": ...}.
-
-    Args:
-        module: the network.
-        prefix: what stands before all names.
-        spelling: of the model's names.
-        adapted: paths of the layers that have adapters.
-    """
-    rules = [Rule(f"{prefix}{_HEAD}", "params/head/kernel", "linear")]
-    for rule in qwen_vl_table(_inner(module.config), spelling):
-        layer, _, part = rule.torch.rpartition(".")
-        ours, own = f"model/{rule.ours}", rule.ours.rpartition("/")[0]
-        inside = _LAYER if f"model/{own}" in adapted else ""
-        rules.append(Rule(f"{prefix}{layer}{inside}.{part}", f"params/{ours}", rule.kind))
-        if inside and part == "weight":
-            for factor, ending in _FACTORS.items():
-                path = f"adapters/model/{own}/{factor}"
-                rules.append(Rule(f"{prefix}{layer}{ending}", path, "linear"))
-    return tuple(rules)
-
-
-def _adapted(tree: PyTree) -> set[str]:
-    """Paths of the layers that have adapters in a tree."""
-    return {"/".join(path[:-1]) for path in flatten_dict(tree.get("adapters", {}))}
-
-
-def _adapted_layers(names: Iterable[str]) -> list[str]:
-    ending = _FACTORS["a"]
-    return [name.removesuffix(ending) for name in names if name.endswith(ending)]
-
-
-def _embedding(model: PyTree, rows: int, own: Array | None, numbers: list[int]) -> PyTree:
-    """The model with the first rows of its embedding, some of them exchanged."""
-
-    def change(x: Array, own: Array | None) -> Array:
-        return x[:rows] if own is None else x[:rows].at[np.array(numbers)].set(own.astype(x.dtype))
-
-    given = None if own is None else jnp.asarray(own)
-    embedding = jax.jit(change)(jnp.asarray(model["embed"]["embedding"]), given)
-    return {**model, "embed": {**model["embed"], "embedding": embedding}}
-
-
-def _with_tokens(config: QwenVLConfig, rows: int) -> QwenVLConfig:
-    return dataclasses.replace(config, text=dataclasses.replace(config.text, vocab_size=rows))

@@ -23,7 +23,7 @@ from vidpref.interop.qwen_vl_folders import QwenVLFolder
 from vidpref.runs.graph import Stage, in_order, remembered_in
 from vidpref.runs.inputs import Inputs
 from vidpref.seeds import fold_seed
-from vidpref.stages import judge_rows, preferences, train_judge
+from vidpref.stages import judge_rows, judge_training, preferences, train_judge
 from vidpref.stages.judge_frames import write_frames
 from vidpref.stages.judged_world import PREFERENCE_CLIPS, write_world
 from vidpref.stages.scratch_model import scratch_config, write_scratch_model
@@ -55,13 +55,13 @@ def check(config: ConfigDict) -> None:
         )
     if data.name == PREFERENCES:
         preferences.check_preferences(data, with_real=False)
-    template = train_judge.template_of(section)
+    template = judge_training.template_of(section)
     if section.scratch.layers:
         scratch_config(section.scratch, template.tokens)
     elif not section.base:
         raise ValueError("config.judge.base is empty: give the folder of a Qwen2-VL model")
     else:
-        train_judge.make_reader_of(section, QwenVLFolder(section.base))
+        judge_training.make_reader_of(section, QwenVLFolder(section.base))
 
 
 def check_own(config: ConfigDict) -> None:
@@ -131,7 +131,7 @@ class JudgeRecipe:
         section, seed = self.config.judge, fold_seed(self.config.seed, "judge base")
         if not section.scratch.layers:
             return None
-        tokens = train_judge.template_of(section).tokens
+        tokens = judge_training.template_of(section).tokens
 
         def body(folder: Path) -> None:
             config = scratch_config(section.scratch, tokens)
@@ -156,7 +156,7 @@ class JudgeRecipe:
             return Stage("judged-world", body, known)
 
         def body(folder: Path) -> dict[str, int]:
-            reader = train_judge.make_reader_of(section, self._model())
+            reader = judge_training.make_reader_of(section, self._model())
             return write_frames(folder, preferences.clips_of(data), reader, data)
 
         without = [f"judge.{name}" for name in _TRAINING]
@@ -174,7 +174,7 @@ class JudgeRecipe:
 
         def body(folder: Path) -> None:
             seed = fold_seed(config.seed, "judge")
-            training = train_judge.judge_training(
+            training = judge_training.judge_training(
                 section, self._model(), self.inputs.mesh, dtype=config.compute_dtype, seed=seed
             )
             seen = judge_rows.SeenClips.open(self._folder(self.frames))
@@ -202,7 +202,7 @@ class JudgeRecipe:
     def _digest(self, *, weights: bool) -> str:
         """Digits of the template and of the files of the base."""
         section = self.config.judge
-        files = [("template", train_judge.template_file(section))]
+        files = [("template", judge_training.template_file(section))]
         if self.base is None:
             below = files_below(Path(section.base).expanduser())
             files += [
@@ -242,7 +242,7 @@ def _of_split(said: Preferences, splits: Mapping[str, str], name: str) -> Prefer
 def _rows(
     said: Preferences,
     seen: judge_rows.SeenClips,
-    training: train_judge.JudgeTraining,
+    training: judge_training.JudgeTraining,
     config: ConfigDict,
 ) -> judge_rows.JudgeRows:
     section, ratings = config.judge, None

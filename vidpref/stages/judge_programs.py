@@ -29,8 +29,8 @@ from vidpref.models.qwen_vl.sizes import PUBLISHED
 from vidpref.rewards.registry import dimensions_of
 from vidpref.rewards.video_reward import ROW_TOKENS, keeping, open_folder, scoring
 from vidpref.stages.judge_rows import largest_room
+from vidpref.stages.judge_training import JudgeTraining, judge_training, template_of
 from vidpref.stages.scratch_model import numbers_of_tokens, scratch_config
-from vidpref.stages.train_judge import JudgeTraining, judge_training, template_of
 from vidpref.training.parts_and_adapters import PartsAndAdapters
 from vidpref.training.sharding import abstract_params, batch_sharding, filled_up, make_mesh
 from vidpref.typing import PyTree
