@@ -1,8 +1,8 @@
 """Flow-GRPO: learns from the steps of its own sampler, a group of clips a prompt, judged at once.
 
 --config.align.online.noise=dance_grpo --config.align.online.level=0.25 is DanceGRPO's noise, a
-shorter --config.align.online.window MixGRPO's, and --config.align.real_weight=W holds the policy to
-real clips in the place of its reference (DDRL).
+shorter --config.align.online.window with --config.align.online.slide MixGRPO's window, and
+--config.align.real_weight=W holds the policy to real clips in the place of its reference (DDRL).
 
 Paper:    Flow-GRPO, "Training Flow Matching Models via Online RL" (arXiv 2505.05470)
 Command:  python launch/tpu_run.py --config=flow_grpo:mini --workdir=runs/flow_grpo

@@ -100,6 +100,21 @@ def test_steps_outside_the_window_and_without_noise_are_those_of_the_flow():
         stochastic_sample(CHAIN, StepNoise("cps", 0.0, WINDOW))
 
 
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_window_that_slides_has_the_steps_of_one_that_lies_there(name):
+    sliding = StepNoise(name, LEVELS[name], (0, 2), slides=True)
+    assert list(sliding.starts(STEPS)) == [0, 1, 2]
+    assert list(StepNoise(name, LEVELS[name], (1, 3)).starts(STEPS)) == [1]
+    draw = jax.jit(lambda start: stochastic_sample(CHAIN, sliding, start))
+    for start in sliding.starts(STEPS):
+        there = stochastic_sample(CHAIN, StepNoise(name, LEVELS[name], (start, start + 2)))
+        got = draw(jnp.int32(start))
+        for field in ("clips", "states", "log_probs"):
+            np.testing.assert_allclose(getattr(got, field), getattr(there, field), atol=1e-4)
+    with pytest.raises(ValueError, match=r"window=\(0, 5\)"):
+        step_weights(CHAIN, StepNoise(name, LEVELS[name], (0, STEPS), slides=True))
+
+
 def variances(name, steps):
     """The variance of every state by that of the flow, tau^2, for one clean clip, known exactly.
 

@@ -17,7 +17,10 @@ TWICE = (
 )
 OF_GRPO = ("align.train.steps=4", "align.train.batch_size=16", "align.online.kl=0.1")
 RUNS = {
-    "flow_grpo": ("align.online.window=(0,1)", "align.online.updates=2", *OF_GRPO),
+    "flow_grpo": (
+        *("align.online.window=(0,1)", "align.online.slide=1", "align.online.updates=2"),
+        *OF_GRPO,
+    ),
     "diffusion_nft": TWICE,
     "awm": TWICE,
     "flow_dpo": ("align.rows=fresh_pairs",),

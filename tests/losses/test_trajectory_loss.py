@@ -120,6 +120,23 @@ def test_the_divergence_from_the_reference_is_that_of_two_gaussians():
     assert metrics["kl"] == 0.0
 
 
+def test_a_window_that_slides_is_found_by_its_first_step():
+    """Steps 1 to 3 of a window that may lie anywhere, as those of one that lies there."""
+    batch = drawn(tiny.POLICY) | {"first_step": np.full(B, WINDOW[0], np.int32)}
+    rule, tuning = PolicyGradient(clip_low=1e-4), Everything(lambda key: tiny.POLICY)
+    sliding = StepNoise("flow_grpo", 0.7, (0, N), slides=True)
+    values = [
+        jax.value_and_grad(
+            lambda params, noise=noise: TrajectoryLoss(chain, noise, rule, tuning)(
+                params, {}, batch, jax.random.key(0)
+            ),
+            has_aux=True,
+        )(tiny.POLICY)
+        for noise in (NOISE, sliding)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *values)
+
+
 def test_a_data_term_is_the_error_on_real_clips():
     batch = drawn(tiny.POLICY)
     real = tiny.draw_batch(1)

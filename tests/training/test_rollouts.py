@@ -24,7 +24,7 @@ def init(key):
     return {"mean": jnp.zeros(tiny.FEATURES)}
 
 
-def prepare(policy, frozen, batch, key):
+def prepare(policy, frozen, batch, key, step):
     """Samples of a Gaussian around the policy's mean, with advantages by nearness to a goal."""
     noise_key, own_key = jax.random.split(key)
     shape = (batch["x"].shape[0], SAMPLES, tiny.FEATURES)
@@ -94,9 +94,9 @@ def test_the_loss_draws_other_noise(tmp_path):
     """Neither the step's key nor the keys of its microbatches are that of the rollout."""
     seen = []
 
-    def with_key(policy, frozen, batch, key):
+    def with_key(policy, frozen, batch, key, step):
         data = jnp.broadcast_to(jax.random.key_data(key), (batch["x"].shape[0], 2))
-        return prepare(policy, frozen, batch, key) | {"key": data}
+        return prepare(policy, frozen, batch, key, step) | {"key": data}
 
     def report(params, frozen, batch, rng):
         loss, _ = loss_fn(params, frozen, batch, rng)
@@ -118,9 +118,9 @@ def test_the_loss_draws_other_noise(tmp_path):
 def test_nothing_is_compiled_again_from_step_to_step(tmp_path):
     traced, compiled, at_step = [], [], []
 
-    def counted(policy, frozen, batch, key):
+    def counted(policy, frozen, batch, key, step):
         traced.append(key)
-        return prepare(policy, frozen, batch, key)
+        return prepare(policy, frozen, batch, key, step)
 
     def listen(event, seconds, **_):
         if event.endswith("backend_compile_duration"):
@@ -141,9 +141,9 @@ def test_nothing_is_compiled_again_from_step_to_step(tmp_path):
 
 
 def test_it_sees_a_reference_that_follows(tmp_path):
-    def with_reference(policy, frozen, batch, key):
+    def with_reference(policy, frozen, batch, key, step):
         moved = jnp.abs(policy["mean"] - frozen["reference"]["mean"]).max()
-        made = prepare(policy, frozen, batch, key)
+        made = prepare(policy, frozen, batch, key, step)
         return made | {"draw": jnp.broadcast_to(moved, batch["x"].shape[:1])}
 
     train(tmp_path, prepare=with_reference, reference_decay=0.5)

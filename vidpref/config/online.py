@@ -62,6 +62,13 @@ class Online:
         "The sampler's first random step and the one behind the last; others follow the flow.",
         when=_GRPO,
     )
+    slide: int = field(
+        0,
+        ">= 0",
+        "Drawings after which the window moves on by a step, and behind the last begins anew "
+        "(MixGRPO); 0: it stays.",
+        when=_GRPO,
+    )
     clip: float = field(
         1e-4,
         "in (0, 1]",

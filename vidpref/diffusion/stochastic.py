@@ -34,6 +34,7 @@ class StepNoise:
         level: how much noise; 0 is the flow itself, which has no log-probabilities.
         window: the first random step and the one behind the last; the others follow the flow
             (MixGRPO). The step to the clean clip may not be random: its noise would stay.
+        slides: whether the window moves: it may begin at any step from its first one on.
 
     Raises:
         ValueError: an unknown name, or a level or window that cannot be.
@@ -42,6 +43,17 @@ class StepNoise:
     name: str
     level: float
     window: tuple[int, int]
+    slides: bool = False
+
+    @property
+    def length(self) -> int:
+        """Random steps of a chain."""
+        return self.window[1] - self.window[0]
+
+    def starts(self, steps: int) -> range:
+        """Returns the steps at which the window may begin, in a chain of so many."""
+        last = steps - 1 - self.length if self.slides else self.window[0]
+        return range(self.window[0], last + 1)
 
     def __post_init__(self):
         if self.name not in NOISES:
@@ -77,7 +89,8 @@ class StepWeights:
     Attributes:
         tau: time of the step.
         of_x0, of_eps: weights of the clean clip and of the noise that the network's output means.
-        std: standard deviation of the noise that is added; 0 outside of the window.
+        std: standard deviation of the noise that is added; 0 outside of the window, wherever that
+            may be.
     """
 
     tau: Float[np.ndarray, " steps"]
@@ -106,7 +119,8 @@ def step_weights(chain: Chain, noise: StepNoise) -> StepWeights:
     times = np.asarray(chain.times, np.float64)
     tau, after = times[:-1], times[1:]
     index = np.arange(chain.steps)
-    level = np.where((start <= index) & (index < stop), noise.level, 0.0)
+    last = noise.starts(chain.steps)[-1] + noise.length
+    level = np.where((start <= index) & (index < last), noise.level, 0.0)
     if noise.name == "cps":
         std = after * np.sin(level * math.pi / 2)
         of_eps = np.sqrt(after**2 - std**2)
@@ -159,8 +173,15 @@ def gaussian_kl(
     return jnp.square((mean - other) / std).mean(axis=(1, 2, 3, 4)) / 2
 
 
-def stochastic_sample(chain: Chain, noise: StepNoise) -> Trajectory:
+def stochastic_sample(
+    chain: Chain, noise: StepNoise, start: int | Int[Array, ""] | None = None
+) -> Trajectory:
     """Draws one clip from each row of `chain.noise`, and keeps the random steps.
+
+    Args:
+        chain: the chain.
+        noise: which of its steps are random, and how.
+        start: the first of them, one of `noise.starts`; by default that of `noise.window`.
 
     Raises:
         ValueError: see `step_weights`; a level of 0; or noise to add that the chain does not have.
@@ -168,18 +189,19 @@ def stochastic_sample(chain: Chain, noise: StepNoise) -> Trajectory:
     if not noise.level:
         raise ValueError("level=0.0: steps without noise have no log-probabilities; use `sample`")
     weights = step_weights(chain, noise)
+    still = step_weights(chain, dataclasses.replace(noise, level=0.0))
+    start = noise.window[0] if start is None else start
 
-    def flow(x: Array, index: Array) -> tuple[Array, None]:
-        return step_gaussian(chain, weights, x, index)[0], None
+    def flow(index: Array, x: Array) -> Array:
+        return step_gaussian(chain, still, x, index)[0]
 
     def draw(x: Array, index: Array) -> tuple[Array, tuple[Array, Array]]:
         mean, std = step_gaussian(chain, weights, x, index)
         x = mean + std * chain.fresh_noise(index)
         return x, (x, gaussian_log_prob(x, mean, std))
 
-    start, stop = noise.window
-    first, _ = jax.lax.scan(flow, chain.noise, jnp.arange(start))
-    last, (states, log_probs) = jax.lax.scan(draw, first, jnp.arange(start, stop))
-    clips, _ = jax.lax.scan(flow, last, jnp.arange(stop, chain.steps))
+    first = jax.lax.fori_loop(0, start, flow, chain.noise)
+    last, (states, log_probs) = jax.lax.scan(draw, first, start + jnp.arange(noise.length))
+    clips = jax.lax.fori_loop(start + noise.length, chain.steps, flow, last)
     states = jnp.concatenate([first[:, None], jnp.moveaxis(states, 0, 1)], axis=1)
     return Trajectory(clips, states, jnp.moveaxis(log_probs, 0, 1))

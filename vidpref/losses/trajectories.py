@@ -25,8 +25,9 @@ class TrajectoryLoss:
     """`loss_fn(trainable, frozen, batch, rng) -> (loss, metrics)` of g trajectories a prompt.
 
     A batch holds `states` [b, g, n + 1, t, h, w, c], the clips before each of n random steps and
-    behind the last; `log_probs` [b, g, n] that the sampler gave them; `advantage` [b, g]; what
-    `chain` reads of b prompts; and, for the data term, `real`, a batch of real clips as
+    behind the last; `log_probs` [b, g, n] that the sampler gave them; `advantage` [b, g]; where the
+    window slides, `first_step` [b], the first of the random steps, alike in all rows; what `chain`
+    reads of b prompts; and, for the data term, `real`, a batch of real clips as
     `make_alignment_loss` takes it.
 
     Every step is one call of the network on b clips, with the guidance and the precision of the
@@ -111,7 +112,8 @@ class TrajectoryLoss:
             """[b, g, n, ...] to [g n, b, ...]."""
             return jnp.moveaxis(x, 0, 2).reshape(g * n, b, *x.shape[3:])
 
-        index = jnp.tile(self.noise.window[0] + jnp.arange(n), g)
+        start = batch["first_step"][0] if self.noise.slides else self.noise.window[0]
+        index = jnp.tile(start + jnp.arange(n), g)
         turns = in_turn(states[:, :, :-1]), in_turn(states[:, :, 1:]), index
         _, found = jax.lax.scan(one, None, turns)
         log_probs, *kl = (jnp.moveaxis(x.reshape(g, n, b), 2, 0) for x in found)

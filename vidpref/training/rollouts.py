@@ -1,6 +1,6 @@
 """On-policy batches: what the current policy makes of a batch before the steps that learn from it.
 
-A rollout draws by a pure function `prepare(policy, frozen, batch, key) -> drawn`:
+A rollout draws by a pure function `prepare(policy, frozen, batch, key, step) -> drawn`:
 
     policy  what `apply_network` takes, of the trainable parameters as they are now, dropout off.
             An on-policy method draws its samples with it (GRPO, online DPO), and takes from it the
@@ -10,6 +10,7 @@ A rollout draws by a pure function `prepare(policy, frozen, batch, key) -> drawn
     batch   the global batch, rows first; what is returned must have rows first too.
     key     depends on the run's seed and on the step alone, so that a run that was killed and
             started again draws the same samples. No key of the loss equals it.
+    step    updates before this one, a number on the device.
 
 It is compiled once, as a program of its own: its memory is free again when the step runs. What a
 judge on the host says of what was drawn comes after it, see `Rollout.then`.
@@ -30,7 +31,7 @@ from vidpref.training.state import TrainState
 from vidpref.training.step import seen_by_loss
 from vidpref.typing import Array, PyTree
 
-Prepare = Callable[[PyTree, PyTree, PyTree, Array], PyTree]
+Prepare = Callable[[PyTree, PyTree, PyTree, Array, Array], PyTree]
 Draw = Callable[[TrainState, PyTree, PyTree], PyTree]
 
 # Step n of the loss has `fold_in(key, n)`; no run has as many steps as this.
@@ -92,7 +93,7 @@ def make_rollout(prepare: Prepare, plan: Plan, *, by_reference: bool = False) ->
         else:
             policy = plan.tuning.policy(state.params, frozen, None)
         with activation_rules(plan.mesh):
-            return prepare(policy, frozen, batch, key)
+            return prepare(policy, frozen, batch, key, state.step)
 
     rows = batch_sharding(plan.mesh)
     return jax.jit(draw, in_shardings=(plan.shardings, None, rows), out_shardings=rows)

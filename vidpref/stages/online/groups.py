@@ -11,7 +11,8 @@ Scores = Mapping[str, Float[Array, "b g"]]
 # `(drawn, scores) -> (batch, metrics)`
 Learnt = Callable[[Mapping[str, PyTree], Scores], tuple[PyTree, dict[str, Array]]]
 
-_DRAWN = ("clips", "states", "log_probs", "not_finite", "scene")  # the rest is seen by the network
+_TRAJECTORIES = ("states", "log_probs", "first_step")
+_DRAWN = ("clips", "not_finite", "scene", *_TRAJECTORIES)  # the rest is seen by the network
 
 
 def trajectories(weights: Mapping[str, float], rule: AdvantageRule) -> Learnt:
@@ -24,7 +25,7 @@ def trajectories(weights: Mapping[str, float], rule: AdvantageRule) -> Learnt:
 
     def learnt(drawn: Mapping[str, PyTree], scores: Scores) -> tuple[PyTree, dict[str, Array]]:
         advantage, metrics = _compared(scores, weights, rule)
-        kept = {name: drawn[name] for name in ("states", "log_probs")}
+        kept = {name: drawn[name] for name in _TRAJECTORIES if name in drawn}
         return _seen(drawn) | kept | {"advantage": advantage}, metrics
 
     return learnt

@@ -20,7 +20,7 @@ from vidpref.generation.generator import Generator
 from vidpref.losses.trajectories import TrajectoryLoss
 from vidpref.objectives.alignment import OBJECTIVES
 from vidpref.objectives.policy_gradient import AdvantageRule, PolicyGradient
-from vidpref.stages.online.drawing import group_drawing
+from vidpref.stages.online.drawing import group_drawing, window_start
 from vidpref.stages.online.groups import Learnt, clip_rows, trajectories
 from vidpref.stages.online.judging import GroupJudge
 from vidpref.stages.online.watching import Watch
@@ -29,10 +29,10 @@ from vidpref.stages.rows.shapes import RowShape
 from vidpref.stages.train import ErrorSettings, Training, generator_loss
 from vidpref.training.plan import Plan, make_plan
 from vidpref.training.processes import share_of
-from vidpref.training.rollouts import Draw, Rollout, make_rollout
+from vidpref.training.rollouts import Draw, Prepare, Rollout, make_rollout
 from vidpref.training.sharding import batch_sharding, replicated, row_shards
 from vidpref.training.tuning import Tuning
-from vidpref.typing import PyTree
+from vidpref.typing import Array, PyTree
 
 
 def step_noise(section: ConfigDict) -> StepNoise | None:
@@ -47,7 +47,8 @@ def step_noise(section: ConfigDict) -> StepNoise | None:
     if section.method != TRAJECTORIES:
         return None
     online = section.online
-    return StepNoise(online.noise, float(online.level), tuple(online.window))
+    window = tuple(online.window)
+    return StepNoise(online.noise, float(online.level), window, slides=online.slide > 0)
 
 
 def reward_weights(section: ConfigDict, dimension: str) -> dict[str, float]:
@@ -204,8 +205,7 @@ def fresh_drawing(config: ConfigDict, generator: Generator, plan: Plan) -> Draw:
         generator: whose sampler draws.
         plan: the run.
     """
-    section = config.align
-    prepare = group_drawing(generator, section.online.group, step_noise(section))
+    section, prepare = config.align, _prepare(config, generator)
     # the old policy, which DiffusionNFT learns from; of the others the two are the same here
     by_reference = section.method in FROM_ADVANTAGES
     return make_rollout(prepare, plan, by_reference=by_reference)
@@ -258,13 +258,13 @@ def abstract_step_batch(
         scenes: the batch of scenes, in shapes.
     """
     online, plan = config.align.online, training.plan
-    prepare = group_drawing(generator, online.group, step_noise(config.align))
+    prepare = _prepare(config, generator)
     weights = reward_weights(config.align, config.reward.dimension)
     names = dict.fromkeys([*weights, *judged_dimensions(config.align), *config.reward.dimensions])
 
     def made(state: PyTree, frozen: PyTree, batch: PyTree) -> PyTree:
         policy = plan.tuning.policy(state.params, frozen, None)
-        drawn = prepare(policy, frozen, batch, state.key)
+        drawn = prepare(policy, frozen, batch, state.key, state.step)
         scores = {name: drawn["not_finite"].astype("float32") for name in names}
         batch, _ = learnt_from(config)(drawn, scores)
         return jax.tree.map(lambda x: x[:: online.updates], batch)
@@ -272,6 +272,19 @@ def abstract_step_batch(
     struct = functools.partial(jax.ShapeDtypeStruct, sharding=batch_sharding(plan.mesh))
     shapes = jax.eval_shape(made, plan.state, frozen, scenes)
     return jax.tree.map(lambda x: struct(x.shape, x.dtype), shapes)
+
+
+def _prepare(config: ConfigDict, generator: Generator) -> Prepare:
+    """What draws the groups of a batch of scenes."""
+    online, noise = config.align.online, step_noise(config.align)
+    start = None
+    if noise is not None and noise.slides:
+        of_drawing = window_start(noise, generator.sampler.steps, online.slide)
+
+        def start(step: Array) -> Array:
+            return of_drawing(step // online.updates)
+
+    return group_drawing(generator, online.group, noise, start)
 
 
 def _silent_chain(generator: Generator) -> Chain:
