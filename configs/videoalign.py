@@ -40,6 +40,9 @@ def get_config(scale: str = "paper"):
         c.expected_time = "12 to 15 minutes on 2 CPU cores"
         c.search = ()  # the settings of flow_dpo, chosen with the verifier's labels
         c.judge.train.update({"steps": 250})
+        # As the paper's, preferences are of generated clips: a judge of rendered ones alone is
+        # right about those, and blind to what the generator does wrong.
+        c.judge.world.clips = "drawn"
         c.reward.video_reward.update({"fps": 8.0, "dtype": "float32", "batch_size": 64})
         c.evaluate.verifier = True
         return c

@@ -8,38 +8,42 @@ import pytest
 
 import vidpref
 from tests.end_to_end.tiny import TINY_FLOW, TINY_JUDGE
-from vidpref.datasets.miniworld import prompts
 from vidpref.generation.adopt import load_config
 from vidpref.interop.video_reward import VideoRewardFolder
 from vidpref.rewards.by_name import judge_config
 from vidpref.rewards.verifier import Verifier
-from vidpref.runs import judge_recipe, report, rounds
-from vidpref.stages import judged_world
+from vidpref.runs import report, rounds
 from vidpref.stages.label import read_labels
 from vidpref.stages.sample import read_clips
 
 # Clips of a generator that has learnt next to nothing are alike, and a judge sees no difference.
-LEARNT = "pretrain.train.optimizer.learning_rate=3e-2"
+LEARNT = ("pretrain.train.optimizer.learning_rate=3e-2", "align.validation.per_prompt=3")
 OVERALL = ("visual_quality", "motion_quality", "text_alignment")
 
 
-@pytest.fixture
-def few_prompts(monkeypatch):
-    few = {name: prompts(name, camera=True)[:4] for name in ("train", "validation", "test")}
-    for module in (judge_recipe, judged_world):
-        monkeypatch.setattr(module, "prompts", lambda name, camera: few[name])
-
-
-def test_a_run_trains_its_judge_and_is_held_to_the_truth(tmp_path, few_prompts):
-    config = load_config("videoalign:mini", [*TINY_FLOW, *TINY_JUDGE, LEARNT])
+def test_a_run_trains_its_judge_and_is_held_to_the_truth(tmp_path):
+    config = load_config("videoalign:mini", [*TINY_FLOW, *TINY_JUDGE, *LEARNT])
     done = rounds.run(config, tmp_path)
     names = [f.stage.name for f in done.stages]
     page = report.write_run_report(done, command="test").read_text()
-    order = ["judged-world", "judge-base", "judge", "label-train-pretrained"]
+    order = ["judged-clips", "judge-base", "judge", "label-train-pretrained"]
     order += ["align-videoalign-round1", "label-evaluation-videoalign"]
     places = [names.index(name) for name in order]
     assert places == sorted(places)
     folders = {f.stage.name: f.path for f in done.stages}
+
+    # it learnt from the generator's clips, all of a prompt compared, and from no other split's
+    world = folders["judged-clips"]
+    seen = pd.read_parquet(world / "preference_clips.parquet").set_index("id")
+    said = pd.read_parquet(world / "comparisons.parquet")
+    account = json.loads((folders["judge"] / "judge.json").read_text())
+    assert len(seen) == 6 * 4 + 4 * 3 + 5 * 4
+    assert (account["validation"]["clips"], account["test"]["clips"]) == (4 * 3, 5 * 4)
+    assert len(said) == 3 * (6 * 6 + 4 * 3 + 5 * 6)
+    truth = read_labels(folders["verify-train-pretrained"]).set_index("clip_id")
+    for row in said[said["clip_a"].isin(truth.index)].itertuples():
+        gap = truth.loc[row.clip_a, row.dimension] - truth.loc[row.clip_b, row.dimension]
+        assert row.verdict == ("tie" if abs(gap) <= 0.02 else "A" if gap > 0 else "B")
 
     # the labels are the trained model's, normalised as its folder says
     model = VideoRewardFolder(folders["judge"] / "judge")

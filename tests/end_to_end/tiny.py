@@ -54,7 +54,6 @@ TINY_JUDGE = (
     "judge.scratch.layers=1",
     "judge.scratch.width=32",
     "judge.scratch.vision_width=16",
-    "judge.world.prompts=4",
     "judge.train.steps=3",
     "judge.train.batch_size=8",
     "judge.train.checkpoint_every=0",

@@ -223,6 +223,12 @@ def test_a_small_judge_starts_from_nothing_and_learns_from_the_verifier(tmp_path
     )
 
 
+def test_a_judge_that_is_trained_alone_has_no_clips_of_a_generator():
+    config = named_config("videoreward:mini", ["judge.world.clips=drawn"])
+    with pytest.raises(ValueError, match=r"no generator that draws clips; launch/tpu_run\.py"):
+        judge_recipe.check_alone(config)
+
+
 def test_stages_follow_what_they_depend_on(material, tmp_path):
     def folders(*overrides):
         return [

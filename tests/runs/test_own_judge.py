@@ -11,7 +11,7 @@ from vidpref.generation.adopt import load_config
 from vidpref.runs import checks
 from vidpref.runs.methods import open_recipe
 
-JUDGE = ["judged-world", "judge-base", "judge"]
+JUDGE = ["judged-clips", "judge-base", "judge"]
 
 
 def stages(*overrides):
@@ -26,12 +26,18 @@ def test_the_judge_is_an_input_of_labels_and_the_verifier_of_none():
     for name, stage in found.items():
         if name.startswith("label-"):
             assert stage.inputs["judge"] is found["judge"]
+    judged = found["judged-clips"]
+    assert {stage.name for stage in judged.inputs.values()} == {
+        *("sample-train-pretrained", "verify-train-pretrained"),
+        *("sample-validation-pretrained", "verify-validation-pretrained"),
+        *("sample-evaluation-pretrained", "verify-evaluation-pretrained"),
+    }
     truth = found["verify-evaluation-videoalign"]
     assert set(truth.inputs) == {"samples"}
     assert truth.causes["reward.name"] == "verifier"
     assert not [name for name in truth.causes if name.startswith("reward.video_reward")]
     without = stages("evaluate.verifier=False")
-    assert set(found) - set(without) == {n for n in found if n.startswith("verify-")}
+    assert set(found) - set(without) == {"verify-evaluation-videoalign"}
     assert all(without[name].folder == found[name].folder for name in without)
 
 
@@ -39,11 +45,20 @@ def test_another_judge_labels_anew_and_draws_nothing_anew():
     before, after = stages(), stages("judge.loss=bt")
     same = {name for name in before if before[name].folder == after[name].folder}
     assert {"pretrain", "sample-train-pretrained", "sample-evaluation-pretrained"} <= same
-    assert {"judged-world", "judge-base", "verify-evaluation-pretrained"} <= same
+    assert {"judged-clips", "judge-base", "verify-evaluation-pretrained"} <= same
     changed = {"judge", "label-train-pretrained", "label-evaluation-pretrained"}
     assert changed | {"align-videoalign-round1"} <= set(before) - same
     faster = stages("judge.score_batch=8", "reward.video_reward.batch_size=8")
     assert [s.folder for s in faster.values()] == [s.folder for s in before.values()]
+
+
+def test_a_judge_of_rendered_clips_needs_no_generator():
+    found = stages("judge.world.clips=rendered")
+    assert [name for name in found if name.startswith("judge")] == ["judged-world", *JUDGE[1:]]
+    assert not found["judged-world"].inputs
+    assert "verify-train-pretrained" not in found
+    with pytest.raises(ValueError, match=r"judge\.world\.prompts would change nothing"):
+        stages("judge.world.prompts=4")
 
 
 def test_a_training_that_asks_the_judge_on_the_way_depends_on_it():

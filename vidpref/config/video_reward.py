@@ -7,7 +7,9 @@ from vidpref.config.training import LORA_BASES, Train
 
 DTYPES = ("float32", "bfloat16")
 _FROM_NOTHING = {"judge.scratch.layers": ON}
+RENDERED, DRAWN = "rendered", "drawn"  # clips of the world that a judge learns from
 _OF_WORLD = {"judge.name": ON, "data.name": "miniworld"}
+_OF_RENDERED = {**_OF_WORLD, "judge.world.clips": RENDERED}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,9 +94,16 @@ class JudgeScratch:
 class JudgeWorld:
     """Preferences of the mini world, which the verifier gives."""
 
-    prompts: int = field(0, ">= 0", "Train prompts; 0: all.", when=_OF_WORLD)
+    clips: str = field(
+        RENDERED,
+        (RENDERED, DRAWN),
+        "Rendered ones, true or wrong in one way; or those that the run's pre-trained generator "
+        "draws to learn from, for validation and for evaluation.",
+        when=_OF_WORLD,
+    )
+    prompts: int = field(0, ">= 0", "Train prompts; 0: all.", when=_OF_RENDERED)
     clips_per_prompt: int = field(
-        4, ">= 2", "Clips of a prompt: one true, the others wrong in one way.", when=_OF_WORLD
+        4, ">= 2", "Clips of a prompt: one true, the others wrong in one way.", when=_OF_RENDERED
     )
     fps: float = field(8.0, "> 0", "Frames a second of its clips.", when=_OF_WORLD)
     tie: float = field(

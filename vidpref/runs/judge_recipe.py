@@ -6,7 +6,7 @@ it trained: the same stages, found by the same fingerprints.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vidpref.config.schema import PREFERENCES, check_values
+from vidpref.config.video_reward import DRAWN, RENDERED
 from vidpref.datasets.miniworld import prompts
 from vidpref.datasets.preferences import Preferences
 from vidpref.datasets.prompts import SPLITS
@@ -22,10 +23,11 @@ from vidpref.digests import digest_files, files_below
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
 from vidpref.runs.graph import Stage, in_order, remembered_in
 from vidpref.runs.inputs import Inputs
+from vidpref.runs.policies import Labelled
 from vidpref.seeds import fold_seed
 from vidpref.stages import judge_rows, judge_training, preferences, train_judge
 from vidpref.stages.judge_frames import write_frames
-from vidpref.stages.judged_world import PREFERENCE_CLIPS, write_world
+from vidpref.stages.judged_world import PREFERENCE_CLIPS, write_drawn, write_world
 from vidpref.stages.scratch_model import scratch_config, write_scratch_model
 from vidpref.storage import mirror
 
@@ -64,6 +66,20 @@ def check(config: ConfigDict) -> None:
         judge_training.make_reader_of(section, QwenVLFolder(section.base))
 
 
+def check_alone(config: ConfigDict) -> None:
+    """Refuses a config that launch/train_judge.py cannot train a judge of.
+
+    Raises:
+        ValueError: names the field.
+    """
+    check(config)
+    if config.data.name == _WORLD and config.judge.world.clips == DRAWN:
+        raise ValueError(
+            f"config.judge.world.clips={DRAWN!r}: a judge that is trained alone has no generator "
+            f"that draws clips; launch/tpu_run.py trains it in a run, or set it to {RENDERED!r}"
+        )
+
+
 def check_own(config: ConfigDict) -> None:
     """Refuses the judge that a run trains and asks, before anything is computed.
 
@@ -88,13 +104,16 @@ def check_own(config: ConfigDict) -> None:
     check(config)
 
 
-def judge_stage(config: ConfigDict, workdir: Path, inputs: Inputs) -> Stage:
+def judge_stage(
+    config: ConfigDict, workdir: Path, inputs: Inputs, drawn: Callable[[], Mapping[str, Labelled]]
+) -> Stage:
     """Returns the stage that trains the judge which a run asks, and all that it stands on.
 
     Args:
         config: the config of the run.
         workdir: where the stages' folders lie.
         inputs: those of the run.
+        drawn: returns clips of the pre-trained generator with the verifier's labels, by split.
 
     Raises:
         ValueError: the config trains none.
@@ -104,7 +123,7 @@ def judge_stage(config: ConfigDict, workdir: Path, inputs: Inputs) -> Stage:
             "config.reward.video_reward.folder is empty, and so is config.judge.name: give the "
             "folder of a reward model, or a config that trains one, such as videoalign"
         )
-    return JudgeRecipe(config, workdir, inputs).judge
+    return JudgeRecipe(config, workdir, inputs, drawn).judge
 
 
 class JudgeRecipe:
@@ -114,10 +133,17 @@ class JudgeRecipe:
         config: the config of a run.
         workdir: where the stages' folders lie.
         inputs: those of the run that the judge is trained for; by default its own.
+        drawn: see `judge_stage`; None where there is no generator.
     """
 
-    def __init__(self, config: ConfigDict, workdir: Path, inputs: Inputs | None = None):
-        self.config, self.workdir = config, workdir
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: Path,
+        inputs: Inputs | None = None,
+        drawn: Callable[[], Mapping[str, Labelled]] | None = None,
+    ):
+        self.config, self.workdir, self._drawn = config, workdir, drawn
         self.inputs = inputs or Inputs(config, workdir)
 
     @property
@@ -144,6 +170,8 @@ class JudgeRecipe:
     def frames(self) -> Stage:
         """What the model sees of the clips; of the mini world, the preferences too."""
         section, data = self.config.judge, self.config.data
+        if data.name == _WORLD and section.world.clips == DRAWN:
+            return self._judged_clips()
         if data.name == _WORLD:
             seed = fold_seed(self.config.seed, "judged world")
 
@@ -163,6 +191,24 @@ class JudgeRecipe:
         known = self.inputs.causes.of("judge", without=without)
         known["files"] = self._digest(weights=False)
         return Stage("frames", body, known, self._with_base({"data": self.inputs.data_stage}))
+
+    def _judged_clips(self) -> Stage:
+        """Clips that the generator of the run drew, and what the verifier prefers."""
+        section, drawn = self.config.judge, self._drawn()
+        seed = fold_seed(self.config.seed, "judged clips")
+
+        def body(folder: Path) -> dict[str, int]:
+            folders = {
+                split: (self._folder(own.samples), self._folder(own.labels))
+                for split, own in drawn.items()
+            }
+            return write_drawn(folder, folders, section.world, section.dimensions, seed=seed)
+
+        known = self.inputs.causes.of("judge.world", "judge.dimensions", "seed")
+        inputs = {}
+        for split, own in drawn.items():
+            inputs |= {f"{split} samples": own.samples, f"{split} labels": own.labels}
+        return Stage("judged-clips", body, known, inputs)
 
     @functools.cached_property
     def judge(self) -> Stage:

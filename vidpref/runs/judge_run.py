@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from vidpref.rewards.registry import JUDGE
 from vidpref.runs import workdir as workdirs
 from vidpref.runs.graph import run_stage
-from vidpref.runs.judge_recipe import JudgeRecipe, check
+from vidpref.runs.judge_recipe import JudgeRecipe, check_alone
 from vidpref.runs.rounds import say
 
 
@@ -18,7 +18,7 @@ def run(config: ConfigDict, workdir: Path) -> Path:
     Raises:
         ValueError: a config that cannot work, or data with too little to learn from.
     """
-    check(config)
+    check_alone(config)
     stages, done = JudgeRecipe(config, workdir).stages, None
     for number, stage in enumerate(stages, 1):
         title = f"[{number}/{len(stages)}] {stage.name}"
@@ -33,7 +33,7 @@ def dry_run(config: ConfigDict, workdir: Path) -> str:
     Raises:
         ValueError: a config that cannot work.
     """
-    check(config)
+    check_alone(config)
     return workdirs.dry_run(JudgeRecipe(config, workdir).stages, workdir)
 
 

@@ -194,22 +194,46 @@ class Recipe:
 
     def label_samples(self, policy: Policy, round_: int) -> Labelled:
         """Clips of the train prompts, with labels, that a round learns from."""
+        return self._labelled(policy, self._label_draws(round_))
+
+    def _label_draws(self, round_: int) -> "_Draws":
         seed = fold_seed(self.config.seed, "label", round_)
-        return self._labelled(policy, _Draws("train", "label", (("train", "prompts"),), seed))
+        return _Draws("train", "label", (("train", "prompts"),), seed)
 
     def evaluation(self, policy: Policy) -> Labelled:
         """Clips of the train and test prompts, with labels, that policies are compared on.
 
         With `evaluate.verifier` the labels are the verifier's, and those of the judge stand beside.
         """
-        sets = (("train", "train_prompts"), ("test", "test_prompts"))
-        seed = fold_seed(self.config.seed, "evaluation")
-        found = self._labelled(policy, _Draws("evaluation", "evaluate", sets, seed))
+        found = self._labelled(policy, self._evaluation_draws)
         if not (self._verified and found.labels):
             return found
-        name = f"verify-evaluation-{policy.name}"
-        truth = self._label_stage(name, found.samples, verifying(self.config.reward))
-        return Labelled(found.samples, truth, proxy=found.labels)
+        verified = self._verify(policy, self._evaluation_draws, found.samples)
+        return dataclasses.replace(verified, proxy=found.labels)
+
+    @property
+    def _evaluation_draws(self) -> "_Draws":
+        sets = (("train", "train_prompts"), ("test", "test_prompts"))
+        return _Draws("evaluation", "evaluate", sets, fold_seed(self.config.seed, "evaluation"))
+
+    def _verify(self, policy: Policy, draws: "_Draws", samples: Stage) -> Labelled:
+        name = f"verify-{draws.name}-{policy.name}"
+        return Labelled(samples, self._label_stage(name, samples, verifying(self.config.reward)))
+
+    def verified(self) -> dict[str, Labelled]:
+        """Returns clips of the pre-trained policy with the verifier's labels, by split.
+
+        They are those that a first round learns from, that hyper-parameters are chosen on, and
+        that policies are compared on, which hold clips of train prompts besides.
+        """
+        policy = self.pretrained
+        draws = {
+            "train": self._label_draws(1),
+            "validation": self._validation_draws,
+            "test": self._evaluation_draws,
+        }
+        samples = {split: self._drawn(policy, own) for split, own in draws.items()}
+        return {split: self._verify(policy, own, samples[split]) for split, own in draws.items()}
 
     @property
     def _verified(self) -> bool:
@@ -237,6 +261,12 @@ class Recipe:
         return self._sample_stage(name, policy, scenes, section.losers, seed, which)
 
     def _labelled(self, policy: Policy, draws: "_Draws") -> Labelled:
+        samples, name = self._drawn(policy, draws), f"{draws.name}-{policy.name}"
+        if self.config.reward.name == NO_JUDGE:
+            return Labelled(samples, None)
+        return Labelled(samples, self._label_stage(f"label-{name}", samples, self.judged))
+
+    def _drawn(self, policy: Policy, draws: "_Draws") -> Stage:
         name, section = f"{draws.name}-{policy.name}", lookup(self.config, draws.section)
 
         def scenes() -> list[Scene]:
@@ -250,12 +280,9 @@ class Recipe:
 
         which = {f"{draws.section}.{field}": section[field] for _, field in draws.sets}
         which[f"{draws.section}.per_prompt"] = section.per_prompt
-        samples = self._sample_stage(
+        return self._sample_stage(
             f"sample-{name}", policy, scenes, section.per_prompt, draws.seed, which
         )
-        if self.config.reward.name == NO_JUDGE:
-            return Labelled(samples, None)
-        return Labelled(samples, self._label_stage(f"label-{name}", samples, self.judged))
 
     def _sample_stage(self, name: str, policy: Policy, scenes, per_scene, seed, which) -> Stage:
         config = self.config
@@ -419,5 +446,5 @@ class _Draws:
 
 # Stages that make what a judge is built from: artifact's name -> stage of a recipe.
 ARTIFACTS: dict[str, Callable[[Recipe], Stage]] = {
-    JUDGE: lambda recipe: judge_stage(recipe.config, recipe.workdir, recipe.inputs)
+    JUDGE: lambda recipe: judge_stage(recipe.config, recipe.workdir, recipe.inputs, recipe.verified)
 }

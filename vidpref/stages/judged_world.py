@@ -1,11 +1,14 @@
-"""Preferences of the mini world: clips that are true or wrong in one way, compared by the verifier.
+"""Preferences of the mini world, by the verifier: of clips that are true or wrong in one way, or of
+clips that a generator drew.
 
 What a frames stage and a file of preferences give a judge elsewhere lies in one folder here.
 """
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +19,12 @@ from vidpref.datasets.miniworld import DEFECTS, WorldPrompt, prompts, render_bat
 from vidpref.datasets.miniworld.defects import Example, possible
 from vidpref.datasets.preferences.frames import CLIPS, COMPARISONS, SCORES
 from vidpref.datasets.prompts import SPLITS
-from vidpref.datasets.records import write_records
+from vidpref.datasets.records import RecordFile, write_records
 from vidpref.files import write_table
 from vidpref.rewards.verifier import Verifier
 from vidpref.seeds import fold_seed
+from vidpref.stages.label import labels_of
+from vidpref.stages.sample import read_clips, seen_clip
 
 PREFERENCE_CLIPS = "preference_clips"  # name of the table that is `Preferences.clips`
 _FILE = "frames-world.array_record"
@@ -51,6 +56,36 @@ def write_world(
     )
 
 
+def write_drawn(
+    folder: Path,
+    drawn: Mapping[str, tuple[Path, Path]],
+    section: ConfigDict,
+    dimensions: Sequence[str],
+    *,
+    seed: int,
+) -> dict[str, int]:
+    """Writes clips that a generator drew, and preferences, as `write_world` does.
+
+    All clips of a prompt are compared with each other.
+
+    Args:
+        folder: the stage's folder.
+        drawn: by split, the folders of the stages that drew its clips, maybe beside others, and
+            that labelled them by the verifier.
+        section: `judge.world`, of which `fps`, `tie` and `wrong` count.
+        dimensions: of the verifier.
+        seed: seed of what is turned round.
+
+    Returns:
+        The number of records of each file.
+
+    Raises:
+        ValueError: a clip without a score.
+    """
+    write = functools.partial(_write_drawn, folder, drawn, section, tuple(dimensions), seed)
+    return decided("the judged clips", write)
+
+
 def _write(
     folder: Path, section: ConfigDict, dimensions: tuple[str, ...], camera: bool, seed: int
 ) -> dict[str, int]:
@@ -75,7 +110,55 @@ def _write(
     index = pd.DataFrame({"id": ids, "prompt": texts, "file": _FILE, "record": range(count)})
     index[["frames", "height", "width"]] = clips.shape[1:4]
     by_split = pd.Series([example.prompt.split for example in examples])
-    compared = _comparisons(ids, texts, scores, by_split, dimensions, section, rng)
+    _write_tables(folder, index, by_split, scores, dimensions, section, rng)
+    return {_FILE: count}
+
+
+def _write_drawn(
+    folder: Path,
+    drawn: Mapping[str, tuple[Path, Path]],
+    section: ConfigDict,
+    dimensions: tuple[str, ...],
+    seed: int,
+) -> dict[str, int]:
+    tables = []
+
+    def records() -> Iterator[dict[str, Any]]:
+        for split, (samples, labels) in drawn.items():
+            clips = read_clips(samples)
+            of_split = labels_of(clips, labels)
+            of_split = of_split[of_split["split"] == split]
+            tables.append(of_split)
+            for number, name, text in zip(
+                of_split.index, of_split["clip_id"], of_split["prompt"], strict=True
+            ):
+                video = seen_clip(clips[int(number)])
+                yield {"clip_id": name, "prompt": text, "video": video, "fps": float(section.fps)}
+
+    count = write_records(folder / _FILE, records())
+    labels = pd.concat(tables, ignore_index=True)
+    index = pd.DataFrame({"id": labels["clip_id"], "prompt": labels["prompt"], "file": _FILE})
+    index["record"] = range(count)
+    index[["frames", "height", "width"]] = RecordFile([folder / _FILE])[0]["video"].shape[:3]
+    scores = labels[list(dimensions)].to_numpy(np.float64)
+    if unscored := int(np.isnan(scores).any(axis=1).sum()):
+        raise ValueError(f"the verifier gave no score to {unscored} of {count} clips")
+    rng = np.random.default_rng(fold_seed(seed, "drawn"))
+    _write_tables(folder, index, labels["split"], scores, dimensions, section, rng)
+    return {_FILE: count}
+
+
+def _write_tables(
+    folder: Path,
+    index: pd.DataFrame,
+    splits: pd.Series,
+    scores: np.ndarray,
+    dimensions: tuple[str, ...],
+    section: ConfigDict,
+    rng: np.random.Generator,
+) -> None:
+    ids, texts = index["id"].tolist(), index["prompt"].tolist()
+    compared = _comparisons(ids, texts, scores, splits, dimensions, section, rng)
     rated = [
         (name, dimension, 1 + 4 * float(value), "verifier", "")
         for name, row in zip(ids, scores, strict=True)
@@ -90,7 +173,6 @@ def _write(
     }
     for name, table in tables.items():
         write_table(folder / f"{name}.parquet", table)
-    return {_FILE: count}
 
 
 def _examples(prompt: WorldPrompt, count: int, rng: np.random.Generator) -> list[Example]:
