@@ -18,6 +18,7 @@ from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.generation.generator import Generator, SamplerSettings
 from vidpref.models.dit.network import DiT
 from vidpref.models.lora import merge, merge_into
+from vidpref.objectives.alignment import LEASHES
 from vidpref.stages.train import ErrorSettings, generator_training, train
 from vidpref.training.checkpoints import load_params
 from vidpref.training.metrics import read_metrics
@@ -85,7 +86,7 @@ def run(folder, generator, rows, config, base, **options):
 def test_adapters_alone_are_trained_and_written(
     tmp_path, generator, rows, base, capsys, monkeypatch
 ):
-    monkeypatch.setattr("vidpref.objectives.alignment.leash.LEASH", 30.0)
+    monkeypatch.setitem(LEASHES, "flow", 30.0)
     config = section(lora=LORA)
     before = jax.tree.map(np.array, base)
     metrics = run(tmp_path, generator, rows, config, base)

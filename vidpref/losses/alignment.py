@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vidpref.diffusion.denoising import Corrupted, Denoised, corrupt_clips, denoised_clips
+from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.diffusion.process import Process
 from vidpref.objectives.alignment import (
     OBJECTIVES,
@@ -52,7 +53,8 @@ class AlignmentLoss:
         """Returns what to tell the user of the first metrics of a run; "" for nothing."""
         if "leash" not in metrics:
             return ""
-        return leash_warning(self.name, self.hyper, metrics["leash"])
+        process = "flow" if isinstance(self.process, RectifiedFlow) else "ddpm"
+        return leash_warning(self.name, self.hyper, metrics["leash"], process)
 
     def counts(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Returns what the means over a batch are divided by; nothing where all rows weigh alike.

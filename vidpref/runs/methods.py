@@ -19,8 +19,9 @@ from vidpref.models.lora import Adapted, merge_into
 from vidpref.rewards.registry import judge_version
 from vidpref.runs.fresh_clips import fresh_clips
 from vidpref.runs.graph import Stage
+from vidpref.runs.method import Method
 from vidpref.runs.policies import PRETRAINED, Policy, load_whole, policy_name
-from vidpref.runs.recipe import NETWORK, Method, Recipe
+from vidpref.runs.recipe import NETWORK, Recipe
 from vidpref.seeds import fold_seed
 from vidpref.stages import align, latent_reward
 from vidpref.stages.rows import sampled as rows

@@ -3,15 +3,14 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.config.causes import Causes
-from vidpref.config.fields import lookup
 from vidpref.config.schema import NO_JUDGE, counts_in
 from vidpref.datasets.scenes import Scene
 from vidpref.digests import digest_files
@@ -25,9 +24,12 @@ from vidpref.interop.pipelines import TRANSFORMER
 from vidpref.models.frozen import Keeping
 from vidpref.models.lora import merge_into
 from vidpref.rewards.registry import JUDGE, artifacts_of, judge_version, scoring, verifying
+from vidpref.runs import draws
+from vidpref.runs.draws import Draws
 from vidpref.runs.graph import Stage, in_order
 from vidpref.runs.inputs import Inputs, target
 from vidpref.runs.judge_recipe import judge_stage
+from vidpref.runs.method import Method
 from vidpref.runs.policies import PRETRAINED, Labelled, Policy, load_whole
 from vidpref.seeds import fold_seed
 from vidpref.stages import label, pretrain, sample
@@ -43,37 +45,6 @@ _OF_TRAINING = (
     *("diffusion.error_in", "diffusion.flow.time"),
     *("diffusion.flow.logit_mean", "diffusion.flow.logit_std"),
 )
-
-
-@runtime_checkable
-class Method(Protocol):
-    """What a round makes of a policy; one object a kind, without state."""
-
-    def check(self, config: ConfigDict, generator: Generator, rounds: int) -> None:
-        """Refuses a config that this cannot work with; ValueError names the field."""
-        ...
-
-    def judged_dimensions(self, config: ConfigDict) -> tuple[str, ...]:
-        """Returns the dimensions that the judge must score for it."""
-        ...
-
-    def needs_labels(self, config: ConfigDict) -> bool:
-        """Returns whether it learns from clips that a judge scored."""
-        ...
-
-    def settings(self, config: ConfigDict) -> Mapping[str, Any]:
-        """Returns what the first line of a run says of it."""
-        ...
-
-    def improve(self, recipe: "Recipe", policy: Policy, round_: int) -> Policy:
-        """Returns the policy after a round, by stages that have not run yet.
-
-        Args:
-            recipe: where the stages belong.
-            policy: where to start.
-            round_: number of the round, from 1.
-        """
-        ...
 
 
 class Recipe:
@@ -194,30 +165,22 @@ class Recipe:
 
     def label_samples(self, policy: Policy, round_: int) -> Labelled:
         """Clips of the train prompts, with labels, that a round learns from."""
-        return self._labelled(policy, self._label_draws(round_))
-
-    def _label_draws(self, round_: int) -> "_Draws":
-        seed = fold_seed(self.config.seed, "label", round_)
-        return _Draws("train", "label", (("train", "prompts"),), seed)
+        return self._labelled(policy, draws.to_learn_from(self.config, round_))
 
     def evaluation(self, policy: Policy) -> Labelled:
         """Clips of the train and test prompts, with labels, that policies are compared on.
 
         With `evaluate.verifier` the labels are the verifier's, and those of the judge stand beside.
         """
-        found = self._labelled(policy, self._evaluation_draws)
+        of = draws.to_compare(self.config)
+        found = self._labelled(policy, of)
         if not (self._verified and found.labels):
             return found
-        verified = self._verify(policy, self._evaluation_draws, found.samples)
+        verified = self._verify(policy, of, found.samples)
         return dataclasses.replace(verified, proxy=found.labels)
 
-    @property
-    def _evaluation_draws(self) -> "_Draws":
-        sets = (("train", "train_prompts"), ("test", "test_prompts"))
-        return _Draws("evaluation", "evaluate", sets, fold_seed(self.config.seed, "evaluation"))
-
-    def _verify(self, policy: Policy, draws: "_Draws", samples: Stage) -> Labelled:
-        name = f"verify-{draws.name}-{policy.name}"
+    def _verify(self, policy: Policy, of: Draws, samples: Stage) -> Labelled:
+        name = f"verify-{of.name}-{policy.name}"
         return Labelled(samples, self._label_stage(name, samples, verifying(self.config.reward)))
 
     def verified(self) -> dict[str, Labelled]:
@@ -227,13 +190,14 @@ class Recipe:
         that policies are compared on, which hold clips of train prompts besides.
         """
         policy = self.pretrained
-        draws = {
-            "train": self._label_draws(1),
-            "validation": self._validation_draws,
-            "test": self._evaluation_draws,
+        every = {
+            "train": draws.to_learn_from(self.config, 1),
+            "validation": draws.to_validate(self.config),
+            "test": draws.to_compare(self.config),
         }
-        samples = {split: self._drawn(policy, own) for split, own in draws.items()}
-        return {split: self._verify(policy, own, samples[split]) for split, own in draws.items()}
+        return {
+            split: self._verify(policy, of, self._drawn(policy, of)) for split, of in every.items()
+        }
 
     @property
     def _verified(self) -> bool:
@@ -241,12 +205,7 @@ class Recipe:
 
     def validation(self, policy: Policy) -> Labelled:
         """Clips of the validation prompts, with labels, that hyper-parameters are chosen on."""
-        return self._labelled(policy, self._validation_draws)
-
-    @property
-    def _validation_draws(self) -> "_Draws":
-        seed = fold_seed(self.config.seed, "validation")
-        return _Draws("validation", "align.validation", (("validation", "prompts"),), seed)
+        return self._labelled(policy, draws.to_validate(self.config))
 
     def loser_samples(self, policy: Policy, round_: int) -> Stage:
         """Clips for the scenes of the real clips (RealDPO: drawn once, before a round)."""
@@ -260,29 +219,20 @@ class Recipe:
         seed = fold_seed(self.config.seed, "losers", round_)
         return self._sample_stage(name, policy, scenes, section.losers, seed, which)
 
-    def _labelled(self, policy: Policy, draws: "_Draws") -> Labelled:
-        samples, name = self._drawn(policy, draws), f"{draws.name}-{policy.name}"
+    def _labelled(self, policy: Policy, of: Draws) -> Labelled:
+        samples, name = self._drawn(policy, of), f"{of.name}-{policy.name}"
         if self.config.reward.name == NO_JUDGE:
             return Labelled(samples, None)
         return Labelled(samples, self._label_stage(f"label-{name}", samples, self.judged))
 
-    def _drawn(self, policy: Policy, draws: "_Draws") -> Stage:
-        name, section = f"{draws.name}-{policy.name}", lookup(self.config, draws.section)
+    def _drawn(self, policy: Policy, of: Draws) -> Stage:
+        config = self.config
 
         def scenes() -> list[Scene]:
-            data = self.inputs.data
-            return [
-                scene
-                for split, field in draws.sets
-                if len(draws.sets) == 1 or data.has(split)
-                for scene in data.scenes(split, section[field])
-            ]
+            return of.scenes(self.inputs.data, config)
 
-        which = {f"{draws.section}.{field}": section[field] for _, field in draws.sets}
-        which[f"{draws.section}.per_prompt"] = section.per_prompt
-        return self._sample_stage(
-            f"sample-{name}", policy, scenes, section.per_prompt, draws.seed, which
-        )
+        name, count = f"sample-{of.name}-{policy.name}", of.per_prompt(config)
+        return self._sample_stage(name, policy, scenes, count, of.seed, of.causes(config))
 
     def _sample_stage(self, name: str, policy: Policy, scenes, per_scene, seed, which) -> Stage:
         config = self.config
@@ -396,12 +346,12 @@ class Recipe:
 
     def validation_score(self, policy: Policy, params: PyTree) -> dict[str, float]:
         """Returns the mean score of validation clips drawn by a policy with other parameters."""
-        section, draws = self.config.align.validation, self._validation_draws
-        scenes = self.inputs.data.scenes("validation", section.prompts)
-        chunks = chunked(scenes, section.per_prompt, self.drawn_at_once)
+        of = draws.to_validate(self.config)
+        scenes, count = of.scenes(self.inputs.data, self.config), of.per_prompt(self.config)
+        chunks = chunked(scenes, count, self.drawn_at_once)
         artifacts = self.judge_folders
         with self.cascade(policy).with_params(params).loaded() as loaded:
-            drawn = (self.sampler(policy)(loaded, chunk, draws.seed) for chunk in chunks)
+            drawn = (self.sampler(policy)(loaded, chunk, of.seed) for chunk in chunks)
             return label.mean_score(drawn, self.config.reward, artifacts, given=self.given)
 
     @property
@@ -425,23 +375,6 @@ class Recipe:
         return self.inputs.pipeline.load_transformer(
             self.generator.module, wanted, keep=None if keeping is None else keeping.one
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Draws:
-    """Which scenes clips are drawn for.
-
-    Attributes:
-        name: name of the set, in the names of stages.
-        section: path of the section with `per_prompt` and the numbers of prompts.
-        sets: (split, field with its number of prompts).
-        seed: seed of the noise.
-    """
-
-    name: str
-    section: str
-    sets: tuple[tuple[str, str], ...]
-    seed: int
 
 
 # Stages that make what a judge is built from: artifact's name -> stage of a recipe.

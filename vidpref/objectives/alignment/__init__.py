@@ -8,7 +8,7 @@ from vidpref.objectives.alignment.advantage import awm, diffusion_nft
 from vidpref.objectives.alignment.dpo import dpo, mcdpo
 from vidpref.objectives.alignment.errors import Errors, Labels, Metrics
 from vidpref.objectives.alignment.kto import kto, kto_statistics
-from vidpref.objectives.alignment.leash import LEASH, leash_warning
+from vidpref.objectives.alignment.leash import LEASHES, leash_warning
 from vidpref.objectives.alignment.likelihood import flow_rwr, rwr, sft
 from vidpref.objectives.alignment.registry import (
     OBJECTIVES,
@@ -19,7 +19,7 @@ from vidpref.objectives.alignment.registry import (
 )
 
 __all__ = [
-    "LEASH",
+    "LEASHES",
     "OBJECTIVES",
     "Errors",
     "Labels",

@@ -9,14 +9,18 @@ a run is, the leash how long the way is.
 
 from collections.abc import Mapping
 
-# Logits. `dpo_aif:mini` at a rate of 3e-5, 800 validation clips: with a leash of 3 and 16 (errors
-# of v) and of 7 (x0) it accepted 20, 26 and 37 %, with one of 13, 26 and 66 (x0) and of 47 (v) 70,
-# 73, 71 and 64 % (docs/measurements.md, "The leash").
-LEASH = 20.0
+# Logits, by noise process; 800 validation clips (docs/measurements.md, "The leash"). DDPM:
+# `dpo_aif:mini` at a rate of 3e-5, with a leash of 3 and 16 (errors of v) and of 7 (x0), accepted
+# 20, 26 and 37 %, with one of 13, 26 and 66 (x0) and of 47 (v) 70, 73, 71 and 64 %. Rectified flow:
+# with one of 0.6, 1.7, 5.5 and 55 adapters of `flow_dpo:mini` accepted 15, 42, 48 and 45 %, with
+# one of 1.1, 5.5 and 22 the whole network of `ipo_dpo:mini` 22, 60 and 53 %.
+LEASHES = {"ddpm": 20.0, "flow": 3.0}
 _WARNED = ("dpo", "mcdpo")  # where that was measured; KTO also holds by the weights of its classes
 
 
-def leash_warning(objective: str, hyper: Mapping[str, object], leash: float) -> str:
+def leash_warning(
+    objective: str, hyper: Mapping[str, object], leash: float, process: str = "ddpm"
+) -> str:
     """Returns what to say to the user of a leash that is too weak; "" where there is nothing.
 
     The winner's error in the loss (`nll_weight`) is a leash of its own: no warning beside it.
@@ -25,12 +29,14 @@ def leash_warning(objective: str, hyper: Mapping[str, object], leash: float) -> 
         objective: name in `OBJECTIVES`.
         hyper: the objective's hyper-parameters.
         leash: mean of the metric of this name, over some steps.
+        process: name in `LEASHES` of the noise process.
     """
-    if objective not in _WARNED or hyper.get("nll_weight") or leash >= LEASH:
+    least = LEASHES[process]
+    if objective not in _WARNED or hyper.get("nll_weight") or leash >= least:
         return ""
     return (
         f"the leash, align.beta times the reference's error of the winner, is {leash:.3g}, below "
-        f"{LEASH:g}: the loss may let the errors of winner and loser grow together, and clips get "
+        f"{least:g}: the loss may let the errors of winner and loser grow together, and clips get "
         "worse while pairs are told apart. Raise align.beta, measure the error where it is larger "
         "(align.error_in, such as eps or v instead of x0), or add the winner's error "
         "(align.nll_weight)."
