@@ -6,6 +6,7 @@ import pytest
 
 from tests import tpu_compiler
 from vidpref.config.by_name import config_module, config_names
+from vidpref.config.online import FROM_ADVANTAGES
 from vidpref.generation.adopt import load_config
 from vidpref.stages.planning import trained_sections
 
@@ -71,7 +72,8 @@ def check(found):
         assert ("real" in step["batch"]) == bool(align and align.real_weight), case
         assert ("motion" in step["batch"]) == (method == "mcdpo"), case
         assert ("preference" in step["batch"]) == (method == "nrg"), case
-        assert step["follows"] == bool(align and align.train.reference_decay), case
+        moves = align and (align.train.reference_decay or method in FROM_ADVANTAGES)
+        assert step["follows"] == bool(moves), case
         if align and method != "nrg" and align.lora.rank:
             assert step["frozen"] == ["base"], case
             assert step["trained"] < 0.2 * step["network"], case
