@@ -95,6 +95,18 @@ def test_what_stands_alone_may_not_stand_among_many():
     assert alone[1].outcome == Outcome.HOLDS
 
 
+def test_a_claim_with_few_seeds_is_no_discovery_and_helps_no_other():
+    few = [measured(10, 0.5, seeds=seeds) for seeds in (1, 2)]
+    nothing = [measured(1, 3)] * 9
+    weak = measured(4, 1.65)
+    found = verdicts([Kind.SUPERIOR] * 12, [*few, weak, *nothing])
+    assert [v.outcome for v in found[:3]] == [Outcome.UNRESOLVED] * 3
+    assert [v.p for v in found[:2]] == [1.0, 1.0]
+    assert str(found[0]) == "unresolved (one seed says nothing about others)"
+    assert "seeds would settle it" in str(found[1])
+    assert found[2].uncorrected
+
+
 def test_seeds_that_it_would_take():
     # all of the variance is the seeds': 1 / S of it with S seeds
     spread = Spread(4e-4, 1e-9, 0.0, 4, 200)  # standard error 2 points with 4 seeds, t(3)

@@ -74,16 +74,20 @@ class Verdict:
         seeds: training seeds that an unresolved claim would take; None where that is not so, and
             where `MOST_SEEDS` would not do.
         uncorrected: unresolved only because of the number of claims.
+        single: measured with one seed, which says nothing about others.
     """
 
     outcome: Outcome
     p: float
     seeds: int | None = None
     uncorrected: bool = False
+    single: bool = False
 
     def __str__(self) -> str:
         if self.outcome != Outcome.UNRESOLVED:
             return self.outcome.value
+        if self.single:
+            return f"{self.outcome.value} (one seed says nothing about others)"
         would = f"more than {MOST_SEEDS}" if self.seeds is None else f"about {self.seeds}"
         alone = "alone it would stand; " if self.uncorrected else ""
         return f"{self.outcome.value} ({alone}{would} seeds would settle it)"
@@ -119,9 +123,13 @@ def verdicts(
     Args:
         kinds: what is claimed.
         measured: what was measured, in the claims' primary dimensions.
-        rate: share of the discoveries that may be false (Benjamini and Hochberg).
+        rate: share of the discoveries that may be false (Benjamini and Hochberg). A claim with
+            fewer than `FEWEST_SEEDS` seeds is none.
     """
-    values = [p_value(kind, found) for kind, found in zip(kinds, measured, strict=True)]
+    values = [
+        p_value(kind, found) if found.spread.seeds >= FEWEST_SEEDS else 1.0
+        for kind, found in zip(kinds, measured, strict=True)
+    ]
     passed = discoveries(np.asarray(values, np.float64), rate)
     threshold = rate * min(int(passed.sum()) + 1, len(values)) / max(len(values), 1)  # of one more
     return [
@@ -207,7 +215,8 @@ def _verdict(kind: Kind, measured: Measured, p: float, stands: bool, threshold: 
         return Verdict(outcome, p)
     needed = seeds_needed(kind, measured, threshold)
     alone = outcome != Outcome.UNRESOLVED
-    return Verdict(Outcome.UNRESOLVED, p, needed, uncorrected=alone)
+    single = measured.spread.seeds == 1
+    return Verdict(Outcome.UNRESOLVED, p, needed, uncorrected=alone, single=single)
 
 
 def _settled(kind: Kind, outcome: Outcome, stands: bool) -> bool:
