@@ -1,8 +1,8 @@
 """DiffusionNFT: clips drawn by the old policy, the good ones a target and the bad ones its mirror.
 
-Clean clips are all it looks at, so any sampler and any noise process will do. The public code also
-holds the policy to the pre-trained one by a small divergence, and lets the old policy follow ever
-more slowly (a decay of 0.001 a step, up to 0.5); here the decay is one number.
+Clean clips are all it looks at, so any sampler and any noise process will do. The public code can
+also hold the policy to the pre-trained one by a divergence, which is not here; and the decay with
+which the old policy follows is one number here, not tuned.
 
 Paper:    DiffusionNFT, "Online Diffusion Reinforcement with Forward Process" (arXiv 2509.16117)
 Command:  python launch/tpu_run.py --config=diffusion_nft:mini --workdir=runs/diffusion_nft
@@ -23,7 +23,7 @@ def get_config(scale: str = "paper"):
     c = flow_grpo.get_config(scale)
     c.paper = PAPER
     c.align.method = "diffusion_nft"
-    # Algorithm 1 with the code's error of the clean clip, which it divides by its own root.
+    # as the public code: the error of the clean clip, which is divided by its own root
     c.align.beta, c.align.error_in = 1.0, "x0"
     c.align.train.reference_decay = 0.5
     c.align.train.optimizer.learning_rate = 3e-4

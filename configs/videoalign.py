@@ -13,7 +13,7 @@ Command:  python launch/tpu_run.py --config=videoalign:mini --workdir=runs/video
           --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.csv
           --config.judge.base=Qwen2-VL-2B-Instruct
 Hardware: mini 2 CPU cores; paper 128 chips of TPU v5e, not run and not planned as a whole.
-Time:     mini, measured: 34 minutes on one CPU core that others used too, 28 of them for the judge;
+Time:     mini, measured: 34 minutes on one CPU core that others used too, 30 of them for the judge;
           expected on two: 20.
 Number:   mini, measured with seed 0. The judge orders 67.1, 61.4 and 63.6 % of pairs of held-out
           generated clips right (visual quality, motion quality, text alignment). The policy that

@@ -17,7 +17,7 @@ _LEAST = 1e-5  # of the root of an error that another is divided by, as in the p
 def diffusion_nft(
     errors: Errors, labels: Labels, *, beta: float
 ) -> tuple[Float[Array, ""], Metrics]:
-    """DiffusionNFT (Zheng et al. 2025, arXiv 2509.16117, algorithm 1).
+    """DiffusionNFT (Zheng et al. 2025, arXiv 2509.16117).
 
     With the outputs o of the policy and o' of the old one, `o+ = (1 - beta) o' + beta o` should
     denoise good clips and `o- = (1 + beta) o' - beta o` bad ones:
@@ -32,7 +32,7 @@ def diffusion_nft(
     Args:
         errors: errors and distance of k >= 1 clips a row, all of which count.
         labels: the clips' advantages.
-        beta: how far o+ and o- are from the old policy, in steps of the new one's; 1 in the paper.
+        beta: how far o+ and o- are from the old policy, in steps of the new one's.
     """
     good = _between(errors, beta)
     bad = _between(errors, -beta)
@@ -45,7 +45,8 @@ def awm(errors: Errors, labels: Labels, *, clip: float) -> tuple[Float[Array, ""
     """Advantage-weighted matching (Xue et al. 2025, arXiv 2509.25050): `-min(q A, clip(q) A)`.
 
     The ratio `q = exp(e' - e)` of the policy and the old one has the denoising error in the place
-    of a log-probability. Where they are the same it is 1, and the gradient that of `A e`.
+    of a log-probability. Where they are the same it is 1, and the gradient that of `A e`; the old
+    policy's forward pass then tells nothing new, and is made all the same.
 
     Args:
         errors: errors of k >= 1 clips a row, all of which count.

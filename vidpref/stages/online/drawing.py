@@ -19,7 +19,7 @@ def window_start(noise: StepNoise, steps: int, every: int) -> Callable[[Array], 
         noise: the window and where it may lie.
         steps: of a chain.
         every: drawings after which it moves on by a step; behind the last it begins anew (MixGRPO,
-            arXiv 2507.21802, section 3.2).
+            arXiv 2507.21802).
     """
     starts = noise.starts(steps)
 
