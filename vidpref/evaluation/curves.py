@@ -77,8 +77,8 @@ def drift_curves(stage: str, records: Sequence[Mapping[str, Any]]) -> Figure | N
     panels.append(_together(stage, "look of the clips, to the first", shares))
     caption = (
         "Means over the clips that the policy drew, before each step that learns from new ones. "
-        "Where the judge rises and the verifier falls, or the look drifts, the policy may be hacking "
-        "its reward."
+        "Where the judge rises and the verifier falls, or the look drifts, the policy may be "
+        "hacking its reward."
     )
     heading = f"{words.capital(words.stage(stage))}: the clips that it drew"
     return Figure(heading, "\n".join(panels), caption)
