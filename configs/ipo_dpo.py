@@ -28,7 +28,7 @@ def get_config(scale: str = "paper"):
     c.align.rows = "pairs"
     c.align.lora.rank = 0
     c.align.train.optimizer.learning_rate = 2e-5
-    if scale == "paper":
+    if scale != "mini":
         c.align.train.batch_size = 128
     else:
         c.align.train.batch_size = 32

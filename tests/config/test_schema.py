@@ -83,7 +83,7 @@ def test_the_reward_model_has_the_arguments_of_its_class():
 
 def test_the_local_judge_has_the_arguments_of_its_class():
     arguments = set(inspect.signature(VlmJudge).parameters)
-    assert fields_of(schema.VlmJudge) == arguments - {"questions"} | {"graded"}
+    assert fields_of(schema.VlmJudge) == arguments - {"questions"} | {"graded", "templates"}
 
 
 @pytest.mark.parametrize(

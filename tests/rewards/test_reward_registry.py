@@ -131,7 +131,7 @@ def test_what_the_alignment_needs_is_scored_where_nothing_else_is_named():
 def test_the_version_of_a_judge_follows_its_rules_or_its_templates(monkeypatch, tmp_path):
     assert judge_version(section("verifier")) == REWARDS["verifier"].version != ""
     (tmp_path / "question.txt").write_text("Is it good?")
-    spec = RewardSpec(lambda *_: None, templates=(tmp_path,))
+    spec = RewardSpec(lambda *_: None, templates=lambda section: (tmp_path,))
     monkeypatch.setitem(REWARDS, "remote_judge", spec)
     before = judge_version(section("remote_judge"))
     (tmp_path / "question.txt").write_text("Is it bad?")

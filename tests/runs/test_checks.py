@@ -23,6 +23,7 @@ REAL = (
     "reward.remote_judge.model=some",
     "text.name=words",
 )
+OWN_JUDGES = ("videoalign", "ipo", "mcsc")  # of tests/runs/test_own_judge.py
 
 
 def load(name, *overrides):
@@ -32,7 +33,7 @@ def load(name, *overrides):
 
 
 @pytest.mark.parametrize(("scale", "overrides"), [("mini", ()), ("paper", REAL)])
-@pytest.mark.parametrize("name", [name for name in config_names() if name != "videoalign"])
+@pytest.mark.parametrize("name", [name for name in config_names() if name not in OWN_JUDGES])
 def test_every_config_passes(name, scale, overrides, tmp_path):
     data = load_config(f"{name}:{scale}").data.name
     config = load_config(f"{name}:{scale}", [*overrides, *paths_for(data, tmp_path)])

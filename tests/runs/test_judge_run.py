@@ -17,6 +17,7 @@ from vidpref.interop.video_reward import VideoRewardFolder
 from vidpref.rewards.registry import build_reward
 from vidpref.runs import judge_recipe, judge_run
 from vidpref.stages import judge_training, judged_world, train_judge
+from vidpref.stages.judge_kinds import Given, pair_rows
 from vidpref.stages.judge_rows import SeenClips
 
 PROMPTS = [f"a ball number {i}" for i in range(16)]
@@ -213,7 +214,7 @@ def test_a_small_judge_starts_from_nothing_and_learns_from_the_verifier(tmp_path
         config.judge, base, recipe.inputs.mesh, dtype="float32", seed=0
     )
     seen = SeenClips.open(tmp_path / recipe.frames.folder)
-    rows = judge_recipe._rows(said["train"], seen, training, config)
+    rows = pair_rows(Given(config, base, seen, said, recipe.inputs.mesh), training)
     assert len(rows) == 4 * 6
     assert [(r.tokens, r.frames, r.patches) for r in rows.rooms] == [(256, 4, 64)]
     start = training.start(0)

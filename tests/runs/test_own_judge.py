@@ -103,22 +103,47 @@ def test_the_batch_of_the_judge_is_checked_for_the_mesh():
         checks.check_training(config, open_recipe(config, Path("nowhere")).mesh)
 
 
-def test_the_paper_scale_passes_with_what_users_give(wan_folder, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "judges"),
+    [
+        ("aif", ["judge"]),
+        ("ipo", ["judge"]),
+        ("mcsc", ["judge", "judge-reasoning"]),
+    ],
+)
+def test_judges_that_answer_are_trained_and_asked(name, judges):
+    config = load_config(f"{name}:mini")
+    checks.check(config)
+    found = {s.name: s for s in open_recipe(config, Path("nowhere")).stages(config.rounds)}
+    made = [stage for stage in found if stage.startswith("judge")]
+    assert made == ["judged-clips", "judge-base", *judges]
+    for stage_name, stage in found.items():
+        if stage_name.startswith("label-"):
+            assert stage.inputs["judge"] is found[judges[-1]]
+    with pytest.raises(ValueError, match=r"another one: .*vlm_judge\.folder='/x'\. Set"):
+        checks.check(load_config(f"{name}:mini", ["reward.vlm_judge.folder=/x"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "judge"), [("videoalign", "judge"), ("ipo", "judge"), ("mcsc", "judge-reasoning")]
+)
+def test_the_paper_scale_passes_with_what_users_give(name, judge, request, tmp_path):
+    folder = request.getfixturevalue("cogvideox_folder" if name == "ipo" else "wan_folder")
     (tmp_path / "clips").mkdir()
-    for name in "ab":
-        (tmp_path / "clips" / f"{name}.mp4").write_bytes(name.encode() * 100)
+    for clip in "ab":
+        (tmp_path / "clips" / f"{clip}.mp4").write_bytes(clip.encode() * 100)
     row = {"prompt": "a", "clip_a": "clips/a.mp4", "clip_b": "clips/b.mp4", "verdict": "A"}
     (tmp_path / "pairs.jsonl").write_text(json.dumps(row))
     base = tmp_path / "tiny-qwen2-vl"
     write_tiny_model(base, np.random.default_rng(0), 0.1)
     sizes = ["data.frames=9", "data.height=32", "data.width=48", "data.buckets=()"]
     sizes += ["align.lora.rank=3"]
-    given = [f"model.init={wan_folder}", f"data.pairs={tmp_path / 'pairs.jsonl'}", *sizes]
-    config = load_config("videoalign:paper", [*given, f"judge.base={base}"])
+    given = [f"model.init={folder}", f"data.pairs={tmp_path / 'pairs.jsonl'}", *sizes]
+    config = load_config(f"{name}:paper", [*given, f"judge.base={base}"])
     checks.check(config)
     found = {s.name: s for s in open_recipe(config, tmp_path).stages(1)}
-    assert list(found).index("judge") < list(found).index("label-train-pretrained")
-    assert found["judge"].inputs["data"] is found["latents"].inputs["data"]
+    assert list(found).index(judge) < list(found).index("label-train-pretrained")
+    assert found[judge].inputs["data"] is found["latents"].inputs["data"]
     assert not [name for name in found if name.startswith("verify-")]
     with pytest.raises(ValueError, match=r"judge\.base is empty: give the folder of a Qwen2-VL"):
-        checks.check(load_config("videoalign:paper", given))
+        checks.check(load_config(f"{name}:paper", given))

@@ -21,15 +21,16 @@ from vidpref.config.fields import (
     section,
     walk,
 )
+from vidpref.config.judge import ANSWERS, SCORES, Judge
 from vidpref.config.networks import LATENT_NETWORKS, PIXEL_NETWORKS, Model, SuperresModel
 from vidpref.config.training import Train
-from vidpref.config.video_reward import Judge, VideoReward
+from vidpref.config.video_reward import VideoReward
 from vidpref.config.vlm_judge import VlmJudge
 
 NO_JUDGE = "none"  # as reward.name: clips are drawn, and nobody scores them
 PREFERENCES = "preferences"  # as data.name: a file that says which of two clips is better
 DTYPES = ("float32", "bfloat16")
-_MODELS = ("video_reward", "vlm_judge")  # judges of local folders
+_MODELS = (SCORES, ANSWERS)  # judges of local folders
 _VIDEOS = ("video_folder", "something_something_v2", PREFERENCES)
 _T5 = {"text.name": ("t5", "umt5")}
 _LOGIT_NORMAL = ({".time": "logit_normal"}, {"align.time": "logit_normal"})

@@ -4,7 +4,8 @@ import dataclasses
 
 from vidpref.config.fields import field
 
-_SAID = {".answers": "words"}
+WORDS, PROBABILITIES, REASONED = "words", "probabilities", "reasoned"
+_SAID = {".answers": (WORDS, REASONED)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -12,13 +13,24 @@ class VlmJudge:
     """A Qwen2-VL, Qwen2.5-VL or Qwen3-VL of a local folder, which answers questions on frames."""
 
     folder: str = field(
-        "", "", "Folder of the model, as transformers and its hub have it.", touches="place"
+        "",
+        "",
+        "Folder of the model, as transformers and its hub have it; '': the judge that the run "
+        "trains, as the section judge says.",
+        touches="place",
+    )
+    templates: str = field(
+        "",
+        "",
+        "Folder of the texts that it is asked with, or a name in data; '': judge_templates, and "
+        "one_word_templates where nothing but a word is asked for.",
+        touches="place",
     )
     answers: str = field(
-        "words",
-        ("words", "probabilities"),
-        "What counts: the word of a generated answer, or how probable each word is as its first, "
-        "which takes no generation.",
+        WORDS,
+        (WORDS, PROBABILITIES, REASONED),
+        "What counts: the word of a generated answer; how probable each word is as its first, "
+        "without generation; or the word of an answer in McSc's form, behind its reasoning.",
     )
     graded: str = field(
         "grades",

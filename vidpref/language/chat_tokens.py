@@ -1,5 +1,6 @@
 """Text and special tokens of a Qwen-VL model as numbers."""
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,6 +33,9 @@ class ChatTokens:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise ValueError(f"{folder}: no such folder of a tokenizer")
+        # of numbers that a small model's config cannot give: transformers takes Qwen's own for them
+        about = logging.getLogger("transformers.configuration_utils")
+        about.addFilter(_of_no_token)
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(
                 self.folder, local_files_only=True
@@ -40,6 +44,8 @@ class ChatTokens:
         except Exception as error:  # the library raises errors of any type
             reason = str(error).strip().partition("\n")[0]
             raise ValueError(f"{folder} holds no tokenizer that can be read: {reason}") from error
+        finally:
+            about.removeFilter(_of_no_token)
         absent = [name for name in new if backend.token_to_id(name) is None]
         self._tokenizer.add_tokens(absent, special_tokens=True)
         # a copy that nothing changes, so that threads may share it
@@ -75,3 +81,7 @@ class ChatTokens:
     def save(self, folder: str | os.PathLike) -> None:
         """Writes the tokenizer, the new tokens too, as transformers reads it."""
         self._tokenizer.save_pretrained(folder)
+
+
+def _of_no_token(record: logging.LogRecord) -> bool:
+    return "within the vocabulary" not in record.getMessage()

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from vidpref.language.sampling import Sampling, log_probabilities
 from vidpref.models.lora import apply_network
+from vidpref.models.qwen_vl.answers import QwenVLAnswers
 from vidpref.models.qwen_vl.inputs import Inputs
 from vidpref.models.qwen_vl.network import QwenVL
 from vidpref.models.qwen_vl.text import Cache
@@ -41,7 +42,7 @@ class _Step:
 
 
 def answer(
-    module: QwenVL,
+    module: QwenVL | QwenVLAnswers,
     params: PyTree,
     inputs: Inputs,
     key: Key[Array, ""],
@@ -143,7 +144,7 @@ def _is_end(tokens: Int[Array, "*b"], rule: Sampling) -> Bool[Array, "*b"]:
     return ends
 
 
-def _empty(module: QwenVL, rows: int, room: int) -> Cache:
+def _empty(module: QwenVL | QwenVLAnswers, rows: int, room: int) -> Cache:
     text = module.config.text
     shape = (text.num_hidden_layers, rows, room, text.num_key_value_heads, text.head_dim)
     zeros = jnp.zeros(shape, jnp.dtype(module.dtype))

@@ -14,9 +14,9 @@ from vidpref.models.qwen_vl.configuration import QwenVLConfig
 from vidpref.models.qwen_vl.inputs import Inputs
 from vidpref.models.qwen_vl.packing import Room, Row, pack
 from vidpref.models.qwen_vl.positions import Media
-from vidpref.typing import Array, Float, UInt8
+from vidpref.typing import Array, Float, Int, UInt8
 
-Seen = tuple[Media, Float[np.ndarray, "1 p d"]]  # an image: its place in a row, and its patches
+Seen = tuple[Media, Float[np.ndarray, "1 _ d"]]  # an image: its place in a row, and its patches
 _NEVER_SAID = (chat.IM_START, chat.VISION_START, chat.VISION_END, chat.IMAGE_PAD, chat.VIDEO_PAD)
 
 
@@ -75,6 +75,32 @@ class ImageQuestions:
                 "a shorter prompt"
             )
         return Row(np.array(ids, np.int32), [m for m, _ in seen], [pixels for _, pixels in seen])
+
+    def answered(self, asked: Row, *said: str) -> tuple[Row, int]:
+        """Returns the row of a conversation, and the number of its last answer's tokens.
+
+        The model's end of its turn is among them.
+
+        Args:
+            asked: result of `row`.
+            *said: the answer; or an answer, what is asked next, the answer to that, and so on.
+                What looks like a special token in them is plain text.
+        """
+        ids: list[int] = []
+        for number, text in enumerate(said):
+            if number % 2:
+                ids += self.next_question(text).tolist()
+                continue
+            answer = [*self.tokens.text(text), self.tokens.special(chat.IM_END)]
+            ids += answer
+        tokens = np.concatenate([asked.tokens, np.array(ids, np.int32)])
+        return dataclasses.replace(asked, tokens=tokens), len(answer)
+
+    def next_question(self, text: str) -> Int[np.ndarray, " m"]:
+        """Returns the tokens of a question behind the end of an answer."""
+        special, plain = self.tokens.special, self.tokens.text
+        ids = [*plain("\n"), special(chat.IM_START), *plain("user\n"), *plain(text)]
+        return np.array([*ids, *closing(self.tokens)], np.int32)
 
     def pack(self, rows: Sequence[Row], room: Room) -> Inputs:
         """Returns rows as arrays of one size, padded on the left, where answers go on."""

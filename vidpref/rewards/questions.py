@@ -18,6 +18,7 @@ from vidpref.typing import Int
 VERDICTS = {"Accept": 1.0, "Reject": 0.0}
 GRADES = {"Good": 1.0, "Normal": 0.5, "Poor": 0.0}
 YES_NO = {"Yes": 1.0, "No": 0.0}
+BETTER = {"First": 1.0, "Second": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +61,33 @@ def grade_question(dimension: str, template: str, descriptions: Mapping[str, str
     Raises:
         ValueError: a dimension without a description, or a template without its places.
     """
-    _check_known(dimension, descriptions)
-    text = template.replace("{dimension}", dimension.replace("_", " "))
-    if "{description}" not in text:
-        raise ValueError("the judge's template of graded dimensions has no {description}")
-    text = text.replace("{description}", descriptions[dimension].strip())
-    return Question(_with_prompt(text, dimension), GRADES, parse_grade)
+    return Question(_described(dimension, template, descriptions), GRADES, parse_grade)
+
+
+def reasoned_question(dimension: str, template: str, descriptions: Mapping[str, str]) -> Question:
+    """Returns the question of a graded dimension that is answered in McSc's form.
+
+    Args:
+        dimension, template, descriptions: as of `grade_question`.
+
+    Raises:
+        ValueError: see `grade_question`.
+    """
+    text = _described(dimension, template, descriptions)
+    return Question(text, GRADES, lambda answer: parse_grade(parse_reasoned(answer)[1]))
+
+
+def better_question(dimension: str, template: str, descriptions: Mapping[str, str]) -> Question:
+    """Returns the question which of two clips, shown one after the other, is better.
+
+    Args:
+        dimension, descriptions: as of `grade_question`.
+        template: likewise; `{frames}` is the number of frames of each clip.
+
+    Raises:
+        ValueError: see `grade_question`.
+    """
+    return Question(_described(dimension, template, descriptions), BETTER, parse_better)
 
 
 def checklist(dimension: str, template: str, checklists: Mapping[str, str]) -> list[Question]:
@@ -112,10 +134,35 @@ def parse_grade(answer: str) -> float:
     Raises:
         ValueError: the answer ends otherwise.
     """
-    found = re.search(r"(?:^|[\n.!?:;])[^\w\n]*(good|normal|poor)\W*$", answer.strip().lower())
-    if found is None:
-        raise ValueError(f"does not end in Good, Normal or Poor: {answer[-200:]!r}")
-    return GRADES[found.group(1).capitalize()]
+    return _last(answer, GRADES, "Good, Normal or Poor")
+
+
+def parse_better(answer: str) -> float:
+    """Reads the First (1.0) or Second (0.0) that an answer ends in, as `parse_grade` does.
+
+    Raises:
+        ValueError: the answer ends otherwise.
+    """
+    return _last(answer, BETTER, "First or Second")
+
+
+def parse_reasoned(answer: str) -> tuple[str, str]:
+    """Reads reasoning and answer of `<think>...</think><answer>...</answer>` (McSc 4.1).
+
+    Raises:
+        ValueError: the answer has another form, or one of the two is empty.
+    """
+    found = re.fullmatch(
+        r"\s*<think>\s*(.*?\S)\s*</think>\s*<answer>\s*(.*?\S)\s*</answer>\s*", answer, re.DOTALL
+    )
+    if found is None or any("<" in part for part in found.groups()):
+        raise ValueError(f"is not <think>...</think><answer>...</answer>: {answer[:200]!r}")
+    return found.group(1), found.group(2)
+
+
+def reasoned(reason: str, word: str) -> str:
+    """Returns an answer that `parse_reasoned` reads."""
+    return f"<think>{reason}</think><answer>{word}</answer>"
 
 
 def parse_yes_no(answer: str) -> float:
@@ -171,6 +218,25 @@ def _reason(answers: Mapping[str, tuple[float | None, str]]) -> str:
     if len(answers) == 1:
         return next(iter(answers.values()))[1]
     return "\n\n".join(f"{name}: {words.strip()}" for name, (_, words) in answers.items())
+
+
+def _last(answer: str, words: Mapping[str, float], said: str) -> float:
+    """What the word is worth that stands for itself at the end of an answer."""
+    known = "|".join(word.lower() for word in words)
+    found = re.search(rf"(?:^|[\n.!?:;])[^\w\n]*({known})\W*$", answer.strip().lower())
+    if found is None:
+        raise ValueError(f"does not end in {said}: {answer[-200:]!r}")
+    return words[found.group(1).capitalize()]
+
+
+def _described(dimension: str, template: str, descriptions: Mapping[str, str]) -> str:
+    """A template with its dimension and what that is."""
+    _check_known(dimension, descriptions)
+    text = template.replace("{dimension}", dimension.replace("_", " "))
+    if "{description}" not in text:
+        raise ValueError("the judge's template of graded dimensions has no {description}")
+    text = text.replace("{description}", descriptions[dimension].strip())
+    return _with_prompt(text, dimension)
 
 
 def _with_prompt(text: str, dimension: str) -> str:

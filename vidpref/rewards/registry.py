@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from ml_collections import ConfigDict
 
+from vidpref.config.judge import ANSWERS, SCORES
 from vidpref.config.nearest import nearest
 from vidpref.config.schema import NO_JUDGE
 from vidpref.datasets.preferences import OVERALL
@@ -28,7 +29,7 @@ class RewardSpec:
         artifacts: names of what other stages make and the reward is built from.
         trained: name of the artifact that takes the place of the `folder` of its section where that
             is empty; "": none can. See `artifacts_of`.
-        templates: folders of texts that its scores depend on.
+        templates: `(section) -> folders` of texts that its scores depend on; None: of none.
         data: the one data set whose clips it can judge; "": any.
         first_frames: whether its `score` takes `first_frames` [b, h, w, c], uint8: the frame that
             each clip was to begin with.
@@ -44,7 +45,7 @@ class RewardSpec:
     build: Callable[[ConfigDict, tuple[str, ...], Mapping[str, Path]], Reward]
     artifacts: tuple[str, ...] = ()
     trained: str = ""
-    templates: tuple[Path, ...] = ()
+    templates: Callable[[ConfigDict], tuple[Path, ...]] | None = None
     data: str = ""
     first_frames: bool = False
     version: str = ""
@@ -83,14 +84,17 @@ def _vlm_judge(
     from vidpref.rewards.vlm_judge import VlmJudge
 
     own = section.vlm_judge.to_dict()
-    return VlmJudge(templates.asked(dimensions, own["answers"], own.pop("graded")), **own)
+    if not own["folder"] and JUDGE in artifacts:
+        own["folder"] = str(artifacts[JUDGE] / JUDGE)
+    graded, given = own.pop("graded"), own.pop("templates")
+    return VlmJudge(templates.asked(dimensions, own["answers"], graded, given), **own)
 
 
 def _check_vlm_judge(section: ConfigDict, dimensions: tuple[str, ...]) -> None:
     from vidpref.rewards.vlm_judge import first_words, open_model
 
     own = section.vlm_judge
-    questions = templates.asked(dimensions, own.answers, own.graded)
+    questions = templates.asked(dimensions, own.answers, own.graded, own.templates)
     _, reader = open_model(own.folder, (own.min_pixels, own.max_pixels), own.most_tokens)
     if own.answers == "probabilities":
         first_words(reader.tokens, questions)
@@ -117,14 +121,16 @@ def _check_video_reward(section: ConfigDict, dimensions: tuple[str, ...]) -> Non
 
 def _check_trained(reward: ConfigDict, trained: Sequence[str]) -> None:
     """Refuses what the model that the run trains could not be asked."""
-    known = (OVERALL, *trained)
+    scores = reward.name == SCORES
+    known = (OVERALL, *trained) if scores else tuple(trained)
     for name in dimensions_of(reward):
         if name not in known:
             raise ValueError(
                 f"config.reward: the judge that the run trains does not score {name!r}; "
                 f"{nearest(name, known)}"
             )
-    _check_rate(reward.video_reward)
+    if scores:
+        _check_rate(reward.video_reward)
 
 
 def _check_rate(own: ConfigDict) -> None:
@@ -142,9 +148,9 @@ def _scores_of_video_reward(section: ConfigDict) -> tuple[str, ...]:
 
 
 REWARDS = {
-    "remote_judge": RewardSpec(_remote_judge, templates=(templates.TEMPLATES,)),
+    "remote_judge": RewardSpec(_remote_judge, templates=lambda section: (templates.TEMPLATES,)),
     "verifier": RewardSpec(_verifier, data="miniworld", first_frames=True, version="2"),
-    "video_reward": RewardSpec(
+    SCORES: RewardSpec(
         _video_reward,
         trained=JUDGE,
         places=("folder", "template", "base"),
@@ -154,9 +160,10 @@ REWARDS = {
         scores=_scores_of_video_reward,
         bounded=False,
     ),
-    "vlm_judge": RewardSpec(
+    ANSWERS: RewardSpec(
         _vlm_judge,
-        templates=(templates.TEMPLATES, templates.ONE_WORD),
+        templates=lambda section: templates.folders(section.vlm_judge.templates),
+        trained=JUDGE,
         places=("folder",),
         mark="config.json",
         version="1",
@@ -273,7 +280,7 @@ def judge_version(reward: ConfigDict) -> str:
             files.append((name, path))
         elif given and path.is_dir():
             files += [(f"{name}/{below}", file) for below, file in files_below(path)]
-    for folder in spec.templates:
+    for folder in dict.fromkeys(spec.templates(reward) if spec.templates else ()):
         files += files_below(folder)
     if spec.places:
         return f"{spec.version} {digest_files(files)}"

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.config.align import GUIDANCE
-from vidpref.config.schema import FIELDS, NO_JUDGE, PREFERENCES, check_values
+from vidpref.config.schema import FIELDS, NO_JUDGE, PREFERENCES, check_values, counts_in
 from vidpref.config.training import loop_settings
 from vidpref.datasets.text import WordTable
 from vidpref.generation.autoencoder import build_autoencoder, latent_shape
@@ -142,9 +142,14 @@ def check_training(config: ConfigDict, mesh: Mesh) -> None:
         ValueError: names the stage and the field.
     """
     problems = Problems()
-    for name in (*trained_sections(config), *(["judge"] if config.judge.name else [])):
+    sections = {name: config[name] for name in trained_sections(config)}
+    if config.judge.name:
+        sections["judge"] = config.judge
+    if counts_in("judge.reasoning.group", config):
+        sections["judge.reasoning"] = config.judge.reasoning
+    for name, section in sections.items():
         with problems.kept():
-            check_config(loop_settings(config[name].train), mesh, name)
+            check_config(loop_settings(section.train), mesh, name)
     problems.refuse()
     for name in trained_sections(config):
         with problems.kept(), _of_the_networks_sizes():

@@ -1,4 +1,4 @@
-"""The stages that train a judge: preferences, the frames of their clips, a reward model.
+"""The stages that train a judge: preferences, the frames of their clips, the judge.
 
 They are a run of launch/train_judge.py, or those of a run that labels its clips with the judge that
 it trained: the same stages, found by the same fingerprints.
@@ -6,34 +6,41 @@ it trained: the same stages, found by the same fingerprints.
 
 import dataclasses
 import functools
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
-from absl import logging
 from ml_collections import ConfigDict
 
-from vidpref.config.schema import PREFERENCES, check_values
-from vidpref.config.video_reward import DRAWN, RENDERED
+from vidpref.config.judge import ANSWERS, DRAWN, RENDERED, SCORES
+from vidpref.config.schema import PREFERENCES, check_values, counts_in
 from vidpref.datasets.miniworld import prompts
 from vidpref.datasets.preferences import Preferences
 from vidpref.datasets.prompts import SPLITS
 from vidpref.datasets.video_folder import split_of
 from vidpref.digests import digest_files, files_below
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
+from vidpref.rewards.registry import JUDGE
 from vidpref.runs.graph import Stage, in_order, remembered_in
 from vidpref.runs.inputs import Inputs
 from vidpref.runs.policies import Labelled
 from vidpref.seeds import fold_seed
-from vidpref.stages import judge_rows, judge_training, preferences, train_judge
+from vidpref.stages import judge_rows, preferences
 from vidpref.stages.judge_frames import write_frames
+from vidpref.stages.judge_kinds import HELD_OUT, KINDS, Given, train_reasoned
 from vidpref.stages.judged_world import PREFERENCE_CLIPS, write_drawn, write_world
-from vidpref.stages.scratch_model import scratch_config, write_scratch_model
+from vidpref.stages.scratch_model import scratch_config, without_weights, write_scratch_model
 from vidpref.storage import mirror
 
-HELD_OUT = ("validation", "test")
 _WORLD = "miniworld"
-_TRAINING = ("lora", "parts", "loss", "theta", "masks", "rating_center", "head", "train")
+_TRAINING = (
+    *("lora", "parts", "loss", "theta", "masks", "rating_center", "head", "train"),
+    *("critic.grades", "critic.instruct", "reasoning"),
+)
+_OF_REASONING = tuple(
+    f"judge.reasoning.{name}" for name in ("group", "temperature", "clip", "kl", "train")
+)
 _MODEL = "model"  # folder in that of the base's stage
 
 
@@ -57,13 +64,21 @@ def check(config: ConfigDict) -> None:
         )
     if data.name == PREFERENCES:
         preferences.check_preferences(data, with_real=False)
-    template = judge_training.template_of(section)
+    if section.name == ANSWERS and config.reward.name != ANSWERS:
+        raise ValueError(
+            f"config.judge.name={ANSWERS!r}: config.reward.{ANSWERS} says how it is asked, and "
+            f"config.reward.name={config.reward.name!r}; set reward.name={ANSWERS}"
+        )
+    kind = KINDS[section.name]
+    tokens = kind.tokens(config)
     if section.scratch.layers:
-        scratch_config(section.scratch, template.tokens)
+        model = scratch_config(section.scratch, tokens)
+        with tempfile.TemporaryDirectory() as folder:
+            kind.reader(config, without_weights(Path(folder), model.write(), tokens))
     elif not section.base:
         raise ValueError("config.judge.base is empty: give the folder of a Qwen2-VL model")
     else:
-        judge_training.make_reader_of(section, QwenVLFolder(section.base))
+        kind.reader(config, QwenVLFolder(section.base))
 
 
 def check_alone(config: ConfigDict) -> None:
@@ -87,16 +102,16 @@ def check_own(config: ConfigDict) -> None:
         ValueError: names the field.
     """
     section, reward = config.judge, config.reward
-    own = reward.video_reward
+    own = reward[section.name]
     if reward.name != section.name or own.folder:
-        given = f" and reward.video_reward.folder={own.folder!r}" if own.folder else ""
+        given = f" and reward.{section.name}.folder={own.folder!r}" if own.folder else ""
         raise ValueError(
             f"config.judge.name={section.name!r} has the run train a judge, and clips are scored "
             f"by another one: config.reward.name={reward.name!r}{given}. Set reward.name="
             f"{section.name} and leave that folder empty, or set judge.name to ''"
         )
     for name in ("template", "base"):
-        if own[name]:
+        if section.name == SCORES and own[name]:
             raise ValueError(
                 f"config.reward.video_reward.{name}={own[name]!r}: the judge that the run trains "
                 f"has that of config.judge.{name}; leave it out"
@@ -120,10 +135,10 @@ def judge_stage(
     """
     if not config.judge.name:
         raise ValueError(
-            "config.reward.video_reward.folder is empty, and so is config.judge.name: give the "
-            "folder of a reward model, or a config that trains one, such as videoalign"
+            f"config.reward.{config.reward.name}.folder is empty, and so is config.judge.name: "
+            "give the folder of a judge, or a config that trains one, such as videoalign"
         )
-    return JudgeRecipe(config, workdir, inputs, drawn).judge
+    return JudgeRecipe(config, workdir, inputs, drawn).last
 
 
 class JudgeRecipe:
@@ -145,11 +160,12 @@ class JudgeRecipe:
     ):
         self.config, self.workdir, self._drawn = config, workdir, drawn
         self.inputs = inputs or Inputs(config, workdir)
+        self._kind = KINDS[config.judge.name]
 
     @property
     def stages(self) -> list[Stage]:
         """The stages in the order in which they are done; the judge's is the last."""
-        return in_order([self.judge])
+        return in_order([self.last])
 
     @functools.cached_property
     def base(self) -> Stage | None:
@@ -157,7 +173,7 @@ class JudgeRecipe:
         section, seed = self.config.judge, fold_seed(self.config.seed, "judge base")
         if not section.scratch.layers:
             return None
-        tokens = judge_training.template_of(section).tokens
+        tokens = self._kind.tokens(self.config)
 
         def body(folder: Path) -> None:
             config = scratch_config(section.scratch, tokens)
@@ -184,11 +200,11 @@ class JudgeRecipe:
             return Stage("judged-world", body, known)
 
         def body(folder: Path) -> dict[str, int]:
-            reader = judge_training.make_reader_of(section, self._model())
+            reader = self._kind.reader(self.config, self._model())
             return write_frames(folder, preferences.clips_of(data), reader, data)
 
         without = [f"judge.{name}" for name in _TRAINING]
-        known = self.inputs.causes.of("judge", without=without)
+        known = self.inputs.causes.of("judge", *self._kind.seen, without=without)
         known["files"] = self._digest(weights=False)
         return Stage("frames", body, known, self._with_base({"data": self.inputs.data_stage}))
 
@@ -212,26 +228,44 @@ class JudgeRecipe:
 
     @functools.cached_property
     def judge(self) -> Stage:
-        """Trains the reward model."""
-        config, section = self.config, self.config.judge
+        """Trains the judge."""
+        config = self.config
         inputs = {"frames": self.frames}
         if config.data.name == PREFERENCES:
             inputs["data"] = self.inputs.data_stage
 
         def body(folder: Path) -> None:
-            seed = fold_seed(config.seed, "judge")
-            training = judge_training.judge_training(
-                section, self._model(), self.inputs.mesh, dtype=config.compute_dtype, seed=seed
-            )
             seen = judge_rows.SeenClips.open(self._folder(self.frames))
-            said = self._said()
-            rows = _rows(said["train"], seen, training, config)
-            held_out = {name: _held_out(said[name], seen, section.dimensions) for name in HELD_OUT}
-            train_judge.train_judge(folder, training, rows, seen, held_out, seed=seed)
+            given = Given(config, self._model(), seen, self._said(), self.inputs.mesh)
+            self._kind.train(folder, given)
 
-        known = self.inputs.causes.of("judge", "seed", "compute_dtype", without=["judge.world"])
+        fields = ("judge", *self._kind.seen, "seed", "compute_dtype")
+        known = self.inputs.causes.of(*fields, without=["judge.world", *_OF_REASONING])
         known["files"] = self._digest(weights=True)
         return Stage("judge", body, known, self._with_base(inputs))
+
+    @functools.cached_property
+    def last(self) -> Stage:
+        """Makes the judge that is asked: one that reasons, or that of `judge`."""
+        config = self.config
+        if not (counts_in("judge.reasoning.group", config)):
+            return self.judge
+        instructed = config.judge.critic.instruct
+        inputs = {"frames": self.frames, **({"judge": self.judge} if instructed else {})}
+        if config.data.name == PREFERENCES:
+            inputs["data"] = self.inputs.data_stage
+
+        def body(folder: Path) -> None:
+            model = self._model()
+            if instructed:
+                model = QwenVLFolder(self._folder(self.judge) / JUDGE)
+            seen = judge_rows.SeenClips.open(self._folder(self.frames))
+            train_reasoned(folder, Given(config, model, seen, self._said(), self.inputs.mesh))
+
+        fields = ("judge", *self._kind.seen, "seed", "compute_dtype")
+        known = self.inputs.causes.of(*fields, without=["judge.world", "judge.train"])
+        known["files"] = self._digest(weights=not instructed)
+        return Stage("judge-reasoning", body, known, self._with_base(inputs))
 
     def _with_base(self, inputs: Mapping[str, Stage]) -> dict[str, Stage]:
         return {**inputs, **({} if self.base is None else {"base": self.base})}
@@ -246,9 +280,9 @@ class JudgeRecipe:
         return QwenVLFolder(self._folder(self.base) / _MODEL)
 
     def _digest(self, *, weights: bool) -> str:
-        """Digits of the template and of the files of the base."""
+        """Digits of the texts and of the files of the base."""
         section = self.config.judge
-        files = [("template", judge_training.template_file(section))]
+        files = self._kind.texts(self.config)
         if self.base is None:
             below = files_below(Path(section.base).expanduser())
             files += [
@@ -283,35 +317,3 @@ def _of_split(said: Preferences, splits: Mapping[str, str], name: str) -> Prefer
         comparisons=said.comparisons[said.comparisons["clip_a"].isin(clips["id"])],
         scores=said.scores[said.scores["clip"].isin(clips["id"])],
     )
-
-
-def _rows(
-    said: Preferences,
-    seen: judge_rows.SeenClips,
-    training: judge_training.JudgeTraining,
-    config: ConfigDict,
-) -> judge_rows.JudgeRows:
-    section, ratings = config.judge, None
-    names = tuple(section.dimensions)
-    if section.loss == "regression":
-        center = float(section.rating_center)
-        pairs, labels, ratings = judge_rows.rated(said, seen, names, center)
-    else:
-        pairs, labels = judge_rows.compared(said, seen, names, decided=section.loss == "bt")
-    if not len(pairs):
-        raise ValueError(
-            f"there is nothing to learn from with config.judge.loss={section.loss!r}: no pair of "
-            f"train prompts whose clips could be read says anything of {', '.join(names)}; see "
-            "bad_clips.csv of the frames stage, and config.data.held_out"
-        )
-    logging.info("judge: %d pairs of train prompts", len(pairs))
-    return judge_rows.JudgeRows(seen, training.reader, pairs, labels, ratings, config.compute_dtype)
-
-
-def _held_out(
-    said: Preferences, seen: judge_rows.SeenClips, dimensions: tuple[str, ...]
-) -> train_judge.HeldOut:
-    """Clips of a split, its pairs and their labels."""
-    numbers = seen.index.index.get_indexer(said.clips["id"])
-    pairs, labels = judge_rows.compared(said, seen, tuple(dimensions))
-    return train_judge.HeldOut(numbers[numbers >= 0], pairs, labels)

@@ -5,7 +5,6 @@ run asks it. The model that a judge is trained from need not be there: its size 
 published model of this name.
 """
 
-import json
 import math
 import tempfile
 from pathlib import Path
@@ -17,10 +16,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.config.by_name import judge_names
-from vidpref.files import write_text
+from vidpref.config.judge import ANSWERS
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
 from vidpref.interop.video_reward import policy_shapes
-from vidpref.language.byte_tokenizer import byte_tokens, write_byte_tokenizer
+from vidpref.language.byte_tokenizer import byte_tokens
 from vidpref.language.video_reward import RewardReader
 from vidpref.models.lora import Adapted, LoRA
 from vidpref.models.qwen_vl.packing import Room
@@ -28,9 +27,12 @@ from vidpref.models.qwen_vl.reward import QwenVLReward, from_arrays, shapes_of
 from vidpref.models.qwen_vl.sizes import PUBLISHED
 from vidpref.rewards.registry import dimensions_of
 from vidpref.rewards.video_reward import ROW_TOKENS, keeping, open_folder, scoring
+from vidpref.stages.answer_rows import largest_rows
+from vidpref.stages.answer_training import answer_training
+from vidpref.stages.judge_kinds import KINDS
 from vidpref.stages.judge_rows import largest_room
-from vidpref.stages.judge_training import JudgeTraining, judge_training, template_of
-from vidpref.stages.scratch_model import numbers_of_tokens, scratch_config
+from vidpref.stages.judge_training import JudgeTraining, judge_training
+from vidpref.stages.scratch_model import numbers_of_tokens, scratch_config, without_weights
 from vidpref.training.parts_and_adapters import PartsAndAdapters
 from vidpref.training.sharding import abstract_params, batch_sharding, filled_up, make_mesh
 from vidpref.typing import PyTree
@@ -51,6 +53,14 @@ def training_step(config: ConfigDict, mesh: Mesh) -> tuple[jax.stages.Wrapped, A
     Raises:
         ValueError: a setting that cannot work.
     """
+    if config.judge.name == ANSWERS:
+        with tempfile.TemporaryDirectory() as folder:
+            answering = answer_training(config, _base(config, Path(folder)), mesh, seed=0)
+        own = config.reward.vlm_judge
+        clips = 2 if answering.reader.pairs else 1
+        said = own.max_tokens if own.answers == "words" else 1
+        room, said = largest_rows(answering.reader.questions, clips, own.frames, said)
+        return answering.plan.step, answering.arguments(room, said)
     training = _training(config, mesh)
     return training.plan.step, training.arguments(largest_room(training.reader))
 
@@ -133,7 +143,7 @@ def _training(config: ConfigDict, mesh: Mesh, batch_size: int | None = None) -> 
         section = section.copy_and_resolve_references()
         section.train.update({"batch_size": batch_size, "accumulate": 1})
     with tempfile.TemporaryDirectory() as folder:
-        base = _base(section, Path(folder))
+        base = _base(config, Path(folder))
         return judge_training(section, base, mesh, dtype=config.compute_dtype, seed=0)
 
 
@@ -141,11 +151,12 @@ def _base_is_there(section: ConfigDict) -> bool:
     return bool(section.base) and Path(section.base).expanduser().is_dir()
 
 
-def _base(section: ConfigDict, folder: Path) -> QwenVLFolder:
+def _base(config: ConfigDict, folder: Path) -> QwenVLFolder:
     """The model that a judge is trained from, without weights in `folder` where it is not there."""
+    section = config.judge
     if not section.scratch.layers and _base_is_there(section):
         return QwenVLFolder(section.base)
-    tokens = template_of(section).tokens
+    tokens = KINDS[section.name].tokens(config)
     if section.scratch.layers:
         fields = scratch_config(section.scratch, tokens).write()
     else:
@@ -156,6 +167,4 @@ def _base(section: ConfigDict, folder: Path) -> QwenVLFolder:
                 f"size is known: {', '.join(PUBLISHED)}"
             )
         fields = PUBLISHED[name] | numbers_of_tokens(byte_tokens(tokens))
-    write_byte_tokenizer(folder, tokens)
-    write_text(folder / "config.json", json.dumps(fields))
-    return QwenVLFolder(folder)
+    return without_weights(folder, fields, tokens)

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.core import meta
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -25,7 +24,6 @@ from vidpref.language.chat_tokens import ChatTokens
 from vidpref.language.reward_template import RewardTemplate
 from vidpref.language.video_reward import RewardReader
 from vidpref.losses.video_reward import VideoRewardLoss
-from vidpref.models.lora import LoRA
 from vidpref.models.qwen_vl.packing import Room
 from vidpref.models.qwen_vl.reward import (
     QwenVLReward,
@@ -34,13 +32,12 @@ from vidpref.models.qwen_vl.reward import (
     smallest_rows,
 )
 from vidpref.rewards.video_reward import scoring
-from vidpref.training.parts_and_adapters import PartsAndAdapters
+from vidpref.stages.judge_tuning import judge_tuning, kept
 from vidpref.training.plan import Plan, make_plan
 from vidpref.training.sharding import (
     abstract_params,
     batch_sharding,
 )
-from vidpref.training.tuning import Adapters, Parts
 from vidpref.typing import Array, PyTree
 
 _TEMPLATES = PROJECT_ROOT / "data" / "reward_templates"
@@ -109,13 +106,7 @@ class JudgeTraining:
             numbers = np.array(self.reader.token_ids)
             take = jax.jit(lambda x: x[numbers], out_shardings=target["tokens"].sharding)
             params["tokens"] = take(params["model"]["embed"]["embedding"])
-        tuning = self.plan.tuning
-        if not isinstance(tuning, PartsAndAdapters):
-            return params
-        trained = flatten_dict(tuning.parts.start(params))
-        rest = {path: x for path, x in flatten_dict(params).items() if path not in trained}
-        kept = tuning.adapters.keeping.take(unflatten_dict(rest))
-        return unflatten_dict(flatten_dict(kept) | trained)
+        return kept(self.plan.tuning, params)
 
 
 def template_file(section: ConfigDict) -> Path:
@@ -183,11 +174,7 @@ def judge_training(
         return module.init(key, rows)["params"]
 
     always = ("^head/", *([] if settings.shared else ["^tokens$"]))
-    tuning: Parts | PartsAndAdapters = Parts(network, (*section.parts, *always))
-    lora = section.lora
-    if lora.rank:
-        spec = LoRA(lora.rank, float(lora.alpha), tuple(lora.targets), float(lora.dropout))
-        tuning = PartsAndAdapters(tuning, Adapters(network, spec, lora.base), seed)
+    tuning = judge_tuning(section, network, seed, always)
     loss = VideoRewardLoss(
         module,
         tuning,

@@ -110,7 +110,7 @@ def _write(
     index = pd.DataFrame({"id": ids, "prompt": texts, "file": _FILE, "record": range(count)})
     index[["frames", "height", "width"]] = clips.shape[1:4]
     by_split = pd.Series([example.prompt.split for example in examples])
-    _write_tables(folder, index, by_split, scores, dimensions, section, rng)
+    _write_tables(folder, index, by_split, scores, judged.reasons, dimensions, section, rng)
     return {_FILE: count}
 
 
@@ -144,7 +144,8 @@ def _write_drawn(
     if unscored := int(np.isnan(scores).any(axis=1).sum()):
         raise ValueError(f"the verifier gave no score to {unscored} of {count} clips")
     rng = np.random.default_rng(fold_seed(seed, "drawn"))
-    _write_tables(folder, index, labels["split"], scores, dimensions, section, rng)
+    reasons = labels["rationale"].tolist()
+    _write_tables(folder, index, labels["split"], scores, reasons, dimensions, section, rng)
     return {_FILE: count}
 
 
@@ -153,6 +154,7 @@ def _write_tables(
     index: pd.DataFrame,
     splits: pd.Series,
     scores: np.ndarray,
+    reasons: Sequence[str],
     dimensions: tuple[str, ...],
     section: ConfigDict,
     rng: np.random.Generator,
@@ -160,8 +162,8 @@ def _write_tables(
     ids, texts = index["id"].tolist(), index["prompt"].tolist()
     compared = _comparisons(ids, texts, scores, splits, dimensions, section, rng)
     rated = [
-        (name, dimension, 1 + 4 * float(value), "verifier", "")
-        for name, row in zip(ids, scores, strict=True)
+        (name, dimension, 1 + 4 * float(value), "verifier", _why(reason))
+        for name, row, reason in zip(ids, scores, reasons, strict=True)
         for dimension, value in zip(dimensions, row, strict=True)
     ]
     named = index.assign(path="", source="mini world", fps=float(section.fps))
@@ -205,3 +207,8 @@ def _comparisons(
                 row = (ids[a], ids[b], texts[a], dimension, verdict, "verifier", "", nan, nan)
                 found.append(row)
     return found
+
+
+def _why(verdict: str) -> str:
+    """The verifier's verdict as a reason."""
+    return verdict.partition(": ")[2] or "nothing is wrong"

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.config.align import FRESH_ROWS
+from vidpref.config.judge import SCORES
 from vidpref.generation.autoencoder import Decoder, build_autoencoder
 from vidpref.generation.cascade import DrawsClips, drawing
 from vidpref.generation.first_frames import (
@@ -56,19 +57,20 @@ def programs(config: ConfigDict, mesh: Mesh) -> dict[str, Callable[[], Program]]
 
     Names are those of `trained_sections`, and "draw" where an alignment draws its own clips,
     "encode", "sample", "decode", "sample-superres" where the config has them, "text" where the text
-    encoder is a network, "judge" where a judge is trained, and "score" where it is a network. What
-    the folder of the text encoder, or of the model that a judge is trained from, would say is that
-    of published ones where none is given. Of launch/train_judge.py's configs the judge's are all.
+    encoder is a network, "judge" where a judge is trained, and "score" where a network scores; of
+    one that answers in words nothing is planned of its asking. What the folder of the text encoder,
+    or of the model that a judge is trained from, would say is that of published ones where none is
+    given. Of launch/train_judge.py's configs the judge's are all.
 
     Args:
         config: the whole config.
         mesh: devices.
     """
     if judge_programs.is_judge(config):
-        return {
-            "judge": lambda: Program(*judge_programs.training_step(config, mesh)),
-            "score": lambda: Program(*judge_programs.scoring_of_stage(config, mesh)),
-        }
+        found = {"judge": lambda: Program(*judge_programs.training_step(config, mesh))}
+        if config.judge.name == SCORES:
+            found["score"] = lambda: Program(*judge_programs.scoring_of_stage(config, mesh))
+        return found
     found = {
         section: lambda section=section: _step(config, section, mesh)
         for section in trained_sections(config)
@@ -94,7 +96,7 @@ def programs(config: ConfigDict, mesh: Mesh) -> dict[str, Callable[[], Program]]
         found["text"] = lambda: _text(config, mesh)
     if config.judge.name:
         found["judge"] = lambda: Program(*judge_programs.training_step(config, mesh))
-    if config.reward.name == "video_reward":
+    if config.reward.name == SCORES:
         found["score"] = lambda: Program(*judge_programs.scoring_of_clips(config, mesh))
     return found
 

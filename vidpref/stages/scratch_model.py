@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from flax.core import meta
 from ml_collections import ConfigDict
 
 from vidpref.files import write_text
-from vidpref.interop.qwen_vl_folders import export_qwen_vl
+from vidpref.interop.qwen_vl_folders import QwenVLFolder, export_qwen_vl
 from vidpref.language.byte_tokenizer import BYTES, byte_tokens, write_byte_tokenizer
 from vidpref.language.chat_tokens import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
 from vidpref.models.qwen_vl.configuration import QwenVLConfig
@@ -90,8 +91,19 @@ def write_scratch_model(out: Path, config: QwenVLConfig, tokens: Sequence[str], 
     def init(key: jax.Array) -> dict:
         return meta.unbox(module.init(key, smallest(config))["params"])
 
-    tokenizer = out.with_name("tokenizer")
-    write_byte_tokenizer(tokenizer, tokens)
-    write_text(tokenizer / "config.json", json.dumps(config.write(), indent=2) + "\n")
+    tokenizer = without_weights(out.with_name("tokenizer"), config.write(), tokens).path
     params = jax.jit(init)(jax.random.key(seed))
     export_qwen_vl(out, module, params, source=tokenizer, dtype="float32")
+
+
+def without_weights(folder: Path, fields: Mapping[str, Any], tokens: Sequence[str]) -> QwenVLFolder:
+    """Writes a model with a tokenizer of bytes and no weights, and returns it.
+
+    Args:
+        folder: created if absent.
+        fields: of its config.json.
+        tokens: special tokens besides those of every Qwen-VL model.
+    """
+    write_byte_tokenizer(folder, tokens)
+    write_text(folder / "config.json", json.dumps(fields, indent=2) + "\n")
+    return QwenVLFolder(folder)

@@ -2,11 +2,10 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from absl import logging
@@ -17,8 +16,8 @@ from vidpref.files import write_table, write_text
 from vidpref.interop.video_reward_export import export_video_reward
 from vidpref.language.reward_scores import Normalisation
 from vidpref.models.qwen_vl.packing import Room
-from vidpref.objectives.preference import Preference, pair_metrics
 from vidpref.rewards.registry import JUDGE
+from vidpref.stages.judge_held_out import HeldOut, pair_accuracy
 from vidpref.stages.judge_rows import JudgeRows, SeenClips, room_of
 from vidpref.stages.judge_training import JudgeTraining
 from vidpref.training.loop import fit
@@ -31,21 +30,6 @@ from vidpref.training.sharding import (
 from vidpref.typing import Float, Int, PyTree
 
 ACCOUNT, SCORES = "judge.json", "scores.parquet"  # in the stage's folder
-
-
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
-    """Clips that nothing is learnt from.
-
-    Attributes:
-        numbers: of the clips, in `SeenClips.index`.
-        pairs: likewise, of those that are compared.
-        labels: numbers of `Preference` of each pair.
-    """
-
-    numbers: Int[np.ndarray, " n"]
-    pairs: Int[np.ndarray, "p 2"]
-    labels: Int[np.ndarray, "p d"]
 
 
 def train_judge(
@@ -124,7 +108,9 @@ def train_judge(
         )
     account = {"normalisation": {"mean": dict(scale.mean), "std": dict(scale.std), "of": scale.of}}
     for split, own in held_out.items():
-        account[split] = _accuracy(dimensions, scores[split], own)
+        account[split] = {"clips": len(own.numbers), "pairs": len(own.pairs)}
+        if len(own.pairs):
+            account[split] |= pair_accuracy(dimensions, scores[split], own)
     decided("judge: account", lambda: _write(folder, account, clips, held_out, scores, scale))
     logging.info("judge: scores are normalised by %s", scale)
     for split in held_out:
@@ -157,25 +143,6 @@ def score_clips(
             rows = [reader.row(r["video"], r["fps"], r["prompt"]) for r in held]
             scores = training.scorer(policy, share.place(reader.pack(rows, room)))
             found[part] = np.asarray(scores)[: len(part)]
-    return found
-
-
-def _accuracy(
-    dimensions: Sequence[str],
-    scores: Float[np.ndarray, "n d"],
-    held_out: HeldOut,
-) -> dict[str, Any]:
-    """Clips and pairs of a split, and the accuracy on pairs with a winner, a dimension."""
-    numbers, pairs, labels = held_out.numbers.tolist(), held_out.pairs, held_out.labels
-    found: dict[str, Any] = {"clips": len(numbers), "pairs": len(pairs)}
-    if not len(pairs):
-        return found
-    place = {number: i for i, number in enumerate(numbers)}
-    a, b = (jnp.asarray(scores[[place[n] for n in side]]) for side in pairs.T.tolist())
-    accuracy = pair_metrics(a, b, labels)["accuracy"]
-    for i, name in enumerate(dimensions):
-        decided_ = int((labels[:, i] < Preference.TIE).sum())
-        found[name] = {"decided": decided_, "accuracy": float(accuracy[i]) if decided_ else None}
     return found
 
 

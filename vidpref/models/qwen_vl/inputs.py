@@ -1,8 +1,13 @@
 """What a Qwen-VL network is given: tokens, and the patches of images and videos among them."""
 
+from collections.abc import Mapping
+
 import flax.struct
 
 from vidpref.typing import PyTree
+
+_OF_TOKENS = ("tokens", "mask", "positions", "features")
+_OF_PATCHES = ("pixels", "mask", "at", "grid")
 
 
 @flax.struct.dataclass
@@ -45,3 +50,17 @@ class Inputs:
     positions: PyTree
     features: PyTree
     patches: PyTree = None
+
+
+def to_arrays(inputs: Inputs) -> dict[str, PyTree]:
+    """Returns the arrays, or shapes, of rows with patches by name, as batches of training hold."""
+    return {
+        **{name: getattr(inputs, name) for name in _OF_TOKENS},
+        **{f"patch_{name}": getattr(inputs.patches, name) for name in _OF_PATCHES},
+    }
+
+
+def from_arrays(arrays: Mapping[str, PyTree]) -> Inputs:
+    """Returns the rows of `to_arrays`; other arrays are not looked at."""
+    patches = Patches(*(arrays[f"patch_{name}"] for name in _OF_PATCHES))
+    return Inputs(*(arrays[name] for name in _OF_TOKENS), patches)

@@ -3,7 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from vidpref.models.qwen_vl.configuration import QwenVLConfig, VisionConfig
 from vidpref.models.qwen_vl.inputs import Inputs, Patches
@@ -91,14 +94,41 @@ def pack(
     return Inputs(tokens, mask, positions, features, patches)
 
 
-def smallest(config: QwenVLConfig) -> Inputs:
-    """Returns the smallest inputs with an image, for `init` of a network."""
+def shapes_of(
+    config: QwenVLConfig, room: Room, dtype: DTypeLike
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the arrays that `to_arrays` gives of one row, as shapes without the axis of rows.
+
+    Args:
+        config: the model's.
+        room: size of the arrays, of which nothing is None.
+        dtype: type of the pixels.
+    """
+    l, f, p = room.tokens, room.frames, room.patches
+    whole = {"tokens": (l,), "positions": (l, 3), "features": (l,)}
+    whole |= {"patch_at": (f, p, 2), "patch_grid": (f, 2)}
+    found = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in whole.items()}
+    masks = {"mask": (l,), "patch_mask": (f, p)}
+    found |= {name: jax.ShapeDtypeStruct(shape, jnp.bool_) for name, shape in masks.items()}
+    vision = config.vision
+    size = vision.temporal_patch_size * vision.patch_size**2 * vision.in_channels
+    return {**found, "patch_pixels": jax.ShapeDtypeStruct((f, p, size), jnp.dtype(dtype))}
+
+
+def smallest(config: QwenVLConfig, more: int = 0) -> Inputs:
+    """Returns the smallest inputs with an image, for `init` of a network.
+
+    Args:
+        config: the model's.
+        more: tokens of text behind the image.
+    """
     vision = config.vision
     side = vision.spatial_merge_size
     media = Media((1, side, side), False)
     size = vision.temporal_patch_size * vision.patch_size**2 * vision.in_channels
     pixels = np.zeros((1, vision.merged, size), np.float32)
-    return pack([Row(np.array([config.image_token_id]), [media], [pixels])], config)
+    tokens = np.array([config.image_token_id, *[0] * more])
+    return pack([Row(tokens, [media], [pixels])], config)
 
 
 def patch_order(h: int, w: int, merge: int) -> Int[np.ndarray, "n 2"]:

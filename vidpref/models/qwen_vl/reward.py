@@ -9,14 +9,11 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from vidpref.models.dense import dense
+from vidpref.models.qwen_vl import inputs, packing
 from vidpref.models.qwen_vl.configuration import QwenVLConfig
-from vidpref.models.qwen_vl.inputs import Inputs, Patches
 from vidpref.models.qwen_vl.network import QwenVL
-from vidpref.models.qwen_vl.packing import Room, smallest
+from vidpref.models.qwen_vl.packing import Room
 from vidpref.typing import Array, Float, PyTree
-
-_OF_TOKENS = ("tokens", "mask", "positions", "features")
-_OF_PATCHES = ("pixels", "mask", "at", "grid")
 
 
 @flax.struct.dataclass
@@ -24,23 +21,23 @@ class RewardInputs:
     """b rows that are scored in d dimensions.
 
     Attributes:
-        inputs: tokens, and patches of the videos.
+        inputs: tokens, and patches of the videos, as `Inputs`.
         at: place of the token that each dimension is read off [b, d].
     """
 
     # not typed as arrays: jax maps over this tree, so leaves are also shapes or shardings
-    inputs: Inputs
+    inputs: PyTree
     at: PyTree
 
 
 def to_arrays(rows: RewardInputs) -> dict[str, PyTree]:
     """Returns the arrays, or shapes, of rows with videos by name, as batches of training hold."""
-    inputs, patches = rows.inputs, rows.inputs.patches
-    return {
-        "at": rows.at,
-        **{name: getattr(inputs, name) for name in _OF_TOKENS},
-        **{f"patch_{name}": getattr(patches, name) for name in _OF_PATCHES},
-    }
+    return {"at": rows.at, **inputs.to_arrays(rows.inputs)}
+
+
+def from_arrays(arrays: Mapping[str, PyTree]) -> RewardInputs:
+    """Returns the rows of `to_arrays`; other arrays are not looked at."""
+    return RewardInputs(inputs.from_arrays(arrays), arrays["at"])
 
 
 def shapes_of(
@@ -54,22 +51,8 @@ def shapes_of(
         room: size of the arrays, of which nothing is None.
         dtype: type of the pixels.
     """
-    l, f, p = room.tokens, room.frames, room.patches
-    whole = {"tokens": (l,), "positions": (l, 3), "features": (l,), "at": (dimensions,)}
-    whole |= {"patch_at": (f, p, 2), "patch_grid": (f, 2)}
-    found = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in whole.items()}
-    masks = {"mask": (l,), "patch_mask": (f, p)}
-    found |= {name: jax.ShapeDtypeStruct(shape, jnp.bool_) for name, shape in masks.items()}
-    vision = config.vision
-    size = vision.temporal_patch_size * vision.patch_size**2 * vision.in_channels
-    return {**found, "patch_pixels": jax.ShapeDtypeStruct((f, p, size), jnp.dtype(dtype))}
-
-
-def from_arrays(arrays: Mapping[str, PyTree]) -> RewardInputs:
-    """Returns the rows of `to_arrays`; other arrays are not looked at."""
-    patches = Patches(*(arrays[f"patch_{name}"] for name in _OF_PATCHES))
-    inputs = Inputs(*(arrays[name] for name in _OF_TOKENS), patches)
-    return RewardInputs(inputs, arrays["at"])
+    at = jax.ShapeDtypeStruct((dimensions,), jnp.int32)
+    return {"at": at, **packing.shapes_of(config, room, dtype)}
 
 
 class QwenVLReward(nn.Module):
@@ -121,13 +104,13 @@ class QwenVLReward(nn.Module):
 
     def __call__(self, rows: RewardInputs) -> Float[Array, "b d"]:
         """Returns the scores, in float32."""
-        inputs, model = rows.inputs, self.model
-        x, deep = model.embedded(inputs, model.features(inputs.patches))
+        own, model = rows.inputs, self.model
+        x, deep = model.embedded(own, model.features(own.patches))
         at = rows.at[..., None]
         if self.own_tokens:
             number = jnp.arange(x.shape[0])[:, None]
             x = x.at[number, rows.at].set(self.tokens.astype(x.dtype)[None])
-        states, _ = model.text(x, inputs.positions, inputs.mask, deep, None)
+        states, _ = model.text(x, own.positions, own.mask, deep, None)
         scores = self.head(jnp.take_along_axis(states, at, axis=1).astype(jnp.float32))
         if self.outputs == 1:
             return scores[..., 0]
@@ -136,5 +119,4 @@ class QwenVLReward(nn.Module):
 
 def smallest_rows(config: QwenVLConfig, dimensions: int) -> RewardInputs:
     """Returns the smallest inputs with an image, for `init` of a network."""
-    inputs = smallest(config)
-    return RewardInputs(inputs, jnp.zeros((1, dimensions), jnp.int32))
+    return RewardInputs(packing.smallest(config), jnp.zeros((1, dimensions), jnp.int32))

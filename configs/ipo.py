@@ -1,0 +1,48 @@
+"""IPO whole: a critic learns from people's grades, and DPO in rounds from what it says of clips.
+
+Grades and comparisons -> critic (`judge`) -> in each round: clips of the policy, graded by it ->
+DPO on the best and the worst of a prompt, with the winner's error and that of real clips. At `mini`
+scale the grades are the verifier's, of clips that the run's own generator drew, and it scores the
+last clips too: tables go by it, and "The judge against the truth" shows the critic beside it.
+
+Paper:    "IPO: Iterative Preference Optimization for Text-to-Video Generation"; the critic, VILA of
+          13B or 40B there, is a Qwen2-VL of 7B at `paper` scale (configs/judges/critic.py).
+          --config.align.method=kto --config.align.rows=two_classes is its other half (ipo_kto).
+Command:  python launch/tpu_run.py --config=ipo:mini --workdir=runs/ipo
+          python launch/tpu_run.py --config=ipo --workdir=runs/ipo
+          --config.model.init=CogVideoX-2b --config.data.pairs=pairs.jsonl
+          --config.judge.base=Qwen2-VL-7B-Instruct
+Hardware: mini 2 CPU cores; paper, not run and not planned as a whole.
+"""
+
+from configs import ipo_dpo
+from configs.judges import critic
+from configs.shared import flow
+
+PAPER = ipo_dpo.PAPER
+SCALES = ("mini", "paper")
+
+
+def get_config(scale: str = "paper"):
+    mini = scale == "mini"
+    c = ipo_dpo.get_config("mini" if mini else "cogvideox_2b")
+    judge = critic.get_config(scale)
+    c.align.policy = "ipo"
+    c.judge.update(judge.judge)
+    c.judge.dimensions = tuple(flow.OVERALL)  # consistency with the text, faithfulness, smoothness
+    c.reward.vlm_judge.update(judge.reward.vlm_judge)
+    c.reward.update({"name": "vlm_judge", "dimension": "text_alignment"})
+    c.reward.dimensions = tuple(flow.OVERALL)
+    if mini:
+        c.expected_time = "about 15 minutes on 2 CPU cores"
+        c.search = ()  # the settings of ipo_dpo, chosen with the verifier's labels
+        c.judge.world.clips = "drawn"
+        c.evaluate.verifier = True
+        return c
+    c.rounds = 3
+    c.align.real_weight = 0.0  # 0.1 with a folder of real videos as data.real
+    c.align.reward.update(flow.OVERALL)
+    c.mesh.context = 1  # of one mesh with the judge's rows, which context would not divide
+    c.label.update({"prompts": 0, "per_prompt": 8})
+    c.evaluate.best_of = ()
+    return c

@@ -1,0 +1,46 @@
+"""A Qwen-VL model that answers in words: instruction-tuned on grades and comparisons with reasons.
+
+Paper:    "IPO: Iterative Preference Optimization for Text-to-Video Generation", 3.2 and 4.1.1. The
+          paper tunes VILA of 13B and 40B parameters, which is not here: `paper` takes a
+          Qwen2-VL-7B in its place. 16 frames, batches of 128, 2e-5 and 5 epochs are the paper's;
+          how many annotations it has it does not say: set judge.train.steps for yours.
+Command:  python launch/train_judge.py --config=critic --workdir=runs/critic
+          --config.judge.base=Qwen2-VL-7B-Instruct --config.data.pairs=pairs.jsonl
+          python launch/train_judge.py --config=critic:mini --workdir=runs/critic
+Hardware: mini 2 CPU cores, on the mini world, a small Qwen2-VL from nothing; paper, not run.
+"""
+
+from configs.judges import videoreward
+
+PAPER = "IPO: Iterative Preference Optimization for Text-to-Video Generation"
+SCALES = ("mini", "paper")
+
+# Frames of the mini world are seen as they are, and the texts are short. A model from nothing would
+# learn to write before it learnt to see: it is asked for words alone.
+MINI_QUESTIONS = {
+    "answers": "probabilities",
+    "templates": "mini_judge_templates",
+    "frames": 8,
+    "min_pixels": 256,
+    "max_pixels": 256,
+    "most_tokens": 1024,
+    "batch_size": 64,
+    "dtype": "float32",
+}
+
+
+def get_config(scale: str = "paper"):
+    c = videoreward.get_config(scale)
+    c.paper = PAPER
+    c.judge.name = c.reward.name = "vlm_judge"
+    c.reward.vlm_judge.update(MINI_QUESTIONS if scale == "mini" else {"frames": 16})
+    if scale == "mini":
+        c.judge.scratch.update({"vision_width": 96, "patch": 4})
+        c.judge.critic.pairs = 0.2
+        c.judge.train.update({"steps": 600, "batch_size": 64})
+        return c
+    c.judge.lora.rank = 0
+    c.judge.parts = (r".",)
+    c.judge.train.update({"steps": 5000, "batch_size": 128})
+    c.judge.train.optimizer.update({"learning_rate": 2e-5, "warmup_steps": 0})
+    return c

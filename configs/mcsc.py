@@ -1,0 +1,68 @@
+"""McSc whole: a judge learns to reason about one dimension at a time, McDPO from what it says.
+
+Grades with reasons -> judge that answers <think>...</think><answer>...</answer> (`judge`) -> the
+same judge, trained by GRPO on answers that it draws, for their form, the right word, and its own
+verdict on its reasoning (`judge-reasoning`, ScDR) -> clips of the pre-trained generator, graded by
+it in quality and motion -> McDPO. At `mini` scale the grades are the verifier's, of clips that the
+run's own generator drew, and it scores the last clips too: tables go by it, and "The judge against
+the truth" shows the judge beside it.
+
+Paper:    "McSc: Motion-Corrective Preference Alignment with Self-Critic Hierarchical Reasoning";
+          G, the weight of the KL term, rate, decay, batch and LoRA of ScDR are the paper's, steps
+          are to be set for the annotations at hand (2 epochs). Its second phase, HCR, which
+          compares two videos, is not here. The paper draws from Qwen2-VL-7B-Instruct as it is,
+          `mini` first tunes a small model from nothing to answer at all.
+Command:  python launch/tpu_run.py --config=mcsc:mini --workdir=runs/mcsc
+          python launch/tpu_run.py --config=mcsc --workdir=runs/mcsc
+          --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.jsonl
+          --config.judge.base=Qwen2-VL-7B-Instruct
+Hardware: mini 2 CPU cores; paper, not run and not planned as a whole.
+"""
+
+from configs import mcdpo
+from configs.judges import critic
+from configs.shared import flow
+
+PAPER = mcdpo.PAPER
+SCALES = ("mini", "paper")
+
+DIMENSIONS = (*flow.OVERALL, "object_motion", "camera_motion")
+
+
+def get_config(scale: str = "paper"):
+    mini = scale == "mini"
+    c = mcdpo.get_config("mini" if mini else "wan2_1_1_3b")
+    judge = critic.get_config(scale)
+    c.align.policy = "mcsc"
+    c.judge.update(judge.judge)
+    c.judge.dimensions = DIMENSIONS
+    c.judge.critic.pairs = 0.0  # one video at a time (4.1)
+    reasoning = c.judge.reasoning
+    reasoning.enabled = True
+    reasoning.update({"group": 8, "kl": 0.07})
+    reasoning.train.update({"steps": 2000, "batch_size": 16})
+    reasoning.train.optimizer.update({"name": "adamw", "decay": "linear", "learning_rate": 1e-6})
+    reasoning.train.optimizer.warmup_steps = 0
+    c.reward.vlm_judge.update(judge.reward.vlm_judge)
+    c.reward.vlm_judge.update({"answers": "reasoned", "max_tokens": 512})
+    c.reward.update({"name": "vlm_judge", "dimension": "text_alignment"})
+    c.reward.dimensions = DIMENSIONS
+    if mini:
+        c.expected_time = "about 30 minutes on 2 CPU cores"
+        c.search = ()  # the settings of mcdpo, chosen with the verifier's labels
+        c.judge.world.clips = "drawn"
+        c.reward.vlm_judge.max_tokens = 160
+        c.label.prompts = 100
+        reasoning.train.update({"steps": 60, "batch_size": 16})
+        reasoning.train.optimizer.learning_rate = 1e-4
+        c.evaluate.update({"verifier": True, "train_prompts": 50})
+        return c
+    c.judge.critic.instruct = False
+    c.judge.parts = ()
+    c.judge.lora.rank = 64
+    c.align.rows = "pairs"
+    c.align.reward.update(flow.OVERALL)
+    c.mesh.context = 1  # of one mesh with the judge's rows, which context would not divide
+    c.label.update({"prompts": 0, "per_prompt": 8})
+    c.evaluate.best_of = ()
+    return c

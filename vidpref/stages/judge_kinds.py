@@ -1,0 +1,215 @@
+"""The judges that are trained: how each sees clips, what it depends on, and what trains it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sized
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vidpref.config.judge import ANSWERS, SCORES
+from vidpref.config.vlm_judge import REASONED
+from vidpref.datasets.preferences import Preferences
+from vidpref.digests import files_below
+from vidpref.interop.qwen_vl_folders import QwenVLFolder
+from vidpref.rewards import templates
+from vidpref.rewards.questions import GRADES
+from vidpref.seeds import fold_seed
+from vidpref.stages import answer_rows, judge_rows, judge_training
+from vidpref.stages.answer_training import AnswerReader, answer_reader, answer_training
+from vidpref.stages.judge_held_out import HeldOut
+from vidpref.stages.reasoning import reasoning_plan, train_reasoning
+from vidpref.stages.train_answers import train_answers, write_judge
+from vidpref.stages.train_judge import train_judge
+from vidpref.typing import UInt8
+
+HELD_OUT = ("validation", "test")
+
+
+class ClipReader(Protocol):
+    """How a judge sees clips."""
+
+    def shown(
+        self, frames: UInt8[np.ndarray, "t h w c"], fps: float
+    ) -> tuple[UInt8[np.ndarray, "n h w c"], float]:
+        """Returns the frames that are shown, and their rate."""
+
+    def row(self, frames: UInt8[np.ndarray, "t h w c"], fps: float, prompt: str) -> object:
+        """Raises ValueError for a clip that the judge cannot be shown."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What a judge is trained from.
+
+    Attributes:
+        config: the whole config.
+        model: the model to start from.
+        clips: all clips.
+        said: the preferences by split: "train" and those of `HELD_OUT`.
+        mesh: devices.
+    """
+
+    config: ConfigDict
+    model: QwenVLFolder
+    clips: judge_rows.SeenClips
+    said: Mapping[str, Preferences]
+    mesh: Mesh
+
+    @property
+    def seed(self) -> int:
+        """The seed of the stage."""
+        return fold_seed(self.config.seed, "judge")
+
+    def held_out(self) -> dict[str, HeldOut]:
+        """Returns the clips that nothing is learnt from, by split."""
+        names = tuple(self.config.judge.dimensions)
+        return {name: HeldOut.of(self.said[name], self.clips, names) for name in HELD_OUT}
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgeKind:
+    """A kind of judge that is trained.
+
+    Attributes:
+        tokens: `(config) -> names` of special tokens that its model needs besides every Qwen-VL's.
+        reader: `(config, model) -> ClipReader`; raises ValueError for what does not fit.
+        texts: `(config) -> (name, path)` of the files of text that it depends on.
+        seen: fields besides `judge` that what it sees of clips, and its training, depend on.
+        train: `(folder, given)` trains it.
+    """
+
+    tokens: Callable[[ConfigDict], tuple[str, ...]]
+    reader: Callable[[ConfigDict, QwenVLFolder], ClipReader]
+    texts: Callable[[ConfigDict], list[tuple[str, Path]]]
+    seen: tuple[str, ...]
+    train: Callable[[Path, Given], None]
+
+
+def _train_scores(folder: Path, given: Given) -> None:
+    config = given.config
+    training = judge_training.judge_training(
+        config.judge, given.model, given.mesh, dtype=config.compute_dtype, seed=given.seed
+    )
+    rows = pair_rows(given, training)
+    train_judge(folder, training, rows, given.clips, given.held_out(), seed=given.seed)
+
+
+def pair_rows(given: Given, training: judge_training.JudgeTraining) -> judge_rows.JudgeRows:
+    """Returns what a model that scores learns from.
+
+    Raises:
+        ValueError: there is nothing.
+    """
+    config, section, names = given.config, given.config.judge, tuple(given.config.judge.dimensions)
+    ratings, said = None, given.said["train"]
+    if section.loss == "regression":
+        center = float(section.rating_center)
+        pairs, labels, ratings = judge_rows.rated(said, given.clips, names, center)
+    else:
+        decided = section.loss == "bt"
+        pairs, labels = judge_rows.compared(said, given.clips, names, decided=decided)
+    _check_some(pairs, f"config.judge.loss={section.loss!r}: no pair", config)
+    logging.info("judge: %d pairs of train prompts", len(pairs))
+    return judge_rows.JudgeRows(
+        given.clips, training.reader, pairs, labels, ratings, config.compute_dtype
+    )
+
+
+def _train_answers(folder: Path, given: Given) -> None:
+    config, own = given.config, given.config.reward.vlm_judge
+    training = answer_training(config, given.model, given.mesh, seed=given.seed)
+    reader, rng = training.reader, np.random.default_rng(given.seed)
+    single = graded_examples(given, reader)
+    if own.answers == REASONED:
+        without = sum(not example.reason for example in single)
+        single = [example for example in single if example.reason]
+        logging.info("judge: %d grades without a reason are left out", without)
+        _check_some(single, "config.reward.vlm_judge.answers='reasoned': no reason", config)
+    most = round(config.judge.critic.pairs * len(single))
+    pairs = answer_rows.compared(given.said["train"], given.clips, reader.pairs, most=most, rng=rng)
+    examples = [*single, *pairs]
+    if config.judge.reasoning.enabled and config.judge.reasoning.self_critic:
+        examples += answer_rows.criticised(single, reader.supported, rng)
+    logging.info("judge: %d grades and %d pairs of train prompts", len(single), len(pairs))
+    rows = answer_rows.AnswerRows(
+        given.clips, reader.questions, examples, own.frames, own.answers, config.compute_dtype
+    )
+    params = train_answers(folder, training, rows, seed=given.seed)
+    write_judge(folder, training, params, given.clips, given.held_out())
+
+
+def train_reasoned(folder: Path, given: Given) -> None:
+    """Trains a judge that answers on answers that it draws, as `judge.reasoning` says.
+
+    Args:
+        folder: the stage's folder.
+        given: what it is trained from; its model is the one to start from.
+
+    Raises:
+        ValueError: a setting that cannot work, or nothing to learn from.
+    """
+    config, section = given.config, given.config.judge.reasoning
+    training = answer_training(config, given.model, given.mesh, seed=given.seed)
+    training = reasoning_plan(training, section)
+    examples, frames = graded_examples(given, training.reader), config.reward.vlm_judge.frames
+    examples = [example for example in examples if example.question.words == GRADES]
+    _check_some(examples, "config.judge.reasoning.enabled=True: no grade", config)
+    rows = answer_rows.AnswerRows(
+        given.clips, training.reader.questions, examples, frames, None, config.compute_dtype
+    )
+    seed = fold_seed(given.seed, "reasoning")
+    params = train_reasoning(folder, training, section, rows, examples, seed=seed)
+    write_judge(folder, training, params, given.clips, given.held_out())
+
+
+def graded_examples(given: Given, reader: AnswerReader) -> list[answer_rows.Example]:
+    """Returns what the judge is to say of single clips of train prompts.
+
+    Raises:
+        ValueError: nothing is known of any.
+    """
+    bounds = tuple(map(float, given.config.judge.critic.grades))
+    single = answer_rows.graded(given.said["train"], given.clips, reader.single, bounds)
+    _check_some(single, "config.judge.name='vlm_judge': no rating", given.config)
+    return single
+
+
+def _check_some(found: Sized, what: str, config: ConfigDict) -> None:
+    if not len(found):
+        names = config.judge.dimensions
+        raise ValueError(
+            f"there is nothing to learn from with {what} of train prompts whose clips could be "
+            f"read says anything of {', '.join(names)}; see bad_clips.csv of the frames stage, and "
+            "config.data.held_out"
+        )
+
+
+def _texts_of_questions(config: ConfigDict) -> list[tuple[str, Path]]:
+    folders = dict.fromkeys(templates.folders(config.reward.vlm_judge.templates))
+    return [
+        (f"template/{i}/{name}", path)
+        for i, folder in enumerate(folders)
+        for name, path in files_below(folder)
+    ]
+
+
+KINDS = {
+    SCORES: JudgeKind(
+        tokens=lambda config: judge_training.template_of(config.judge).tokens,
+        reader=lambda config, model: judge_training.make_reader_of(config.judge, model),
+        texts=lambda config: [("template", judge_training.template_file(config.judge))],
+        seen=(),
+        train=_train_scores,
+    ),
+    ANSWERS: JudgeKind(
+        tokens=lambda config: (),
+        reader=answer_reader,
+        texts=_texts_of_questions,
+        seen=("reward.vlm_judge",),
+        train=_train_answers,
+    ),
+}

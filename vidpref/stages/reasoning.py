@@ -1,0 +1,242 @@
+"""The reasoning stage: a judge draws answers, and learns from what they are worth (McSc 4.1).
+
+An answer is worth one for its form, one for the right word, and one where the model itself, asked
+next, says that its reasoning supports the word (eq. 3).
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from vidpref.config.training import loop_settings
+from vidpref.coordination.agreeing import first_host, gathered
+from vidpref.datasets.pipeline import training_batches
+from vidpref.files import write_text
+from vidpref.language.continued import continued
+from vidpref.language.decoding import answer
+from vidpref.language.image_questions import first_tokens
+from vidpref.language.sampling import Sampling
+from vidpref.losses.drawn_answers import DrawnAnswersLoss
+from vidpref.models.lora import apply_network
+from vidpref.models.qwen_vl.inputs import from_arrays
+from vidpref.objectives.policy_gradient import AdvantageRule, PolicyGradient, group_advantages
+from vidpref.rewards.questions import YES_NO, parse_reasoned
+from vidpref.stages.answer_rows import AnswerRows, Example
+from vidpref.stages.answer_training import AnswerTraining
+from vidpref.training.loop import fit
+from vidpref.training.plan import make_plan
+from vidpref.training.processes import share_of
+from vidpref.training.rollouts import Prepare, Rollout, make_rollout
+from vidpref.training.sharding import batch_sharding, replicated
+from vidpref.typing import Array, PyTree
+
+FORM, RIGHT, SUPPORTED = "form", "right", "supported"  # what an answer is worth one for
+_SAMPLES = "answers.jsonl"  # in the stage's folder: some answers of every drawing that is logged
+_SHOWN = 4
+
+
+def reasoning_plan(training: AnswerTraining, section: ConfigDict) -> AnswerTraining:
+    """Returns the training with the loss, the settings and the name of this stage.
+
+    Args:
+        training: of the same judge.
+        section: `judge.reasoning`.
+
+    Raises:
+        ValueError: a setting that cannot work.
+    """
+    loss = DrawnAnswersLoss(
+        training.module,
+        training.plan.tuning,
+        sampling(training, section),
+        PolicyGradient(clip_low=float(section.clip), kl_coefficient=float(section.kl)),
+    )
+    AdvantageRule(section.group)
+    settings, mesh = loop_settings(section.train), training.plan.mesh
+    plan = make_plan(training.plan.tuning, loss, settings, mesh, name="judge reasoning")
+    return dataclasses.replace(training, plan=plan)
+
+
+def sampling(training: AnswerTraining, section: ConfigDict) -> Sampling:
+    """Returns how answers are drawn."""
+    length = training.reader.own.max_tokens
+    return training.reader.questions.rule(length, float(section.temperature))
+
+
+def train_reasoning(
+    folder: Path,
+    training: AnswerTraining,
+    section: ConfigDict,
+    rows: AnswerRows,
+    examples: Sequence[Example],
+    *,
+    seed: int,
+) -> PyTree:
+    """Trains on answers that the judge draws; returns the parameters of the whole network.
+
+    `folder/answers.jsonl` has some answers of each logged step, with what they were worth.
+
+    Args:
+        folder: the stage's folder; a run that was stopped there goes on.
+        training: result of `reasoning_plan`.
+        section: `judge.reasoning`.
+        rows: the questions, without answers.
+        examples: what is right, by the numbers of `rows`.
+        seed: seed of the order of the rows and of the draws.
+    """
+    plan = training.plan
+    size = plan.settings.batch_size
+    batches = training_batches(
+        rows,
+        batch_size=size,
+        seed=seed,
+        shapes=rows.shapes,
+        positions=share_of(batch_sharding(plan.mesh), size).held,
+    )
+    params, tuning = training.start(), plan.tuning
+    rule = sampling(training, section)
+    draw = make_rollout(drawing(training, section, rule), plan)
+    scoring = Scoring(folder, training, section, examples)
+    frozen = tuning.frozen(params, reference=params if section.kl else None)
+    logging.info("judge: %d questions, %d answers each", len(rows), section.group)
+    state = fit(
+        plan,
+        batches,
+        folder,
+        seed=seed,
+        start=tuning.start(params),
+        frozen=frozen,
+        rollout=Rollout(draw, scoring),
+    )
+    trained = state.ema if plan.settings.ema_decay else state.params
+    return tuning.whole(trained, params)
+
+
+def drawing(training: AnswerTraining, section: ConfigDict, rule: Sampling) -> Prepare:
+    """Returns the `prepare` of a rollout that adds answers to a batch of questions.
+
+    It adds `drawn` and `log_probs` [b, g, n], `lengths` and `ended` [b, g] (see `Answers`), and
+    with a question about its own answer `supported` [b, g], whether Yes is then the more probable.
+
+    Args:
+        training: the judge.
+        section: `judge.reasoning`.
+        rule: how answers are drawn.
+    """
+    module, questions = training.module, training.reader.questions
+    more = ids = None
+    if training.reader.supported:
+        more = questions.next_question(training.reader.supported)
+        ids = first_tokens(questions.tokens, YES_NO)
+
+    def prepare(policy: PyTree, frozen: PyTree, batch: PyTree, key: Array, step: Array) -> PyTree:
+        prompts = from_arrays(batch)
+        said = answer(module, policy, prompts, key, rule, section.group)
+        found = {
+            "drawn": said.tokens,
+            "log_probs": said.log_probs,
+            "lengths": said.lengths,
+            "ended": said.ended,
+        }
+        if more is not None:
+            asked = continued(prompts, said.tokens, said.lengths, more)
+            states = apply_network(module, policy, asked, method="states")
+            last = prompts.tokens.shape[1] + said.lengths.reshape(-1) + len(more) - 1
+            states = jnp.take_along_axis(states, last[:, None, None], axis=1)[:, 0]
+            logits = apply_network(module, policy, states, method="logits").astype(jnp.float32)
+            yes, no = (jax.nn.logsumexp(logits[:, jnp.array(ids[w])], axis=1) for w in YES_NO)
+            found["supported"] = (yes > no).reshape(said.lengths.shape)
+        return {**batch, **found}
+
+    return prepare
+
+
+class Scoring:
+    """What a drawing's answers are worth; each process reads those that it owns.
+
+    Called with a drawing and the step, it returns the batch of `DrawnAnswersLoss`, and the metrics
+    of `group_advantages` of the rewards `form`, `right` and `supported`.
+
+    Args:
+        folder: gets `answers.jsonl`.
+        training: the judge.
+        section: `judge.reasoning`.
+        examples: what is right, by number.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        training: AnswerTraining,
+        section: ConfigDict,
+        examples: Sequence[Example],
+    ):
+        self._samples, self._examples = folder / _SAMPLES, examples
+        self._tokens, mesh = training.reader.questions.tokens, training.plan.mesh
+        self._rows, self._every = batch_sharding(mesh), section.train.log_every
+        self._names = (FORM, RIGHT, *((SUPPORTED,) if training.reader.supported else ()))
+        how = functools.partial(
+            group_advantages,
+            weights=dict.fromkeys(self._names, 1.0),
+            rule=AdvantageRule(section.group),
+        )
+        self._advantages = jax.jit(
+            how, in_shardings=(self._rows,), out_shardings=(self._rows, replicated(mesh))
+        )
+
+    def __call__(self, drawn: Mapping[str, PyTree], step: int) -> tuple[PyTree, dict[str, Array]]:
+        share = share_of(self._rows, len(drawn["example"]))
+        read = {
+            name: share.read(drawn[name])
+            for name in ("example", "drawn", "lengths", SUPPORTED)
+            if name in drawn
+        }
+        worth = np.zeros((*read["lengths"].shape, len(self._names)), np.float32)
+        told = []
+        for i, number in enumerate(read["example"].tolist()):
+            example = self._examples[number]
+            for j, length in enumerate(read["lengths"][i].tolist()):
+                said = self._tokens.read(read["drawn"][i, j, :length].tolist())
+                worth[i, j] = self._worth(example, said, bool(read.get(SUPPORTED, [[0]])[i][j]))
+                if j == 0 and len(told) < _SHOWN:
+                    told.append(
+                        {"right": example.word, "said": said, "worth": worth[i, j].tolist()}
+                    )
+        every = gathered(f"answers of step {step}", [share.owned.tolist(), worth.tolist(), told])
+        whole = np.zeros((share.size, *worth.shape[1:]), np.float32)
+        for rows, values, _ in every:
+            if rows:
+                whole[rows] = np.array(values, np.float32)
+        if first_host() and step % self._every == 0:
+            self._keep(step, [own for *_, some in every for own in some][:_SHOWN])
+        scores = {name: whole[..., i] for i, name in enumerate(self._names)}
+        placed = share.place({name: x[share.held] for name, x in scores.items()})
+        advantage, metrics = self._advantages(placed)
+        batch = {n: x for n, x in drawn.items() if n not in ("example", SUPPORTED)}
+        return {**batch, "advantage": advantage}, metrics
+
+    def _worth(self, example: Example, said: str, supported: bool) -> list[float]:
+        """One for each of the names that an answer earns; without the form it earns nothing."""
+        try:
+            parse_reasoned(said)
+        except ValueError:
+            return [0.0] * len(self._names)
+        try:
+            right = example.question.read(said) == example.question.words[example.word]
+        except ValueError:  # another word than those of the question
+            right = False
+        return [1.0, float(right), float(supported)][: len(self._names)]
+
+    def _keep(self, step: int, answers: Sequence[Mapping[str, Any]]) -> None:
+        before = self._samples.read_text() if self._samples.exists() else ""
+        lines = [json.dumps({"step": step, **own}) + "\n" for own in answers]
+        write_text(self._samples, before + "".join(lines))
