@@ -153,7 +153,10 @@ def _asked(
 def _account(
     training: AnswerTraining, scores: Float[np.ndarray, "n d"], own: HeldOut
 ) -> dict[str, Any]:
-    """Of a split and each dimension: how often the word is right, and the order of pairs."""
+    """Of a split and each dimension: how often the word is right, and the order of pairs.
+
+    Of a score between the words, the nearest is what it says.
+    """
     found: dict[str, Any] = {"clips": len(own.numbers), "pairs": len(own.pairs)}
     single, bounds = training.reader.single, tuple(training.section.critic.grades)
     ordered = pair_accuracy(tuple(single), scores, own) if len(own.pairs) else {}
@@ -161,11 +164,13 @@ def _account(
         rated, words = ~np.isnan(own.ratings[:, i]), asked[0].words
         meant = [words[word_of(asked[0], float(r), bounds)] for r in own.ratings[rated, i]]
         said = scores[rated, i]
-        near = np.abs(said - np.array(meant)) < 0.25  # of probabilities, the nearest word's
+        worth = np.array(sorted(words.values()))
+        near = worth[np.abs(np.nan_to_num(said, nan=9.0)[:, None] - worth).argmin(axis=1)]
+        right = (near == np.array(meant)) & ~np.isnan(said)
         found[name] = {
             "rated": len(said),
             "unclear": int(np.isnan(said).sum()),
-            "right": float(near.mean()) if len(said) else None,
+            "right": float(right.mean()) if len(said) else None,
             **ordered.get(name, {}),
         }
     return found
