@@ -68,8 +68,8 @@ def check_flags(
         overrides: `field=value` of the config.
 
     Raises:
-        UsageError: stray arguments, a flag that is given and empty, a number that is none, or the
-            address of a bucket where a file or folder is wanted.
+        UsageError: stray arguments, a flag that is given and empty, a number that is none, or an
+            address where none can be, or of a kind that is not known.
     """
     wrong = [f"not understood: {' '.join(stray)}"] if stray else []
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
@@ -82,8 +82,7 @@ def check_flags(
         if isinstance(value, str):
             wrong.append(address_problem(f"--{flag.name}", value))
     for field, _, value in (override.partition("=") for override in overrides):
-        if not field.endswith("base_url"):
-            wrong.append(address_problem(f"--config.{field}", value))
+        wrong.append(address_problem(f"--config.{field}", value))
     wrong = list(filter(None, wrong))
     if wrong:
         raise app.UsageError("\n".join(wrong))

@@ -30,6 +30,7 @@ from vidpref.stages.judge_frames import write_frames
 from vidpref.stages.judged_world import PREFERENCE_CLIPS, write_drawn, write_world
 from vidpref.stages.scratch_model import scratch_config, write_scratch_model
 from vidpref.storage import mirror
+from vidpref.storage.copies import here
 
 HELD_OUT = ("validation", "test")
 _WORLD = "miniworld"
@@ -250,7 +251,7 @@ class JudgeRecipe:
         section = self.config.judge
         files = [("template", judge_training.template_file(section))]
         if self.base is None:
-            below = files_below(Path(section.base).expanduser())
+            below = files_below(here(section.base))
             files += [
                 (f"base/{name}", path)
                 for name, path in below

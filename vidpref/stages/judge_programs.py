@@ -31,6 +31,7 @@ from vidpref.rewards.video_reward import ROW_TOKENS, keeping, open_folder, scori
 from vidpref.stages.judge_rows import largest_room
 from vidpref.stages.judge_training import JudgeTraining, judge_training, template_of
 from vidpref.stages.scratch_model import numbers_of_tokens, scratch_config
+from vidpref.storage.copies import is_folder
 from vidpref.training.parts_and_adapters import PartsAndAdapters
 from vidpref.training.sharding import abstract_params, batch_sharding, filled_up, make_mesh
 from vidpref.typing import PyTree
@@ -138,7 +139,7 @@ def _training(config: ConfigDict, mesh: Mesh, batch_size: int | None = None) -> 
 
 
 def _base_is_there(section: ConfigDict) -> bool:
-    return bool(section.base) and Path(section.base).expanduser().is_dir()
+    return bool(section.base) and is_folder(section.base)
 
 
 def _base(section: ConfigDict, folder: Path) -> QwenVLFolder:

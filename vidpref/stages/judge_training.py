@@ -34,6 +34,7 @@ from vidpref.models.qwen_vl.reward import (
     smallest_rows,
 )
 from vidpref.rewards.video_reward import scoring
+from vidpref.storage.copies import here
 from vidpref.training.parts_and_adapters import PartsAndAdapters
 from vidpref.training.plan import Plan, make_plan
 from vidpref.training.sharding import (
@@ -120,7 +121,7 @@ class JudgeTraining:
 
 def template_file(section: ConfigDict) -> Path:
     """Returns where the template of a `judge` section lies."""
-    path = Path(section.template).expanduser()
+    path = here(section.template)
     return path if path.is_file() else _TEMPLATES / section.template
 
 
