@@ -68,8 +68,11 @@ class Collector:
             raise ValueError(f"{where}: the path of a clip is empty")
         file = path_of(path.strip()) if is_address(path.strip()) else path.strip()
         full = os.path.normpath(os.path.join(self._root, file))
+        called = address(full)
         inside = os.path.commonpath([full, self._root]) == self._root
-        name = Path(os.path.relpath(full, self._root)).as_posix() if inside else address(full)
+        if inside and is_address(called) == is_address(address(self._root)):
+            called = os.path.relpath(full, self._root)
+        name = called if is_address(called) else Path(called).as_posix()
         stated = {"prompt": prompt, "source": source, "fps": fps, "frames": frames}
         stated = {key: value for key, value in stated.items() if value and value == value}
         known = self._clips.setdefault(name, {"id": name, "path": full, "where": where})
