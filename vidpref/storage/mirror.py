@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from vidpref.storage.addresses import foreign, is_address
@@ -70,9 +70,11 @@ class Mirror:
                 shutil.rmtree(self.folder / top, ignore_errors=True)
 
     def put(self, path: Path) -> None:
+        if _hidden(name := self.name(path)):
+            return
         if self.lease is not None:
             self.lease.check()
-        note(path, self.bucket.put_file(self.name(path), path))
+        note(path, self.bucket.put_file(name, path))
 
     def pull(self, folder: Path, *, exact: bool = False) -> None:
         below = self._below(folder)
@@ -82,9 +84,17 @@ class Mirror:
         bring(self.bucket, objects, self.folder)
         if f"{below}{_DONE}" in objects:
             self._whole.add(below)
-        for name in (f"{below}{inside}" for inside in local_files(folder)) if exact else ():
-            if name not in objects and _mirrored(name):
-                (self.folder / name).unlink(missing_ok=True)
+        if exact:
+            self._remove_others(folder, objects)
+
+    def _remove_others(self, folder: Path, names: Container[str]) -> None:
+        for path in [folder / inside for inside in local_files(folder)]:
+            if (name := self.name(path)) not in names and _mirrored(name):
+                path.unlink(missing_ok=True)
+        for root, folders, _ in os.walk(folder, topdown=False):
+            for inside in folders:
+                with contextlib.suppress(OSError):  # it holds something
+                    Path(root, inside).rmdir()
 
     def push(self, folder: Path) -> None:
         objects = self._mirrored(self._below(folder))
@@ -275,8 +285,12 @@ def _mirror(path: os.PathLike | str) -> Mirror | None:
 
 
 def _mirrored(name: str) -> bool:
-    parts = name.split("/")
-    return not (DIRECT | _OWN).intersection(parts) and not parts[-1].startswith(".")
+    return not _hidden(name) and not (DIRECT | _OWN).intersection(name.split("/"))
+
+
+def _hidden(name: str) -> bool:
+    """Whether a file, or a folder that it is in, is not whole yet."""
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _of_index(name: str) -> bool:
