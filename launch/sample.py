@@ -259,4 +259,8 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    command_line.launch(main, may_be_empty=("negative_prompt",))
+    command_line.launch(
+        main,
+        may_be_empty=("negative_prompt",),
+        reads=("model", "lora", "prompts_file", "image", "init_noise", "step_noise"),
+    )

@@ -106,4 +106,4 @@ def _check_flags() -> None:
 
 
 if __name__ == "__main__":
-    command_line.launch(main)
+    command_line.launch(main, reads=("judge", "videos", "prompts", "root"))

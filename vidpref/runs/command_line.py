@@ -33,6 +33,7 @@ def launch(
     *,
     optional_value: Sequence[str] = (),
     may_be_empty: Sequence[str] = (),
+    reads: Sequence[str] = (),
 ) -> None:
     """Runs `main(overrides)` under absl, with `--config.x=y` arguments taken out as overrides.
 
@@ -40,6 +41,7 @@ def launch(
         main: the program.
         optional_value: names of string flags that may stand without a value, which is "all" then.
         may_be_empty: names of flags whose empty text means something.
+        reads: names of flags of files and folders to read, which may be in gs:// as --workdir may.
     """
     overrides, argv = split_overrides(sys.argv)
     bare = {f"--{name}" for name in optional_value}
@@ -49,7 +51,7 @@ def launch(
         logging.set_verbosity(logging.WARNING)
         show_stacks_on_signal()
         with answering_in_words(), ending_in_a_line():
-            check_flags(rest[1:], may_be_empty, overrides)
+            check_flags(rest[1:], may_be_empty, overrides, reads)
             main(overrides)
             if watched():
                 _wait_for_all()
@@ -58,7 +60,10 @@ def launch(
 
 
 def check_flags(
-    stray: Sequence[str], may_be_empty: Sequence[str] = (), overrides: Sequence[str] = ()
+    stray: Sequence[str],
+    may_be_empty: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    reads: Sequence[str] = (),
 ) -> None:
     """Refuses arguments that mean nothing in any program.
 
@@ -66,6 +71,7 @@ def check_flags(
         stray: arguments that are no flags.
         may_be_empty: names of flags whose empty text means something.
         overrides: `field=value` of the config.
+        reads: names of flags that name something to read.
 
     Raises:
         UsageError: stray arguments, a flag that is given and empty, a number that is none, or an
@@ -80,7 +86,7 @@ def check_flags(
         if isinstance(value, float) and not math.isfinite(value):
             wrong.append(f"--{flag.name}={value:g}: give a finite number.")
         if isinstance(value, str):
-            wrong.append(address_problem(f"--{flag.name}", value))
+            wrong.append(address_problem(f"--{flag.name}", value, read=flag.name in reads))
     for field, _, value in (override.partition("=") for override in overrides):
         wrong.append(address_problem(f"--config.{field}", value))
     wrong = list(filter(None, wrong))

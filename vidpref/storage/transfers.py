@@ -7,6 +7,7 @@ import base64
 import concurrent.futures
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import shutil
@@ -30,10 +31,8 @@ def cache() -> Path:
     VIDPREF_CACHE, by default `vidpref` below XDG_CACHE_HOME or `~/.cache`.
     """
     own = os.environ.get("VIDPREF_CACHE")
-    if own:
-        return Path(own).expanduser().resolve()
     whole = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(whole).expanduser().resolve() / "vidpref"
+    return _resolved(os.path.expanduser(own or os.path.join(whole, "vidpref")))
 
 
 def bring(
@@ -134,6 +133,11 @@ def local_files(folder: Path, depth: int | None = None) -> Iterable[str]:
         if len(inside.parts) == depth:
             folders.clear()
         yield from ((inside / name).as_posix() for name in names if not name.startswith("."))
+
+
+@functools.cache
+def _resolved(path: str) -> Path:
+    return Path(path).resolve()
 
 
 def _path(bucket: Bucket, name: str, folder: Path) -> Path:

@@ -39,6 +39,7 @@ class Collector:
 
     def __init__(self, root: Path):
         self._root = os.path.abspath(root)
+        self._in_bucket = is_address(address(self._root))
         self._clips: dict[str, dict[str, Any]] = {}
         self._comparisons: list[dict[str, Any]] = []
         self._scores: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -70,7 +71,7 @@ class Collector:
         full = os.path.normpath(os.path.join(self._root, file))
         called = address(full)
         inside = os.path.commonpath([full, self._root]) == self._root
-        if inside and is_address(called) == is_address(address(self._root)):
+        if inside and is_address(called) == self._in_bucket:
             called = os.path.relpath(full, self._root)
         name = called if is_address(called) else Path(called).as_posix()
         stated = {"prompt": prompt, "source": source, "fps": fps, "frames": frames}
