@@ -12,7 +12,8 @@ VisionRewardDB-Video or of our own layouts (README, "Your own preferences"); its
 or --layout. --scores is a table of launch/score.py, or any table (.csv, .parquet) with the columns
 clip (its path below --root) and one a dimension. A judge of pairs has a table of verdicts instead:
 clip_a (shown first), clip_b, and A, B or tie a dimension; with both orders of a pair, its position
-bias is measured. --judge scores the clips first, as launch/score.py does.
+bias is measured. --judge scores the clips first, as launch/score.py does. What is read may be in
+gs://.
 
 --out gets accuracy.md, accuracy.csv and accuracy.png: for each dimension the accuracy with ties
 (exact, and as VideoAlign's public script has it), that of random scores, without ties, intervals
@@ -28,6 +29,7 @@ from pathlib import Path
 from absl import app, flags
 
 from vidpref.runs import command_line
+from vidpref.storage.copies import here
 
 _PAIRS = flags.DEFINE_string("pairs", None, "File of pairs with votes.")
 _LAYOUT = flags.DEFINE_string("layout", "auto", "Layout of --pairs, such as genai_bench.")
@@ -64,7 +66,7 @@ def main(overrides: Sequence[str]) -> None:
         _PAIRS.value, _LAYOUT.value, root=_ROOT.value or None, both_bad=_BOTH_BAD.value
     )
     if _SCORES.value:
-        path = Path(_SCORES.value)
+        path = here(_SCORES.value)
         table, judge = judge_evaluation.read_scores(path), path.name
     else:
         table, judge = _asked(read.preferences, overrides, out)
@@ -137,4 +139,4 @@ def _check_flags(overrides: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command_line.launch(main)
+    command_line.launch(main, reads=("pairs", "root", "scores", "judge"))

@@ -23,7 +23,7 @@ from vidpref.config.by_name import ConfigError, named_config
 from vidpref.runs import command_line
 from vidpref.runs.jobset import Job, check_name, jobset
 from vidpref.runs.slices import parse_slice
-from vidpref.storage.mirror import is_address
+from vidpref.storage.addresses import is_address
 
 _CONFIG = flags.DEFINE_string("config", None, "Config by name, NAME[:SCALE], as of tpu_run.py.")
 _TOPOLOGY = flags.DEFINE_string(

@@ -30,6 +30,7 @@ from absl import app, flags
 from vidpref.config.overrides import DTYPE_SPELLINGS
 from vidpref.config.schema import DTYPES
 from vidpref.runs import command_line
+from vidpref.storage.copies import here
 from vidpref.storage.mirror import open_folder
 
 _MODEL = flags.DEFINE_string("model", None, "Folder of a diffusers pipeline.")
@@ -141,7 +142,7 @@ def _check_flags(overrides: Sequence[str]) -> None:
         wrong.append("--lora_scale goes with --lora=FILE (and --model).")
     if _FPS.value is not None and not _FPS.value > 0:
         wrong.append(f"--fps={_FPS.value:g}: give a number above 0, such as 8.")
-    if _IMAGE.value and not Path(_IMAGE.value).is_file():
+    if _IMAGE.value and not here(_IMAGE.value).is_file():
         wrong.append(f"--image={_IMAGE.value}: no such file")
     if _MODEL.value and not _WORKDIR.value:
         wrong += _wrong_with_model(overrides)
@@ -258,4 +259,8 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    command_line.launch(main, may_be_empty=("negative_prompt",))
+    command_line.launch(
+        main,
+        may_be_empty=("negative_prompt",),
+        reads=("model", "lora", "prompts_file", "image", "init_noise", "step_noise"),
+    )

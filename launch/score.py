@@ -10,7 +10,7 @@
 folder, with --prompts (a text file with a prompt a line, in the order of the videos' paths, or a
 list with the columns path and prompt), one --prompt for all, or a captions.csv in it; or it is such
 a list, with a column fps if it likes; or a file of pairs (launch/evaluate_judge.py says which), all
-of whose clips are scored.
+of whose clips are scored. All of these may be in gs://.
 
 A row of the table holds a clip, its prompt, a score in each dimension, how many frames were seen of
 how many, height, width, frames a second, the judge's reasons, and why there is no score where there
@@ -25,6 +25,7 @@ from pathlib import Path
 from absl import app, flags
 
 from vidpref.runs import command_line
+from vidpref.storage.copies import is_folder
 
 _JUDGE = flags.DEFINE_string("judge", None, "Judge: a name, or the folder of one or of a run.")
 _VIDEOS = flags.DEFINE_string("videos", None, "Folder of videos, or a list of clips or of pairs.")
@@ -89,7 +90,8 @@ def _check_flags() -> None:
     wrong = [f"{text} is missing." for text, flag in wanted.items() if not flag.value]
     if _PROMPTS.value and _PROMPT.value:
         wrong.append("give either --prompts or --prompt.")
-    if _VIDEOS.value and not Path(_VIDEOS.value).is_dir():
+    folder = bool(_VIDEOS.value) and is_folder(_VIDEOS.value)
+    if _VIDEOS.value and not folder:
         wrong += [
             f"--{flag.name} goes with a folder of videos: a list has its own prompts."
             for flag in (_PROMPTS, _PROMPT)
@@ -104,4 +106,4 @@ def _check_flags() -> None:
 
 
 if __name__ == "__main__":
-    command_line.launch(main)
+    command_line.launch(main, reads=("judge", "videos", "prompts", "root"))

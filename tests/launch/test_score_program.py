@@ -12,6 +12,8 @@ import pytest
 
 from vidpref.datasets.miniworld import PROMPTS, defective_scene, render, scene
 from vidpref.datasets.video_writing import encode_clip
+from vidpref.storage.bucket import Bucket
+from vidpref.storage.copies import path_of
 
 ROOT = Path(__file__).resolve().parents[2]
 VOTED = PROMPTS[::13][:4]
@@ -109,6 +111,34 @@ def test_a_judge_that_is_asked_knows_what_it_said(folder, scored):
     )
     before = list((folder / "out" / "score_cache").rglob("*.parquet"))
     assert len(before) == 1
+
+
+def test_what_is_read_may_be_in_a_bucket(folder, scored, address, tmp_path):
+    bucket, out = Bucket(address), tmp_path / "scores.parquet"
+    for path in (folder / "pairs.csv", *(folder / "v").iterdir()):
+        bucket.put_file(f"data/{path.relative_to(folder)}", path)
+    bucket.put("data/another.mp4", b"that no list names")
+    pairs, scores = f"{address}/data/pairs.csv", f"{address}/scores.parquet"
+    done = program("score", "--judge=verifier", f"--videos={pairs}", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(pd.read_parquet(out), pd.read_parquet(scored[0]))
+    assert not path_of(f"{address}/data/another.mp4").exists()
+    bucket.put_file("scores.parquet", out)
+    done = program(
+        "evaluate_judge", f"--pairs={pairs}", f"--scores={scores}", f"--out={tmp_path / 'm'}"
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = pd.read_csv(tmp_path / "m" / "accuracy.csv").to_dict("records")
+    assert (row["votes"], row["with_ties"]) == (12, 1.0)
+    for flag, why in (
+        (f"--videos={address}/none", f"{address}/none: there is no such file or folder in the b"),
+        ("--videos=s3://bucket/a", "--videos=s3://bucket/a: of buckets vidpref knows those of G"),
+        (f"--cache={address}", f"--cache={address}: this is written on a file system only"),
+    ):
+        done = program("score", "--judge=verifier", "--videos=x", flag, f"--out={out}")
+        assert done.returncode == 1
+        assert why in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_where_nothing_can_be_scored_the_table_says_why(folder, tmp_path):

@@ -6,6 +6,7 @@ The plan is a list of attempts, each a dict:
     devices  virtual devices of each
     program  a name in launch/
     argv     its flags
+    cache    folder with one for each process to bring a bucket's files into, or null
     kill     {"after": seconds, "ranks": [..], "signal": number}, or null; instead of seconds
              "share", of those that the first attempt took
 
@@ -74,6 +75,8 @@ def host(attempt: dict, rank: int, port: int, log: Path) -> None:
             "JAX_NUM_PROCESSES": str(attempt["hosts"]),
             "JAX_PROCESS_ID": str(rank),
         }
+    if attempt.get("cache"):
+        os.environ["VIDPREF_CACHE"] = f"{attempt['cache']}/{rank}"
     program = importlib.import_module(f"launch.{attempt['program']}")
     sys.argv = [f"{attempt['program']}.py", *attempt["argv"]]
     command_line.launch(program.main)

@@ -47,11 +47,12 @@ RWR = ("--config=rwr_aif:mini", *(f"--config.{field}" for field in FIELDS))
 
 def attempt(
     hosts: int,
-    workdir: Path,
+    workdir: Path | str,
     *more: str,
     program: str = "tpu_run",
     argv: Sequence[str] = RWR,
     kill: Mapping | None = None,
+    cache: Path | None = None,
 ) -> dict:
     """A program on so many processes, of `DEVICES` devices together or of one each.
 
@@ -61,7 +62,7 @@ def attempt(
         *more: further flags.
         program: a name in launch/.
         argv: its flags.
-        kill: see `recipe_worker`.
+        kill, cache: see `recipe_worker`.
     """
     return {
         "hosts": hosts,
@@ -69,6 +70,7 @@ def attempt(
         "program": program,
         "argv": [*argv, *more, f"--workdir={workdir}"],
         "kill": kill,
+        "cache": None if cache is None else str(cache),
     }
 
 

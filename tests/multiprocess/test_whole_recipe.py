@@ -16,6 +16,8 @@ from recipes import HOSTS, apart, assert_same_run, attempt, finished_stages, run
 from tests.end_to_end.tiny import TINY_WAN, few_preferences
 from tests.tiny_pipelines import tiny_wan
 from vidpref.stages.label import read_labels
+from vidpref.storage.bucket import Bucket
+from vidpref.storage.transfers import bring
 
 # what job managers start again, not 1; 134: jax's, where it is the first to notice
 KILLED = {-signal.SIGKILL, -signal.SIGTERM, 143, 134}
@@ -113,6 +115,25 @@ def test_killed_twenty_times(runs, tmp_path):
     check_killed(plan, attempts, ended, 0)
     assert ended[-1]["codes"] == [0, 0], said(plan, len(ended) - 1)
     assert_same_run(runs / "two", tmp_path / "killed", exactly=True)
+
+
+@pytest.mark.slow
+def test_hosts_in_a_bucket_killed_one_by_one_give_the_same_bits(runs, address, tmp_path):
+    def of_hosts(disks: str, kill: dict | None = None) -> dict:
+        return attempt(2, address, kill=kill, cache=tmp_path / disks)
+
+    kill = {"share": 0.3, "signal": int(signal.SIGKILL)}
+    attempts = [
+        of_hosts("first", kill | {"ranks": [1]}),
+        of_hosts("second", kill | {"ranks": [0]}),
+        of_hosts("second"),
+    ]
+    plan, ended = again(runs, tmp_path, *attempts)
+    check_killed(plan, attempts, ended, 0)
+    assert ended[-1]["codes"] == [0, 0], said(plan, len(ended) - 1)
+    bucket, found = Bucket(address), tmp_path / "found"
+    bring(bucket, bucket.listing(), found)
+    assert_same_run(runs / "two", found, exactly=True)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 from vidpref.coordination.store import HostsError
 from vidpref.runs.full_disk import DiskFull
 from vidpref.runs.graph import Stage, run_stage
+from vidpref.storage.mirror import open_folder
 
 FULL = (
     OSError(errno.ENOSPC, "No space left on device"),
@@ -32,6 +33,11 @@ def test_a_full_disk_is_named(error, tmp_path):
     assert str(raised.value).startswith(f"{tmp_path}/sample-")
     assert f"no space is left on its disk, of {size}. Make room" in str(raised.value)
     assert raised.value.__cause__ is error
+
+
+def test_of_a_bucket_the_folder_here_is_named_and_can_be_another(address):
+    with pytest.raises(DiskFull, match="or set VIDPREF_CACHE to a folder of a larger disk, and"):
+        fail(FULL[0], open_folder(address))
 
 
 @pytest.mark.parametrize(

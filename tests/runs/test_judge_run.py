@@ -19,6 +19,8 @@ from vidpref.runs import judge_recipe, judge_run
 from vidpref.stages import judge_training, judged_world, train_judge
 from vidpref.stages.judge_kinds import Given, pair_rows
 from vidpref.stages.judge_rows import SeenClips
+from vidpref.storage import mirror
+from vidpref.storage.bucket import Bucket
 
 PROMPTS = [f"a ball number {i}" for i in range(16)]
 RATE = 4.0
@@ -74,6 +76,31 @@ def config_of(base, data, *overrides):
             *overrides,
         ],
     )
+
+
+@pytest.mark.slow
+def test_in_a_bucket_it_is_written_anew_where_it_was_cut_short(
+    material, address, tmp_path, monkeypatch
+):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    config, bucket = config_of(*material), Bucket(address)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_judge, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            judge_run.run(config, mirror.open_folder(address))
+    names = bucket.listing()
+    assert not [name for name in names if "/." in name]
+    (stage,) = {name.partition("/")[0] for name in names if name.startswith("judge-")}
+    bucket.put(f"{stage}/judge/model_config.json", b"{}")
+    monkeypatch.setenv("VIDPREF_CACHE", str(tmp_path / "new"))
+    made = judge_run.run(config, mirror.open_folder(address))
+    weights = TensorFolder(made / "checkpoint-3")
+    there = VideoRewardFolder(mirror.address(made))
+    assert there.settings == VideoRewardFolder(made).settings
+    for name, tensor in TensorFolder(there.checkpoint).items():
+        np.testing.assert_array_equal(weights[name], tensor, err_msg=name)
 
 
 def test_a_judge_is_trained_gone_on_with_and_scores(material, tmp_path, monkeypatch):

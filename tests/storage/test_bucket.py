@@ -70,10 +70,13 @@ def test_no_address_of_a_bucket_is_refused(place):
 
 
 class _Refusing(http.server.BaseHTTPRequestHandler):
-    """Answers like Google to an account without rights: it may read, and nothing more."""
+    """Answers like Google to an account without rights: it may list, and nothing more."""
 
     def do_GET(self):
-        self._answer(200, b"{}")
+        if self.path.partition("?")[0].endswith("/o"):
+            self._answer(200, b"{}")
+        else:
+            self._answer(403, b'{"error": {"code": 403, "message": "no storage.objects.get"}}')
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -90,7 +93,7 @@ class _Refusing(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_bucket_without_rights_is_named_with_the_role(gcs, monkeypatch):
+def test_a_bucket_without_rights_is_named_with_the_role(gcs, monkeypatch, tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
@@ -98,7 +101,11 @@ def test_a_bucket_without_rights_is_named_with_the_role(gcs, monkeypatch):
         assert bucket.listing() == {}
         with pytest.raises(StorageError) as refused:
             bucket.put("a", b"", over=0)
+        with pytest.raises(StorageError, match="may not be read by this account") as unread:
+            bucket.get_file("a", tmp_path / "a", 1)
         server.shutdown()
+    assert "roles/storage.objectViewer on gs://bucket" in str(unread.value)
+    assert not list(tmp_path.iterdir())
     said = str(refused.value)
     assert said.startswith("gs://bucket/run may not be written by this account (")
     assert "no storage.objects.create" in said

@@ -88,9 +88,9 @@ def test_only_what_differs_is_brought(folder, elsewhere, monkeypatch):
     write_text(folder / "stage" / "b", "B")  # as many bytes
     brought, get_file = [], Bucket.get_file
 
-    def counted(bucket, name, path, size):
+    def counted(bucket, name, *args):
         brought.append(name)
-        return get_file(bucket, name, path, size)
+        return get_file(bucket, name, *args)
 
     monkeypatch.setattr(Bucket, "get_file", counted)
     mirror.pull(other / "stage")
@@ -115,6 +115,24 @@ def test_a_stage_that_goes_on_is_as_the_bucket_has_it(folder, elsewhere):
     write_text(folder / "stage" / "rows-8-16", "y")
     mirror.pull(other / "stage", exact=True)
     assert _below(other / "stage") == {"rows-8-16": "y", "params/a": ""}
+
+
+def test_what_is_not_whole_yet_is_not_put_and_leaves_no_folder(folder, elsewhere, address):
+    partial = folder / "stage" / ".judge.partial"
+    partial.mkdir(parents=True)
+    write_text(partial / "model.safetensors", "weights")
+    write_text(folder / "stage" / "settings.json", "{}")
+    assert set(Bucket(address).listing()) == {"stage/settings.json"}
+    partial.replace(folder / "stage" / "judge")
+    mirror.pull(folder / "stage", exact=True)  # killed before the stage's end
+    assert not (folder / "stage" / "judge").exists()
+    (folder / "stage" / "judge" / "below").mkdir(parents=True)
+    (folder / "stage" / "judge" / "below" / "a").write_text("a")
+    mirror.push(folder / "stage")
+    assert mirror.files(folder / "stage") == {"settings.json": 2, "judge/below/a": 1}
+    other = elsewhere()
+    mirror.pull(other / "stage", exact=True)
+    assert (other / "stage" / "judge" / "below" / "a").read_text() == "a"
 
 
 def test_what_libraries_wrote_is_put_at_the_end(folder, address):

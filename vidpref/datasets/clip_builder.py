@@ -19,6 +19,7 @@ from vidpref.datasets.bad_clips import BadClips
 from vidpref.datasets.clip_errors import ClipError
 from vidpref.datasets.repeated_frames import RepeatedFrames
 from vidpref.datasets.video import decode_clip, fit_clip
+from vidpref.storage.copies import address
 
 # A hopeless data set stops early, but not before this many bad clips are named.
 _NAMED_BEFORE_STOP = 100
@@ -71,6 +72,8 @@ class VideoConfig(tfds.core.BuilderConfig):
             size += f"-{self.high_height}x{self.high_width}"
         base = {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)}
         options = {k: v for k, v in vars(self).items() if k not in base | _WITHOUT_EFFECT}
+        if "prompts" in options:  # of a bucket, wherever the copy lies
+            options["prompts"] = address(options["prompts"])
         text = json.dumps(options, sort_keys=True, default=str)
         self.name = f"{size}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -148,7 +151,7 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             )
         return tfds.core.DatasetInfo(
             builder=self,
-            description=f"Clips decoded from {config.path}.",
+            description=f"Clips decoded from {address(config.path)}.",
             features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,  # the loaders shuffle
             # "prompts": every distinct one, to be had without reading a clip

@@ -12,6 +12,7 @@ from vidpref.datasets.benchmarks.records import read_records
 from vidpref.datasets.preferences import Preferences
 from vidpref.datasets.preferences.collecting import Collector
 from vidpref.datasets.video_folder import VIDEO_SUFFIXES
+from vidpref.storage.copies import here
 from vidpref.text_files import read_text
 
 _PATH = ("path", "video", "file")
@@ -55,7 +56,7 @@ def list_clips(
         ValueError: nothing at `videos`, no prompts of a folder, or not as many as videos, no clip
             that can be used, and all of `read_records` and `read_benchmark`.
     """
-    videos = Path(videos)
+    videos, prompts = here(videos), here(prompts) if prompts else prompts
     if not videos.exists():
         raise ValueError(f"{videos}: no such file or folder")
     if videos.is_dir():
@@ -68,7 +69,7 @@ def list_clips(
             if reason == MALFORMED:  # a clip can be judged whose vote is missing
                 skipped.note(where, reason, why)
         return ClipList(compared_clips(read.preferences), skipped)
-    return _list(videos, Path(videos.parent if root is None else root))
+    return _list(videos, videos.parent if root is None else here(root))
 
 
 def compared_clips(preferences: Preferences) -> pd.DataFrame:

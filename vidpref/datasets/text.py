@@ -12,6 +12,7 @@ import numpy as np
 from vidpref.config.nearest import nearest
 from vidpref.coordination.agreeing import barrier, decided, first_host
 from vidpref.datasets.records import BrokenRecords, RecordFile, write_records
+from vidpref.storage.mirror import pull
 from vidpref.typing import Array, Bool, Float
 
 _ENCODED_AT_ONCE = 256  # prompts; bounds the memory of a large encoder
@@ -173,6 +174,8 @@ class TextCache:
             else:
                 collections.deque(records, maxlen=0)
             barrier("texts are embedded")
+            if shared:
+                pull(path.parent)  # of a bucket, what the first process wrote
         return cls(folder, encoder.fingerprint)
 
     def __len__(self) -> int:

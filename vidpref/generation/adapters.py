@@ -13,6 +13,7 @@ from vidpref.interop.lora.files import lora_files
 from vidpref.interop.lora.reading import read_lora
 from vidpref.interop.pipelines import FAMILIES
 from vidpref.models.lora import LoRA
+from vidpref.storage.copies import here
 from vidpref.training.tuning import lora_spec
 from vidpref.typing import PyTree
 
@@ -30,7 +31,7 @@ def policy_lora(config: ConfigDict, generator: Generator) -> tuple[PyTree, LoRA]
     if not counts_in("model.lora", config) or not config.model.lora:
         return None
     try:
-        files = lora_files(Path(config.model.lora)).values()
+        files = lora_files(here(config.model.lora)).values()
         states = tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
         return _read(states, config.model.name, generator)
     except ValueError as error:

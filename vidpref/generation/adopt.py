@@ -11,6 +11,7 @@ from vidpref.config.by_name import ConfigError, apply_overrides, named_config
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.interop.loading import component_config
 from vidpref.interop.pipelines import AUTOENCODER, PipelineFolder
+from vidpref.storage.addresses import is_address
 
 # Fields of a network that are choices of this run and not of the pipeline.
 _OURS = ("attention", "remat", "unroll", "dtype", "parent", "name")
@@ -47,13 +48,13 @@ def adopt(config: ConfigDict, path: str) -> None:
 
     Args:
         config: an unlocked config.
-        path: folder of the pipeline.
+        path: folder of the pipeline, or its address in a bucket.
 
     Raises:
         ValueError: see `PipelineFolder`; a pipeline of another family than the config's, or a
             network that computes something else than ours.
     """
-    folder = PipelineFolder(path)
+    folder = PipelineFolder(path, weights=False)
     name = folder.family.name
     if config.model.name != name:
         raise ValueError(
@@ -79,7 +80,7 @@ def adopt(config: ConfigDict, path: str) -> None:
     config.sampler.name = sampler
     config.text.update(folder.family.text_fields(module))
     config.text.name, config.text.dim = folder.text_encoder()
-    config.text.path = str(folder.path)
+    config.text.path = path if is_address(path) else str(folder.path)
 
 
 def _fields(module: nn.Module) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from vidpref.interop.safetensors_files import weights_fault
 from vidpref.interop.t5 import NOT_OF_THE_ENCODER, t5_table
 from vidpref.interop.tokenizers import TOKENIZER_FILES, read_tokenizer, tokenizer_fault
 from vidpref.models.t5 import T5Encoder, from_config
+from vidpref.storage.copies import here
 from vidpref.training.sharding import abstract_params, batch_sharding, filled_up, replicated
 from vidpref.typing import Array, Bool, Float, Int, PyTree
 
@@ -238,7 +239,7 @@ def _cleaned(prompt: str) -> str:
 
 def _folders(config: ConfigDict) -> tuple[Path, Path]:
     """The folders of weights and tokenizer."""
-    path = Path(config.path).expanduser()
+    path = here(config.path)
     if not config.path or not path.is_dir():
         raise ValueError(
             f"config.text.path={config.path!r} is no folder; give that of the {config.name} "

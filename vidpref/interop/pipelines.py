@@ -15,6 +15,7 @@ from vidpref.interop.loading import component_config, load_onto
 from vidpref.interop.safetensors_files import TensorFolder, weights_fault
 from vidpref.interop.schedulers import read_scheduler
 from vidpref.models.clip.vision import ClipVision
+from vidpref.storage.copies import here
 from vidpref.typing import PyTree
 
 INDEX = "model_index.json"
@@ -32,6 +33,10 @@ FAMILIES = {family.name: family for family in (wan.FAMILY, cogvideox.FAMILY)}
 class PipelineFolder:
     """A pipeline that `save_pretrained` of diffusers wrote, or a download of one.
 
+    Args:
+        path: the folder, or its address in a bucket.
+        weights: of an address, whether weights are brought from there too.
+
     Attributes:
         path: the folder.
         pipeline: class name in `model_index.json`.
@@ -42,8 +47,8 @@ class PipelineFolder:
         ValueError: no such folder, another pipeline, or a component that is missing.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path).expanduser()
+    def __init__(self, path: str | os.PathLike, *, weights: bool = True):
+        self.path = here(path, weights=weights)
         index = self.path / INDEX
         if not index.is_file():
             raise ValueError(f"{self.path} has no {INDEX}: give the folder of a diffusers pipeline")

@@ -17,6 +17,7 @@ from vidpref.interop.safetensors_files import STEMS, TensorFolder, write_tensors
 from vidpref.interop.table import plan, tensor_shapes
 from vidpref.models.qwen_vl.configuration import QwenVLConfig
 from vidpref.models.qwen_vl.network import QwenVL
+from vidpref.storage.copies import here
 from vidpref.typing import PyTree
 
 
@@ -32,7 +33,7 @@ class QwenVLFolder:
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.path = Path(path).expanduser()
+        self.path = here(path)
         if not self.path.is_dir():
             raise ValueError(f"{self.path}: no such folder of a Qwen-VL model")
         try:

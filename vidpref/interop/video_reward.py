@@ -46,6 +46,7 @@ from vidpref.models.lora import Adapted, LoRA
 from vidpref.models.qwen_vl.configuration import QwenVLConfig
 from vidpref.models.qwen_vl.reward import QwenVLReward, smallest_rows
 from vidpref.models.qwen_vl.sizes import PUBLISHED
+from vidpref.storage.copies import here
 from vidpref.typing import Array, PyTree
 
 SETTINGS, CONFIG, TEMPLATE, TOKENIZER = (
@@ -72,7 +73,7 @@ class VideoRewardFolder:
     """
 
     def __init__(self, path: str | os.PathLike, base: str = ""):
-        self.path = Path(path).expanduser()
+        self.path = here(path)
         if not (self.path / SETTINGS).is_file():
             raise ValueError(f"{self.path}: no folder of a reward model: it has no {SETTINGS}")
         try:
@@ -109,7 +110,7 @@ class VideoRewardFolder:
             ValueError: no template or tokenizer, or one that does not fit.
         """
         own = self.settings
-        text = Path(template).expanduser() if template else self.path / TEMPLATE
+        text = here(template) if template else self.path / TEMPLATE
         if not text.is_file():
             raise ValueError(
                 f"{text}: no such template. VideoAlign's checkpoint has it in the code: write it "
@@ -174,7 +175,7 @@ class VideoRewardFolder:
         return numbers
 
     def _config(self, base: str) -> QwenVLConfig:
-        for folder in (self.path, *([Path(base).expanduser()] if base else [])):
+        for folder in (self.path, *([here(base)] if base else [])):
             if (folder / CONFIG).is_file():
                 return QwenVLConfig.read(read_fields(folder / CONFIG))
         name = Path(self.settings.base).name.removesuffix("-Instruct")

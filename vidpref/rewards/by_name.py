@@ -16,7 +16,12 @@ from vidpref.config.overrides import apply_overrides
 from vidpref.config.schema import new_config
 from vidpref.rewards.registry import JUDGE, REWARDS, build_reward, judge_version, reward_spec
 from vidpref.rewards.reward import Reward
+from vidpref.storage.addresses import is_address
+from vidpref.storage.bucket import Bucket
+from vidpref.storage.copies import here, is_folder
+from vidpref.storage.mirror import open_folder
 
+_RUN_FILE = "config.yaml"
 _FOLDER = "folder"  # field of a judge's section, and among its places, where it is read from one
 
 
@@ -52,7 +57,8 @@ def judge_config(
 
     Args:
         judge: a name of the registry; the folder of a finished run, for the judge of its config; or
-            a folder that holds a judge, told by its files or by the override reward.name.
+            a folder that holds a judge, told by its files or by the override reward.name. Folders
+            may be in gs://.
         overrides: `reward.x.y=value`.
         dimensions: what it scores, `reward.dimension` first; if empty, all that its folder says, or
             else what its section says.
@@ -64,9 +70,9 @@ def judge_config(
         if not path.startswith("reward."):
             raise ValueError(f"--config.{path} does nothing where clips are judged")
     named = {override.partition("=")[0] for override in overrides}
-    config, mine, of_run = new_config().lock(), [], (Path(judge) / "config.yaml").is_file()
-    if of_run:
-        config = read_config(Path(judge))
+    run, config, mine = _run_folder(judge), new_config().lock(), []
+    if run is not None:
+        config = read_config(run)
         if config.judge.name and not named & {"reward.name", f"reward.video_reward.{_FOLDER}"}:
             raise ValueError(
                 f"{judge}: the judge of that run was trained by it: give its folder, "
@@ -76,7 +82,7 @@ def judge_config(
         if "reward.name" in named:
             raise ValueError(f"--config.reward.name and the judge {judge!r}: give one of them")
         mine = [f"reward.name={judge}"]
-    elif Path(judge).is_dir():
+    elif is_folder(judge):
         mine = _of_folder(judge, overrides)
     else:
         hint = nearest(judge, sorted(REWARDS))
@@ -85,7 +91,7 @@ def judge_config(
     chosen = named & {"reward.dimension", "reward.dimensions"}
     if given and chosen:
         raise ValueError("the dimensions are given twice: leave --config.reward.dimension(s) out")
-    if not given and not chosen and not of_run and _own(config.reward).get(_FOLDER):
+    if not given and not chosen and run is None and _own(config.reward).get(_FOLDER):
         scores = reward_spec(config.reward).scores
         given = scores(config.reward) if scores else ()
     if not given:
@@ -106,6 +112,14 @@ def open_judge(config: ConfigDict) -> NamedJudge:
     return NamedJudge(built, reward.name, causes | {"version": judge_version(reward)})
 
 
+def _run_folder(judge: str) -> Path | None:
+    """Where a finished run lies here; None where this is the name or the folder of a judge."""
+    if is_address(judge):
+        of_run = Bucket(judge).read(_RUN_FILE) is not None
+        return open_folder(judge) if of_run else None
+    return Path(judge) if (Path(judge) / _RUN_FILE).is_file() else None
+
+
 def _of_folder(folder: str, overrides: Sequence[str]) -> list[str]:
     """The overrides that choose the judge of a folder: the first whose mark it has."""
     known = [name for name, spec in REWARDS.items() if _FOLDER in spec.places]
@@ -117,7 +131,7 @@ def _of_folder(folder: str, overrides: Sequence[str]) -> list[str]:
         )
     if chosen:
         return [f"reward.{chosen[-1]}.{_FOLDER}={folder}"]
-    names = [name for name in known if (Path(folder) / REWARDS[name].mark).is_file()]
+    names = [name for name in known if (here(folder) / REWARDS[name].mark).is_file()]
     if not names:
         marks = ", ".join(f"{REWARDS[name].mark} ({name})" for name in known)
         raise ValueError(

@@ -14,6 +14,7 @@ from vidpref.datasets.preferences import OVERALL
 from vidpref.digests import digest_files, files_below
 from vidpref.rewards import templates
 from vidpref.rewards.reward import Reward
+from vidpref.storage.copies import here
 
 # The artifact of a run that trains its judge, and the folder of the model in it.
 JUDGE = "judge"
@@ -275,7 +276,7 @@ def judge_version(reward: ConfigDict) -> str:
     spec, files = reward_spec(reward), []
     for name in spec.places:
         given = reward[reward.name][name]
-        path = Path(given).expanduser()
+        path = here(given)
         if path.is_file():
             files.append((name, path))
         elif given and path.is_dir():

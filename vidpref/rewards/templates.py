@@ -13,6 +13,7 @@ from vidpref.rewards.questions import (
     reasoned_question,
     verdict_question,
 )
+from vidpref.storage.copies import here
 
 _DATA = PROJECT_ROOT / "data"
 TEMPLATES = _DATA / "judge_templates"
@@ -47,7 +48,7 @@ def folders(given: str) -> tuple[Path, Path]:
     """
     if not given:
         return TEMPLATES, ONE_WORD
-    for path in (Path(given).expanduser(), _DATA / given):
+    for path in (here(given), _DATA / given):
         if path.is_dir():
             return path, path
     raise ValueError(f"config.reward.vlm_judge.templates={given!r}: no such folder, nor in {_DATA}")

@@ -33,6 +33,7 @@ def launch(
     *,
     optional_value: Sequence[str] = (),
     may_be_empty: Sequence[str] = (),
+    reads: Sequence[str] = (),
 ) -> None:
     """Runs `main(overrides)` under absl, with `--config.x=y` arguments taken out as overrides.
 
@@ -40,6 +41,7 @@ def launch(
         main: the program.
         optional_value: names of string flags that may stand without a value, which is "all" then.
         may_be_empty: names of flags whose empty text means something.
+        reads: names of flags of files and folders to read, which may be in gs:// as --workdir may.
     """
     overrides, argv = split_overrides(sys.argv)
     bare = {f"--{name}" for name in optional_value}
@@ -49,7 +51,7 @@ def launch(
         logging.set_verbosity(logging.WARNING)
         show_stacks_on_signal()
         with answering_in_words(), ending_in_a_line():
-            check_flags(rest[1:], may_be_empty, overrides)
+            check_flags(rest[1:], may_be_empty, overrides, reads)
             main(overrides)
             if watched():
                 _wait_for_all()
@@ -58,7 +60,10 @@ def launch(
 
 
 def check_flags(
-    stray: Sequence[str], may_be_empty: Sequence[str] = (), overrides: Sequence[str] = ()
+    stray: Sequence[str],
+    may_be_empty: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    reads: Sequence[str] = (),
 ) -> None:
     """Refuses arguments that mean nothing in any program.
 
@@ -66,10 +71,11 @@ def check_flags(
         stray: arguments that are no flags.
         may_be_empty: names of flags whose empty text means something.
         overrides: `field=value` of the config.
+        reads: names of flags that name something to read.
 
     Raises:
-        UsageError: stray arguments, a flag that is given and empty, a number that is none, or the
-            address of a bucket where a file or folder is wanted.
+        UsageError: stray arguments, a flag that is given and empty, a number that is none, or an
+            address where none can be, or of a kind that is not known.
     """
     wrong = [f"not understood: {' '.join(stray)}"] if stray else []
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
@@ -80,10 +86,9 @@ def check_flags(
         if isinstance(value, float) and not math.isfinite(value):
             wrong.append(f"--{flag.name}={value:g}: give a finite number.")
         if isinstance(value, str):
-            wrong.append(address_problem(f"--{flag.name}", value))
+            wrong.append(address_problem(f"--{flag.name}", value, read=flag.name in reads))
     for field, _, value in (override.partition("=") for override in overrides):
-        if not field.endswith("base_url"):
-            wrong.append(address_problem(f"--config.{field}", value))
+        wrong.append(address_problem(f"--config.{field}", value))
     wrong = list(filter(None, wrong))
     if wrong:
         raise app.UsageError("\n".join(wrong))

@@ -27,6 +27,7 @@ from vidpref.runs.recipe import Recipe
 from vidpref.runs.run_folder import REPORT, run_folder
 from vidpref.runs.stored_clips import Wanted, choose, clip_sets, read_rows
 from vidpref.stages.label import first_frames
+from vidpref.storage.copies import here
 from vidpref.storage.mirror import address, open_folder, pull
 from vidpref.training.metrics import read_metrics
 from vidpref.typing import UInt8
@@ -246,7 +247,7 @@ def _first_frame(
 ) -> UInt8[np.ndarray, "h w 3"] | None:
     size = config.data.height, config.data.width
     if isinstance(image, str | os.PathLike):
-        return decode_clip(Path(image), frames=1, height=size[0], width=size[1])[0]
+        return decode_clip(here(image), frames=1, height=size[0], width=size[1])[0]
     if image is not None and image.shape[:2] != size:
         raise ValueError(f"the image has {image.shape[:2]} pixels, the run's clips {size}")
     return image

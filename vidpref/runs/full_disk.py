@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vidpref.coordination.store import HostsError
+from vidpref.storage.mirror import mirrored
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _WORDS = ("No space left on device", "Disk quota exceeded")  # of libraries that write by themselves
@@ -28,10 +29,11 @@ def naming_a_full_disk(folder: Path) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, DiskFull | HostsError) or not _is_of_a_full_disk(error):
             raise
+        larger = ", or set VIDPREF_CACHE to a folder of a larger disk" if mirrored(folder) else ""
         raise DiskFull(
             f"{folder}: no space is left on its disk, of {_size(folder)}. Make room there, such as "
-            "with launch/tpu_run.py --prune, and give the same command again: it goes on from what "
-            "is saved."
+            f"with launch/tpu_run.py --prune{larger}, and give the same command again: it goes on "
+            "from what is saved."
         ) from error
 
 

@@ -29,6 +29,7 @@ from vidpref.runs.graph import Stage, folders_of, remembered_in
 from vidpref.stages import encode, preferences
 from vidpref.stages.data import build_data, open_data
 from vidpref.storage import mirror
+from vidpref.storage.copies import here
 from vidpref.training.sharding import abstract_params, filled_up, make_mesh
 from vidpref.typing import Array, PyTree
 
@@ -196,9 +197,9 @@ class Inputs:
             return preferences.files_digest(data, remembered)
         files = []
         if data.path:
-            files += files_below(Path(data.path).expanduser())
+            files += files_below(here(data.path))
         if data.name == "something_something_v2":
-            named = Path(data.prompts)
+            named = here(data.prompts)
             prompts = named if named.is_file() else PROJECT_ROOT / "data" / "prompts" / named
             files.append(("prompts", prompts))
         return digest_files(files, remembered) if files else ""

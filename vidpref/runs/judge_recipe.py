@@ -32,6 +32,7 @@ from vidpref.stages.judge_kinds import HELD_OUT, KINDS, Given, train_reasoned
 from vidpref.stages.judged_world import PREFERENCE_CLIPS, write_drawn, write_world
 from vidpref.stages.scratch_model import scratch_config, without_weights, write_scratch_model
 from vidpref.storage import mirror
+from vidpref.storage.copies import here
 
 _WORLD = "miniworld"
 _TRAINING = (
@@ -284,7 +285,7 @@ class JudgeRecipe:
         section = self.config.judge
         files = self._kind.texts(self.config)
         if self.base is None:
-            below = files_below(Path(section.base).expanduser())
+            below = files_below(here(section.base))
             files += [
                 (f"base/{name}", path)
                 for name, path in below

@@ -1,9 +1,8 @@
 """What a user gives the sampling program in files: prompts and noise, refused by name."""
 
-from pathlib import Path
-
 import numpy as np
 
+from vidpref.storage.copies import here
 from vidpref.text_files import read_text
 from vidpref.typing import Float
 
@@ -24,7 +23,7 @@ def read_prompts(flag: str, path: str) -> list[str]:
         ValueError: see `read_text`; and no prompt.
     """
     try:
-        text = read_text(path)
+        text = read_text(here(path))
     except ValueError as error:
         raise ValueError(f"--{flag}={error}") from error
     prompts = [line.strip() for line in text.splitlines() if line.strip()]
@@ -45,10 +44,11 @@ def read_noise(flag: str, path: str, axes: int) -> Float[np.ndarray, "..."]:
         ValueError: no such file, no array of numbers, another number of axes, or a NaN.
     """
     what = f"--{flag}={path}"
-    if not Path(path).is_file():
+    file = here(path)
+    if not file.is_file():
         raise ValueError(f"{what}: no such file")
     try:
-        noise = np.load(path)
+        noise = np.load(file)
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{what}: no array of numpy can be read: {error}") from error
     if not isinstance(noise, np.ndarray):

@@ -1,34 +1,34 @@
-"""Where files lie: on a file system; work directories in gs:// too. Other addresses are refused.
-
-`Path("gs://bucket/run")` is the local folder `gs:/bucket/run`, without a word: what is given as an
-address must not come to be one.
-"""
+"""Where files lie: what is read, and work directories, in gs:// too; other files not."""
 
 import os
-import re
 
-from vidpref.storage.mirror import is_address
+from vidpref.config.schema import FIELDS
+from vidpref.storage.addresses import address_of_any, foreign, is_address
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*")
+_FIELD = "--config."
+_ASKED = "base_url"  # of a server, and no file
 
 
-def address_problem(name: str, value: os.PathLike | str) -> str:
-    """Returns what is wrong with a value that should be a path, "" if it is no address.
+def address_problem(name: str, value: os.PathLike | str, *, read: bool = False) -> str:
+    """Returns what is wrong with a value that should be a path, "" if nothing is.
 
-    A work directory may be in gs://: `storage.mirror.open_folder` opens either.
+    What may be in gs:// is opened by `storage.mirror.open_folder`, of a work directory, and by
+    `storage.copies.here`.
 
     Args:
-        name: what the user calls it, such as --workdir.
+        name: what the user calls it, such as --workdir or --config.data.path.
         value: what was given.
+        read: whether the flag names something to read; of fields the schema says it.
     """
-    workdir = name.lstrip("-") == "workdir"
-    if not _ADDRESS.fullmatch(os.fspath(value)) or (workdir and is_address(value)):
+    field = name.removeprefix(_FIELD)
+    if not address_of_any(value) or (field != name and field.endswith(_ASKED)):
         return ""
-    return (
-        f"{name}={value}: files are read and written on a file system only"
-        f"{', or in gs://' if workdir else ''}: give a path there; on a pod, of a file system that "
-        "all hosts share (docs/pods.md)."
-    )
+    place = field in FIELDS and FIELDS[field].touches == "place"
+    if place or read or name.lstrip("-") == "workdir":
+        return f"{name}={problem}" if (problem := foreign(value)) else ""
+    if is_address(value):
+        return f"{name}={value}: this is written on a file system only: give a path."
+    return f"{name}={value}: give a path, and no address."
 
 
 def refuse_address(name: str, value: os.PathLike | str) -> None:

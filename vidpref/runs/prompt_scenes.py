@@ -10,6 +10,7 @@ import numpy as np
 from vidpref.config.nearest import nearest
 from vidpref.datasets.scenes import Data, Scene
 from vidpref.datasets.video import decode_clip
+from vidpref.storage.copies import here
 from vidpref.typing import UInt8
 
 
@@ -31,7 +32,7 @@ def first_frame(path: str, height: int, width: int) -> UInt8[np.ndarray, "h w 3"
     Raises:
         ClipError: it cannot be read.
     """
-    return decode_clip(path, frames=1, height=height, width=width)[0]
+    return decode_clip(here(path), frames=1, height=height, width=width)[0]
 
 
 def borrow_first_frames(prompts: Sequence[str], scenes: Sequence[Scene]) -> list[Scene]:

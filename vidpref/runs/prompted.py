@@ -3,7 +3,6 @@
 import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -26,6 +25,7 @@ from vidpref.models.registry import backbone
 from vidpref.runs.inputs import decoder_of, target
 from vidpref.runs.policies import Policy
 from vidpref.runs.recipe import Recipe
+from vidpref.storage.copies import here
 from vidpref.training.metrics import Progress
 from vidpref.training.sharding import filled_up, make_mesh
 from vidpref.typing import Array, Float, PyTree, UInt8
@@ -82,7 +82,7 @@ def open_pipeline(
     shapes = target(generator.init, mesh)
     adapted = None
     if lora:
-        adapted = read_lora(Path(lora), folder.family, generator.module, shapes, lora_scale)
+        adapted = read_lora(here(lora), folder.family, generator.module, shapes, lora_scale)
 
     def load() -> PyTree:
         params = folder.load_transformer(generator.module, shapes)

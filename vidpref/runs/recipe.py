@@ -34,6 +34,7 @@ from vidpref.runs.policies import PRETRAINED, Labelled, Policy, load_whole
 from vidpref.seeds import fold_seed
 from vidpref.stages import label, pretrain, sample
 from vidpref.storage import mirror
+from vidpref.storage.copies import here
 from vidpref.training.sharding import filled_up
 from vidpref.typing import PyTree
 
@@ -143,7 +144,7 @@ class Recipe:
 
         known = {"transformer": pipeline.fingerprint(TRANSFORMER)}
         if counts_in("model.lora", self.config) and self.config.model.lora:
-            known["lora"] = digest_files(lora_files(Path(self.config.model.lora)).items())
+            known["lora"] = digest_files(lora_files(here(self.config.model.lora)).items())
         return Stage("import", body, known)
 
     def _pretrain_stage(self, section: str) -> Stage:

@@ -9,8 +9,12 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from vidpref.config.by_name import PROJECT_ROOT, import_from_checkout
-from vidpref.coordination.agreeing import decided
+from vidpref.coordination.agreeing import decided, first_host
 from vidpref.datasets.scenes import Data, Scene
+from vidpref.storage.addresses import is_address
+from vidpref.storage.copies import here, path_of
+
+_PLACES = ("path", "prompts")  # fields that builders read from
 
 
 def build_data(config: ConfigDict, folder: Path) -> None:
@@ -25,6 +29,7 @@ def build_data(config: ConfigDict, folder: Path) -> None:
 
 
 def _build(config: ConfigDict, folder: Path) -> None:
+    _bring(config)
     tfds.disable_progress_bar()
     # TFDS prints that it downloads something of unknown size: nothing is, ever
     with contextlib.redirect_stdout(io.StringIO()):
@@ -44,9 +49,14 @@ def check_data(config: ConfigDict) -> None:
 def known_prompts(config: ConfigDict) -> list[str]:
     """Returns the prompts of a data set that its lists name, without building it.
 
+    Those of a data set in a bucket are known to the first process alone, which builds it.
+
     Raises:
         ValueError, FileNotFoundError: see `check_data`.
     """
+    if is_address(config.data.path) and not first_host():
+        return []
+    _bring(config)
     try:
         _, options = _options(config)
         return options.known_prompts() if hasattr(options, "known_prompts") else []
@@ -79,6 +89,13 @@ def open_data(config: ConfigDict, folder: Path) -> Data:
     return Data(clips, tuple(scenes), tuple(dict.fromkeys(texts)))
 
 
+def _bring(config: ConfigDict) -> None:
+    """Brings what a builder reads, as far as it lies in a bucket."""
+    for place in (config.data[field] for field in _PLACES):
+        if is_address(place):
+            here(place)
+
+
 def _builder(config: ConfigDict, folder: Path):
     builder, options = _options(config)
     return builder(config=options, data_dir=folder, file_format="array_record")
@@ -92,8 +109,10 @@ def _options(config: ConfigDict) -> tuple[Any, Any]:
         raise ValueError(f"config.data.name={name!r}: known are {', '.join(known)}")
     module = import_from_checkout(PROJECT_ROOT / "data" / name / f"{name}_dataset_builder.py")
     class_name = "".join(part.capitalize() for part in name.split("_"))
+    section = config.data.to_dict()
+    places = {field: str(path_of(section[field])) for field in _PLACES if section[field]}
     options = getattr(module, f"{class_name}Config").from_section(
-        config.data.to_dict(),
+        section | places,
         cascade=config.superres.enabled,
         prompt_sets=PROJECT_ROOT / "data" / "prompts",
     )

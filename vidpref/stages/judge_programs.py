@@ -33,6 +33,7 @@ from vidpref.stages.judge_kinds import KINDS
 from vidpref.stages.judge_rows import largest_room
 from vidpref.stages.judge_training import JudgeTraining, judge_training
 from vidpref.stages.scratch_model import numbers_of_tokens, scratch_config, without_weights
+from vidpref.storage.copies import is_folder
 from vidpref.training.parts_and_adapters import PartsAndAdapters
 from vidpref.training.sharding import abstract_params, batch_sharding, filled_up, make_mesh
 from vidpref.typing import PyTree
@@ -148,7 +149,7 @@ def _training(config: ConfigDict, mesh: Mesh, batch_size: int | None = None) -> 
 
 
 def _base_is_there(section: ConfigDict) -> bool:
-    return bool(section.base) and Path(section.base).expanduser().is_dir()
+    return bool(section.base) and is_folder(section.base)
 
 
 def _base(config: ConfigDict, folder: Path) -> QwenVLFolder:

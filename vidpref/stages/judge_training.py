@@ -33,6 +33,7 @@ from vidpref.models.qwen_vl.reward import (
 )
 from vidpref.rewards.video_reward import scoring
 from vidpref.stages.judge_tuning import judge_tuning, kept
+from vidpref.storage.copies import here
 from vidpref.training.plan import Plan, make_plan
 from vidpref.training.sharding import (
     abstract_params,
@@ -111,7 +112,7 @@ class JudgeTraining:
 
 def template_file(section: ConfigDict) -> Path:
     """Returns where the template of a `judge` section lies."""
-    path = Path(section.template).expanduser()
+    path = here(section.template)
     return path if path.is_file() else _TEMPLATES / section.template
 
 

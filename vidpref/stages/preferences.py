@@ -16,6 +16,7 @@ from vidpref.datasets.records import RecordFile
 from vidpref.datasets.scenes import Data, Scene
 from vidpref.datasets.video_folder import load_captions, split_of
 from vidpref.digests import digest_files
+from vidpref.storage.copies import here
 
 REAL = "real"  # source of clips that no generator made
 _BESIDE = "metadata.json"  # of a list of VideoDPO's pairs: its clips and their scores
@@ -95,12 +96,12 @@ def check_preferences(data: ConfigDict, *, with_real: bool) -> None:
             "or RealDPO folder (README, 'Your own preferences')"
         )
     for field in ("pairs", "real"):
-        if data[field] and not Path(data[field]).expanduser().exists():
+        if data[field] and not here(data[field]).exists():
             raise ValueError(f"config.data.{field}={data[field]!r}: no such file or folder")
     if data.real and not with_real:
         raise ValueError("config.data.real is given, but config.align.real_weight mixes none in")
     if with_real and not data.real:
-        clips = read_preferences(Path(data.pairs).expanduser(), data.layout).clips
+        clips = read_preferences(here(data.pairs), data.layout).clips
         if not (clips["source"] == REAL).any():
             raise ValueError(
                 f"config.align.real_weight mixes real clips in, and {data.pairs} has none: give a "
@@ -137,7 +138,7 @@ def files_digest(data: ConfigDict, remembered: Path | None = None) -> str:
     clips = _read(data).clips
     files = [(f"clip/{row.id}", Path(row.path)) for row in clips.itertuples()]
     for field in ("pairs", "real"):
-        path = Path(data[field]).expanduser()
+        path = here(data[field])
         if data[field] and path.is_file():
             files.append((field, path))
             if (beside := path.with_name(_BESIDE)).is_file():
@@ -232,9 +233,9 @@ def _splits(clips: pd.DataFrame, data: ConfigDict) -> dict[str, str]:
 
 def _read(data: ConfigDict) -> Preferences:
     """The preferences of `data.pairs`, with the real clips of `data.real`."""
-    found = read_preferences(Path(data.pairs).expanduser(), data.layout)
+    found = read_preferences(here(data.pairs), data.layout)
     if data.real:
-        root = Path(data.real).expanduser()
+        root = here(data.real)
         rows = [
             {
                 "id": f"real/{c.file}",

@@ -16,6 +16,7 @@ from vidpref.language.chat_tokens import IMAGE_PAD, VIDEO_PAD, VISION_END, VISIO
 from vidpref.models.qwen_vl.configuration import QwenVLConfig
 from vidpref.models.qwen_vl.network import QwenVL
 from vidpref.models.qwen_vl.packing import smallest
+from vidpref.storage import mirror
 
 
 def scratch_config(section: ConfigDict, tokens: Sequence[str]) -> QwenVLConfig:
@@ -84,6 +85,8 @@ def write_scratch_model(out: Path, config: QwenVLConfig, tokens: Sequence[str], 
         tokens: as there.
         seed: seed of the weights.
     """
+    if mirror.mirrored(out):  # where a folder of files is not put whole
+        mirror.remove(out)
     if out.exists():
         return
     module = QwenVL(config)

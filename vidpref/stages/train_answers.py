@@ -22,6 +22,7 @@ from vidpref.stages.answer_training import AnswerTraining
 from vidpref.stages.judge_held_out import HeldOut, pair_accuracy
 from vidpref.stages.judge_rows import SeenClips
 from vidpref.stages.train_judge import ACCOUNT, SCORES
+from vidpref.storage import mirror
 from vidpref.training.loop import fit
 from vidpref.training.processes import share_of
 from vidpref.training.sharding import batch_sharding
@@ -89,7 +90,9 @@ def write_judge(
         clips: all clips.
         held_out: by split.
     """
-    if not (folder / JUDGE).exists():  # it is put whole
+    if mirror.mirrored(folder):  # where a folder of files is not put whole
+        mirror.remove(folder / JUDGE)
+    if not (folder / JUDGE).exists():
         export_qwen_vl(
             folder / JUDGE,
             training.model,

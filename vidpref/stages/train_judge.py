@@ -20,6 +20,7 @@ from vidpref.rewards.registry import JUDGE
 from vidpref.stages.judge_held_out import HeldOut, pair_accuracy
 from vidpref.stages.judge_rows import JudgeRows, SeenClips, room_of
 from vidpref.stages.judge_training import JudgeTraining
+from vidpref.storage import mirror
 from vidpref.training.loop import fit
 from vidpref.training.parts_and_adapters import PartsAndAdapters
 from vidpref.training.processes import padded, share_of
@@ -96,7 +97,9 @@ def train_judge(
         dict(zip(dimensions, scores["validation"].T, strict=True)),
         f"{len(validation)} clips of validation prompts",
     )
-    if not (folder / JUDGE).exists():  # it is put whole
+    if mirror.mirrored(folder):  # where a folder of files is not put whole
+        mirror.remove(folder / JUDGE)
+    if not (folder / JUDGE).exists():
         export_video_reward(
             folder / JUDGE,
             training.module,

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -164,13 +164,16 @@ class Bucket:
             return None
         return Content(data, int(headers["X-Goog-Generation"]), _age(headers))
 
-    def get_file(self, name: str, path: Path, size: int) -> int:
+    def get_file(
+        self, name: str, path: Path, size: int, told: Callable[[int], None] = lambda count: None
+    ) -> int:
         """Writes what an object holds into a file, whole or not at all; returns its generation.
 
         Args:
             name: its name below the address.
             path: the file; its folder is made.
             size: bytes of the object, as it was listed.
+            told: told the bytes of each piece; what it raises ends this.
 
         Raises:
             StorageError: there is no such object, or it may not be read.
@@ -179,7 +182,7 @@ class Bucket:
         temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
         try:
             with temporary.open("wb") as file:
-                generation = self._fetch(name, file, size)
+                generation = self._fetch(name, file, size, told)
             temporary.replace(path)
             return generation
         finally:
@@ -200,31 +203,38 @@ class Bucket:
         with gone, self._in_words("written", missing=False):
             self._files.call("DELETE", "b/{}/o/{}", self.bucket, self._prefix + name, **only)
 
-    def _fetch(self, name: str, file: BinaryIO, size: int) -> int:
+    def _fetch(self, name: str, file: BinaryIO, size: int, told: Callable[[int], None]) -> int:
         generation = 0
         for start in range(0, max(size, 1), _PIECE):
-            part: dict[str, Any] = {}
+            stop, part = min(start + _PIECE, size), {}
             if size > _PIECE:
-                part = {"headers": {"Range": f"bytes={start}-{min(start + _PIECE, size) - 1}"}}
+                part = {"headers": {"Range": f"bytes={start}-{stop - 1}"}}
             if start:  # all of one object, whoever puts another meanwhile
                 part["generation"] = str(generation)
-            with self._in_words("read"):
+            with self._in_words("read", name):
                 headers, data = self._files.call(
                     *("GET", "b/{}/o/{}", self.bucket, self._prefix + name), alt="media", **part
                 )
+            if part and len(data) != stop - start:
+                raise StorageError(
+                    f"{self.address}/{name}: {len(data)} bytes came of the {stop - start} from "
+                    f"{start} on: it was changed meanwhile. Give the same command again."
+                )
             generation = int(headers["X-Goog-Generation"])
             file.write(data)
+            told(len(data))
         return generation
 
     def _key(self, name: str) -> str:
         return f"{self.bucket}/{self._prefix}{name}"
 
     @contextlib.contextmanager
-    def _in_words(self, done: str, *, missing: bool = True) -> Iterator[None]:
+    def _in_words(self, done: str, name: str = "", *, missing: bool = True) -> Iterator[None]:
         """Turns what gcsfs raises into a sentence; FileExistsError stays, as the service means it.
 
         Args:
             done: what was to be done with the bucket.
+            name: of an object that was listed.
             missing: whether a missing object is an error too.
         """
         try:
@@ -234,19 +244,24 @@ class Bucket:
         except FileNotFoundError as error:
             if not missing:
                 raise
+            if name:
+                raise StorageError(
+                    f"{self.address}/{name}: gone, or another one, since it was listed. Put it "
+                    "back or leave it alone, and give the same command again."
+                ) from error
             raise StorageError(
-                f"{self.address}: there is no bucket {self.bucket}, or an object is gone from it "
-                f"({error}). `gcloud storage buckets create gs://{self.bucket} --location=REGION` "
-                "makes one."
+                f"{self.address}: there is no bucket {self.bucket}. `gcloud storage buckets create "
+                f"gs://{self.bucket} --location=REGION` makes one."
             ) from error
         except Exception as error:
             if not _of_the_service(error):
                 raise
             said = " ".join(str(error).split())[:300]
             if getattr(error, "code", None) in (401, 403) or said.startswith("Forbidden"):
+                role = "objectViewer" if done == "read" else "objectUser"
                 raise StorageError(
                     f"{self.address} may not be {done} by this account ({said}). Give it the role "
-                    f"roles/storage.objectUser on gs://{self.bucket}; outside Google Cloud, log in "
+                    f"roles/storage.{role} on gs://{self.bucket}; outside Google Cloud, log in "
                     "with `gcloud auth application-default login`."
                 ) from error
             raise StorageError(

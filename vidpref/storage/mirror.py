@@ -5,7 +5,6 @@ returns. What others put there is brought here when it is asked for. What lies i
 counts: the folder is a cache, and may be deleted whenever no run uses it.
 """
 
-import base64
 import concurrent.futures
 import contextlib
 import fnmatch
@@ -13,11 +12,21 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator
 from pathlib import Path
 
+from vidpref.storage.addresses import foreign, is_address
 from vidpref.storage.bucket import Bucket, Object, StorageError
 from vidpref.storage.lease import Lease, read_holder
+from vidpref.storage.transfers import (
+    AT_ONCE,
+    bring,
+    cache,
+    is_there,
+    local_files,
+    note,
+    was_put,
+)
 
 # Written and read in the bucket itself, by Orbax (checkpoints, trained parameters) and by jax.
 DIRECT = frozenset({"checkpoints", "params", "adapters", "compiled"})
@@ -28,7 +37,6 @@ _INDEX = ("*/settings.json", "*/done.json", "*/time.json", "digests/*.json")
 _DONE = "done.json"  # written last: what lies beside it stays as it is
 _RUNS = "runs"
 _RUN = re.compile(rf"(?P<home>gs://.+)/{_RUNS}/(?P<name>[^/]+)")
-_AT_ONCE = 16  # transfers
 
 _mirrors: dict[str, "Mirror"] = {}  # by the path of the folder here
 
@@ -49,40 +57,54 @@ class Mirror:
     def open(self) -> None:
         """Brings what tells which stages and runs there are; removes stages that are gone."""
         self._whole.clear()
-        here = [name for name in _local(self.folder, depth=2) if _of_index(name)]
+        here = [name for name in local_files(self.folder, depth=2) if _of_index(name)]
         objects = self.bucket.listing()  # after that: what a run puts meanwhile is in it
-        self._bring({name: o for name, o in objects.items() if _of_index(name)})
+        bring(self.bucket, {name: o for name, o in objects.items() if _of_index(name)}, self.folder)
         tops = {name.partition("/")[0] for name in objects}
         for name in here:
             path, (top, below, _) = self.folder / name, name.partition("/")
-            if name in objects or not _was_put(path):
+            if name in objects or not was_put(path):
                 continue
             path.unlink(missing_ok=True)
             if below and top not in tops:
                 shutil.rmtree(self.folder / top, ignore_errors=True)
 
     def put(self, path: Path) -> None:
+        if _hidden(name := self.name(path)):
+            return
         if self.lease is not None:
             self.lease.check()
-        _note(path, self.bucket.put_file(self.name(path), path))
+        note(path, self.bucket.put_file(name, path))
 
     def pull(self, folder: Path, *, exact: bool = False) -> None:
         below = self._below(folder)
         if below in self._whole:
             return
         objects = self._mirrored(below)
-        self._bring(objects)
+        bring(self.bucket, objects, self.folder)
         if f"{below}{_DONE}" in objects:
             self._whole.add(below)
-        for name in (f"{below}{inside}" for inside in _local(folder)) if exact else ():
-            if name not in objects and _mirrored(name):
-                (self.folder / name).unlink(missing_ok=True)
+        if exact:
+            self._remove_others(folder, objects)
+
+    def _remove_others(self, folder: Path, names: Container[str]) -> None:
+        for path in [folder / inside for inside in local_files(folder)]:
+            if (name := self.name(path)) not in names and _mirrored(name):
+                path.unlink(missing_ok=True)
+        for root, folders, _ in os.walk(folder, topdown=False):
+            for inside in folders:
+                with contextlib.suppress(OSError):  # it holds something
+                    Path(root, inside).rmdir()
 
     def push(self, folder: Path) -> None:
         objects = self._mirrored(self._below(folder))
-        paths = {self.name(path): path for path in (folder / inside for inside in _local(folder))}
-        new = [p for name, p in paths.items() if _mirrored(name) and not _is(p, objects.get(name))]
-        with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+        paths = {
+            self.name(path): path for path in (folder / inside for inside in local_files(folder))
+        }
+        new = [
+            p for name, p in paths.items() if _mirrored(name) and not is_there(p, objects.get(name))
+        ]
+        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(self.put, new))
 
     def remove(self, path: Path) -> None:
@@ -111,21 +133,6 @@ class Mirror:
         found = self.bucket.listing(below)
         return {name: o for name, o in found.items() if _mirrored(name)}
 
-    def _bring(self, objects: Mapping[str, Object]) -> None:
-        def bring(item: tuple[str, Object]) -> None:
-            name, o = item
-            path = self.folder / name
-            if not _is(path, o):
-                _note(path, self.bucket.get_file(name, path, o.size))
-
-        with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(bring, objects.items()))
-
-
-def is_address(place: os.PathLike | str) -> bool:
-    """Whether a place is an address of a bucket, gs://BUCKET/FOLDER."""
-    return os.fspath(place).startswith("gs://")
-
 
 def open_folder(place: os.PathLike | str) -> Path:
     """Returns the folder here of a place: itself, or the one that stands for an address.
@@ -140,6 +147,8 @@ def open_folder(place: os.PathLike | str) -> Path:
         StorageError: gcsfs is missing, or the bucket is, or it may not be read; or the folder here
             cannot be written.
     """
+    if problem := foreign(place):
+        raise StorageError(problem)
     if not is_address(place):
         return Path(place)
     address = os.fspath(place).rstrip("/")
@@ -148,7 +157,7 @@ def open_folder(place: os.PathLike | str) -> Path:
         return open_folder(run["home"]) / _RUNS / run["name"]
     bucket = Bucket(address)
     digest = hashlib.sha256(bucket.address.encode()).hexdigest()[:12]
-    folder = _cache() / f"{bucket.address.rpartition('/')[2]}-{digest}"
+    folder = cache() / f"{bucket.address.rpartition('/')[2]}-{digest}"
     mirror = _mirrors.get(str(folder)) or Mirror(bucket, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -231,7 +240,7 @@ def files(folder: Path) -> dict[str, int]:
     if (mirror := _mirror(folder)) is not None:
         return mirror.files(folder)
     found = {}
-    for name in _local(folder):
+    for name in local_files(folder):
         with contextlib.suppress(FileNotFoundError):  # it was temporary
             found[name] = (folder / name).stat().st_size
     return found
@@ -276,8 +285,12 @@ def _mirror(path: os.PathLike | str) -> Mirror | None:
 
 
 def _mirrored(name: str) -> bool:
-    parts = name.split("/")
-    return not (DIRECT | _OWN).intersection(parts) and not parts[-1].startswith(".")
+    return not _hidden(name) and not (DIRECT | _OWN).intersection(name.split("/"))
+
+
+def _hidden(name: str) -> bool:
+    """Whether a file, or a folder that it is in, is not whole yet."""
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _of_index(name: str) -> bool:
@@ -286,55 +299,3 @@ def _of_index(name: str) -> bool:
     in_runs = depth == 2 and name.startswith(f"{_RUNS}/")
     known = depth == 1 and any(fnmatch.fnmatchcase(name, pattern) for pattern in _INDEX)
     return _mirrored(name) and (depth == 0 or in_runs or known)
-
-
-def _local(folder: Path, depth: int | None = None) -> Iterable[str]:
-    """The files below a folder here, temporary ones left out; at most so many folders down."""
-    for root, folders, names in os.walk(folder):
-        inside = Path(root).relative_to(folder)
-        if len(inside.parts) == depth:
-            folders.clear()
-        yield from ((inside / name).as_posix() for name in names if not name.startswith("."))
-
-
-def _is(path: Path, o: Object | None) -> bool:
-    """Whether a file here is what lies in the bucket."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return False
-    if o is None or status.st_size != o.size:
-        return False
-    if status.st_mtime_ns == 1000 * o.generation:
-        return True
-    if o.md5 != _md5(path):
-        return False
-    _note(path, o.generation)
-    return True
-
-
-def _was_put(path: Path) -> bool:
-    """Whether a file has the time of an object; one that a run just wrote here has not yet."""
-    try:
-        return path.stat().st_mtime_ns % 1000 == 0
-    except FileNotFoundError:
-        return False
-
-
-def _note(path: Path, generation: int) -> None:
-    """Says by the time of a file which object it is, for later processes too."""
-    with contextlib.suppress(FileNotFoundError):
-        os.utime(path, ns=(1000 * generation, 1000 * generation))
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
-
-
-def _cache() -> Path:
-    own = os.environ.get("VIDPREF_CACHE")
-    if own:
-        return Path(own).expanduser().resolve()
-    whole = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(whole).expanduser().resolve() / "vidpref"

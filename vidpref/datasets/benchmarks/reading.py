@@ -21,6 +21,7 @@ from vidpref.datasets.benchmarks.records import SUFFIXES, Record, read_records
 from vidpref.datasets.preferences import LAYOUTS as STRICT
 from vidpref.datasets.preferences import Preferences, read_preferences
 from vidpref.datasets.preferences.collecting import Collector
+from vidpref.storage.copies import here
 
 BOTH_BAD_AS = ("tie", "drop")
 MALFORMED = "malformed row"  # the reason of a row that names no two clips of a prompt
@@ -65,7 +66,7 @@ def read_benchmark(
         ValueError: an unknown layout, one that cannot be told, a file that cannot be read, or no
             row that can be used; all of `read_preferences` for our own layouts.
     """
-    path = Path(path)
+    path = here(path)
     if both_bad not in BOTH_BAD_AS:
         raise ValueError(f"both_bad={both_bad!r}: known are {', '.join(BOTH_BAD_AS)}")
     known = ("auto", *LAYOUTS, *STRICT)
@@ -85,7 +86,7 @@ def read_benchmark(
         told = layout if layout in STRICT else "preferences"
         return Benchmark(preferences, told, BadClips(), {})
     _check_columns(path, rows, LAYOUTS[layout])
-    folder = Path(path.parent if root is None else root)
+    folder = path.parent if root is None else here(root)
     reader = _Reader(LAYOUTS[layout], folder, both_bad)
     for number, (where, record) in enumerate(rows):
         reader.add(where, number, record)

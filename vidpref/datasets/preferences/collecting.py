@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from vidpref.datasets.preferences.frames import CLIPS, COMPARISONS, SCORES, VERDICTS, Preferences
+from vidpref.storage.addresses import is_address
+from vidpref.storage.copies import address, bring_named, path_of
 
 _NAMED = 3  # missing clips in a message
 
@@ -32,11 +34,12 @@ class Collector:
     """Gathers a data set's clips, comparisons and scores; `where` is file and line for errors.
 
     Args:
-        root: folder that paths of clips are relative to.
+        root: folder that paths of clips are relative to; a list may name clips in gs:// too.
     """
 
     def __init__(self, root: Path):
         self._root = os.path.abspath(root)
+        self._in_bucket = is_address(address(self._root))
         self._clips: dict[str, dict[str, Any]] = {}
         self._comparisons: list[dict[str, Any]] = []
         self._scores: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -64,9 +67,13 @@ class Collector:
             raise ValueError(f"{where}: the prompt is empty")
         if not path.strip():
             raise ValueError(f"{where}: the path of a clip is empty")
-        full = os.path.normpath(os.path.join(self._root, path.strip()))
+        file = path_of(path.strip()) if is_address(path.strip()) else path.strip()
+        full = os.path.normpath(os.path.join(self._root, file))
+        called = address(full)
         inside = os.path.commonpath([full, self._root]) == self._root
-        name = Path(os.path.relpath(full, self._root) if inside else full).as_posix()
+        if inside and is_address(called) == self._in_bucket:
+            called = os.path.relpath(full, self._root)
+        name = called if is_address(called) else Path(called).as_posix()
         stated = {"prompt": prompt, "source": source, "fps": fps, "frames": frames}
         stated = {key: value for key, value in stated.items() if value and value == value}
         known = self._clips.setdefault(name, {"id": name, "path": full, "where": where})
@@ -165,7 +172,11 @@ class Collector:
             )
 
     def clips(self) -> pd.DataFrame:
-        """Returns the clips added, as `Preferences` has them, whether their files exist or not."""
+        """Returns the clips added, as `Preferences` has them, whether their files exist or not.
+
+        Those in a bucket are brought.
+        """
+        bring_named(clip["path"] for clip in self._clips.values())
         clips = [{"source": "", **clip} for clip in self._clips.values()]
         return pd.DataFrame(clips, columns=list(CLIPS)).astype(CLIPS)
 
@@ -181,6 +192,7 @@ class Collector:
         """
         if not self._comparisons and not self._scores:
             raise ValueError(f"{where}: no comparison and no score in it")
+        clips = self.clips()
         missing = [
             clip for clip in self._clips.values() if must_exist and not os.path.isfile(clip["path"])
         ]
@@ -191,7 +203,7 @@ class Collector:
                 f"{named}. Put them there, or mend the paths, which are relative to {self._root}"
             )
         return Preferences(
-            clips=self.clips(),
+            clips=clips,
             comparisons=pd.DataFrame(self._comparisons, columns=list(COMPARISONS)).astype(
                 COMPARISONS
             ),

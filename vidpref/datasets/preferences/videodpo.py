@@ -21,6 +21,7 @@ from typing import Any
 from vidpref.datasets.preferences.collecting import Collector, number
 from vidpref.datasets.preferences.frames import Preferences
 from vidpref.json_text import read_json
+from vidpref.storage.copies import bring_named
 
 DIMENSION = "omniscore"
 JUDGE = "OmniScore"
@@ -38,6 +39,7 @@ def read_videodpo(path: Path) -> Preferences:
     """
     folder, pairs = (path, path / "pair.json") if path.is_dir() else (path.parent, path)
     metadata = folder / "metadata.json"
+    bring_named([folder / "metadata.json"])
     collector = Collector(folder)
     paths, ids = [], []
     for place, entry in enumerate(_entries(metadata)):

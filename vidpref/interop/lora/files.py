@@ -8,6 +8,7 @@ import numpy as np
 from vidpref.interop.json_fields import read_fields
 from vidpref.interop.safetensors_files import PICKLES, open_safetensors
 from vidpref.json_text import parse_json
+from vidpref.storage.copies import bring_named
 
 FILE = "pytorch_lora_weights.safetensors"  # of diffusers
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -72,6 +73,7 @@ def lora_files(path: Path) -> dict[str, Path]:
     """
     weights = lora_file(path)
     config = weights.with_name(PEFT_CONFIG)
+    bring_named([config])
     if weights.name == PEFT_FILE and config.exists():
         return {"lora": weights, "config": config}
     return {"lora": weights}
