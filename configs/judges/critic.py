@@ -21,6 +21,7 @@ MINI_QUESTIONS = {
     "answers": "probabilities",
     "templates": "mini_judge_templates",
     "frames": 8,
+    "video_fps": 8.0,
     "min_pixels": 256,
     "max_pixels": 256,
     "most_tokens": 1024,
@@ -35,7 +36,6 @@ def get_config(scale: str = "paper"):
     c.judge.name = c.reward.name = "vlm_judge"
     c.reward.vlm_judge.update(MINI_QUESTIONS if scale == "mini" else {"frames": 16})
     if scale == "mini":
-        c.judge.scratch.update({"vision_width": 96, "patch": 4})
         c.judge.critic.pairs = 0.2
         c.judge.train.update({"steps": 600, "batch_size": 64})
         return c

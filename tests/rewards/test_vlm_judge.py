@@ -104,7 +104,7 @@ def test_what_cannot_be_asked_is_a_failure(model):
     said = judge.score(np.stack([clip(4)] * 3), ["a ball", " ", "ball " * 40])
     assert said.failures.keys() == {1, 2}
     assert "accept: the prompt is empty" in said.failures[1]
-    assert "3 frames take 12 tokens and the text" in said.failures[2]
+    assert "3 images or videos take 12 tokens and the text" in said.failures[2]
     assert np.isnan(said.scores["accept"][1:]).all()
     assert not np.isnan(said.scores["accept"][0])
     with pytest.raises(ValueError, match="1 clips and 2 prompts"):

@@ -142,9 +142,26 @@ def test_rows_end_in_their_answers(clips, reader):
         assert len(whole) == len(asked.tokens) + len(told)
 
 
+def test_frames_may_be_shown_as_one_video(clips, model):
+    reader = open_model(str(model[0]), (64, 256), 512, 4.0)[1]
+    rows = AnswerRows(clips, reader, [Example((0,), GRADE, "Good")], 4, "words")
+    assert [(r.frames, r.patches) for r, _ in rows.rooms] == [(2, 16)]
+    tokens = rows[0]["tokens"]
+    assert (tokens == reader.tokens.special("<|video_pad|>")).sum() == 2 * 16 // 4
+    assert not (tokens == reader.tokens.special("<|image_pad|>")).any()
+    as_images = open_model(str(model[0]), (64, 256), 512)[1]
+    alone = AnswerRows(clips, as_images, [Example((0,), GRADE, "Good")], 4, "words")
+    assert alone[0]["patch_mask"].sum() == 2 * rows[0]["patch_mask"].sum()
+    config = dataclasses.replace(reader.config, family="qwen3_vl")
+    with pytest.raises(ValueError, match="video_fps: a Qwen3-VL is shown images here"):
+        dataclasses.replace(reader, config=config)
+
+
 def test_an_example_that_does_not_fit_is_named(clips, reader):
     long = grade_question("motion_quality", "{prompt} {description}" + "x" * 500, ABOUT)
-    with pytest.raises(ValueError, match=r"clip z: 2 frames take .* there is room for 512"):
+    with pytest.raises(
+        ValueError, match=r"clip z: 2 images or videos take .* there is room for 512"
+    ):
         AnswerRows(clips, reader, [Example((2,), long, "Good")], 2, "words")
 
 

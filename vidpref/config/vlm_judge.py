@@ -39,6 +39,11 @@ class VlmJudge:
         "questions.",
     )
     frames: int = field(8, ">= 1", "Frames that are shown, evenly spaced.")
+    video_fps: float = field(
+        0.0,
+        ">= 0",
+        "Frames a second of the shown frames, as one video; 0: they are shown as images.",
+    )
     min_pixels: int = field(50_176, ">= 1", "Pixels of a frame at least: smaller ones grow.")
     max_pixels: int = field(200_704, ">= 1", "Pixels of a frame at most: larger ones shrink.")
     most_tokens: int = field(8192, ">= 1", "Tokens of frames and question at most.")

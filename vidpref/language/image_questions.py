@@ -16,7 +16,9 @@ from vidpref.models.qwen_vl.packing import Room, Row, pack
 from vidpref.models.qwen_vl.positions import Media
 from vidpref.typing import Array, Float, Int, UInt8
 
-Seen = tuple[Media, Float[np.ndarray, "1 _ d"]]  # an image: its place in a row, and its patches
+Seen = tuple[
+    Media, Float[np.ndarray, "_ _ d"]
+]  # an image or video: its place in a row, and its patches
 _NEVER_SAID = (chat.IM_START, chat.VISION_START, chat.VISION_END, chat.IMAGE_PAD, chat.VIDEO_PAD)
 
 
@@ -29,32 +31,42 @@ class ImageQuestions:
         tokens: its tokenizer.
         eye: how images are brought to the model.
         most_tokens: of a row; a longer one is refused.
+        fps: frames a second of images that are seen as one video; 0: each is seen alone.
 
     Raises:
-        ValueError: a tokenizer that is not the model's.
+        ValueError: a tokenizer that is not the model's, or videos of Qwen3-VL, among whose frames
+            their times are written.
     """
 
     config: QwenVLConfig
     tokens: ChatTokens
     eye: Eye
     most_tokens: int = 8192
+    fps: float = 0.0
 
     def __post_init__(self):
         check_tokens(self.tokens, self.config)
+        if self.fps and self.config.family == "qwen3_vl":
+            raise ValueError(
+                "config.reward.vlm_judge.video_fps: a Qwen3-VL is shown images here, no video; "
+                "set it to 0"
+            )
 
     def see(self, images: UInt8[Array, "k h w c"]) -> list[Seen]:
-        """Returns what images, in bytes, are to the model.
+        """Returns what images of one size, in bytes, are to the model.
 
         Raises:
             ValueError: images that cannot be resized.
         """
+        if self.fps:
+            return [self.eye.video(np.asarray(images), self.fps)]
         return [self.eye.image(np.asarray(image)) for image in images]
 
     def row(self, seen: Sequence[Seen], text: str) -> Row:
         """Returns the row of a question about images, which stand before it.
 
         Args:
-            seen: the images, in order.
+            seen: the images or videos, in order.
             text: the question; what looks like a special token in it is plain text.
 
         Raises:
@@ -64,15 +76,16 @@ class ImageQuestions:
         ids, features = opening(self.tokens, self.config), 0
         for media, _ in seen:
             count = media.tokens(self.config)
-            ids += [special(chat.VISION_START), *[special(chat.IMAGE_PAD)] * count]
+            pad = chat.VIDEO_PAD if media.is_video else chat.IMAGE_PAD
+            ids += [special(chat.VISION_START), *[special(pad)] * count]
             ids.append(special(chat.VISION_END))
             features += count
         ids += [*self.tokens.text(text), *closing(self.tokens)]
         if len(ids) > self.most_tokens:
             raise ValueError(
-                f"{len(seen)} frames take {features} tokens and the text {len(ids) - features}, "
-                f"and there is room for {self.most_tokens}: show fewer or smaller frames, or give "
-                "a shorter prompt"
+                f"{len(seen)} images or videos take {features} tokens and the text "
+                f"{len(ids) - features}, and there is room for {self.most_tokens}: show fewer or "
+                "smaller frames, or give a shorter prompt"
             )
         return Row(np.array(ids, np.int32), [m for m, _ in seen], [pixels for _, pixels in seen])
 

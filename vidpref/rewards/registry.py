@@ -96,7 +96,8 @@ def _check_vlm_judge(section: ConfigDict, dimensions: tuple[str, ...]) -> None:
 
     own = section.vlm_judge
     questions = templates.asked(dimensions, own.answers, own.graded, own.templates)
-    _, reader = open_model(own.folder, (own.min_pixels, own.max_pixels), own.most_tokens)
+    pixels = own.min_pixels, own.max_pixels
+    _, reader = open_model(own.folder, pixels, own.most_tokens, own.video_fps)
     if own.answers == "probabilities":
         first_words(reader.tokens, questions)
 

@@ -50,6 +50,7 @@ class VlmJudge:
         answers: "words" of a generated answer, or "probabilities": the mean worth of the words by
             which an answer may begin, weighed by their probabilities, over that of all of them.
         frames: number of frames shown, evenly spaced from first to last.
+        video_fps: frames a second of these, shown as one video; 0: as images.
         min_pixels: of a frame, at least; smaller ones grow.
         max_pixels: of a frame, at most.
         most_tokens: of frames and question; a clip with more is a failure.
@@ -70,6 +71,7 @@ class VlmJudge:
         *,
         answers: str = "words",
         frames: int = 8,
+        video_fps: float = 0.0,
         min_pixels: int = 50_176,
         max_pixels: int = 200_704,
         most_tokens: int = 8192,
@@ -78,7 +80,7 @@ class VlmJudge:
         batch_size: int = 8,
         dtype: str = "bfloat16",
     ):
-        opened, self._reader = open_model(folder, (min_pixels, max_pixels), most_tokens)
+        opened, self._reader = open_model(folder, (min_pixels, max_pixels), most_tokens, video_fps)
         self.dimensions, self._questions = tuple(questions), questions
         self._soft = answers == "probabilities"
         self._words = first_words(self._reader.tokens, questions) if self._soft else {}
@@ -220,12 +222,12 @@ class VlmJudge:
 
 
 def open_model(
-    folder: str, pixels: tuple[int, int], most_tokens: int
+    folder: str, pixels: tuple[int, int], most_tokens: int, video_fps: float = 0.0
 ) -> tuple[QwenVLFolder, ImageQuestions]:
     """Returns a model's folder, and what makes rows for it; weights are not read.
 
     Args:
-        folder, most_tokens: as of `VlmJudge`.
+        folder, most_tokens, video_fps: as of `VlmJudge`.
         pixels: of a frame, least and most.
 
     Raises:
@@ -238,7 +240,9 @@ def open_model(
         )
     opened = QwenVLFolder(folder)
     eye = Eye.of(opened.config, images=pixels, videos=pixels)
-    return opened, ImageQuestions(opened.config, ChatTokens(opened.path), eye, most_tokens)
+    return opened, ImageQuestions(
+        opened.config, ChatTokens(opened.path), eye, most_tokens, video_fps
+    )
 
 
 def first_words(

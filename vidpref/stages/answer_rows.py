@@ -93,8 +93,8 @@ class AnswerRows:
     ):
         self._clips, self._reader, self._examples = clips, reader, examples
         self._form, self._frames, self._dtype = form, frames, jnp.dtype(dtype)
-        # a picture of nothing takes as many tokens as another of its size
-        self._blank = functools.cache(lambda h, w: reader.see(np.zeros((1, h, w, 3), np.uint8)))
+        # pictures of nothing take as many tokens as others of their size
+        self._blank = functools.cache(lambda *size: reader.see(np.zeros((*size, 3), np.uint8)))
         sizes = np.array([self._size(example) for example in examples])
         found, shapes = np.unique(sizes, axis=0, return_inverse=True)
         self.rooms = [(Room(*map(int, size[:3])), int(size[3])) for size in found]
@@ -107,12 +107,11 @@ class AnswerRows:
         example = self._examples[index]
         room, most = self.rooms[int(self.shapes[index])]
         records = [self._clips.record(number) for number in example.clips]
-        seen = []
-        for record in records:
-            seen += self._reader.see(
-                record["video"][shown_frames(len(record["video"]), self._frames)]
-            )
-        text = example.question.about(text_of(records[0]["prompt"]), len(seen) // len(records))
+        seen, frames = [], 0
+        for video in (record["video"] for record in records):
+            shown = shown_frames(len(video), self._frames)
+            seen, frames = seen + self._reader.see(video[shown]), len(shown)
+        text = example.question.about(text_of(records[0]["prompt"]), frames)
         row, said = self._row(example, seen, text)
         packed = self._reader.pack([row], room)
         found = {name: x[0] for name, x in to_arrays(packed).items()}
@@ -130,11 +129,11 @@ class AnswerRows:
     def _size(self, example: Example) -> tuple[int, int, int, int]:
         """Tokens, frames and patches of the room of an example, and tokens of its answer."""
         rows = [self._clips.index.iloc[number] for number in example.clips]
-        seen = []
+        seen, frames = [], 0
         for row in rows:
-            shown = len(shown_frames(int(row["frames"]), self._frames))
-            seen += self._blank(int(row["height"]), int(row["width"])) * shown
-        text = example.question.about(rows[0]["prompt"], len(seen) // len(rows))
+            frames = len(shown_frames(int(row["frames"]), self._frames))
+            seen += self._blank(frames, int(row["height"]), int(row["width"]))
+        text = example.question.about(rows[0]["prompt"], frames)
         try:
             row, said = self._row(example, seen, text)
         except ValueError as error:
@@ -142,7 +141,8 @@ class AnswerRows:
             raise ValueError(f"clip {names}: {error}") from error
         patches = max(pixels.shape[1] for _, pixels in seen)
         answer = _of_answer(said) if said else 0
-        return _padded(len(row.tokens), _TOKENS), len(seen), patches, answer
+        grids = sum(media.grid[0] for media, _ in seen)
+        return _padded(len(row.tokens), _TOKENS), grids, patches, answer
 
 
 def graded(
@@ -287,4 +287,5 @@ def largest_rows(reader: ImageQuestions, clips: int, frames: int, said: int) -> 
     answer = _of_answer(said)
     model = reader.config
     patches = reader.eye.images.most // model.vision.patch_size**2
-    return Room(_padded(reader.most_tokens + answer, _TOKENS), clips * frames, patches), answer
+    grids = -(-frames // model.vision.temporal_patch_size) if reader.fps else frames
+    return Room(_padded(reader.most_tokens + answer, _TOKENS), clips * grids, patches), answer

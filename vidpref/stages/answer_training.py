@@ -130,7 +130,7 @@ def answer_reader(config: ConfigDict, base: QwenVLFolder) -> AnswerReader:
         )
     pairs = templates.compared(names, own.templates) if section.critic.pairs else {}
     pixels = own.min_pixels, own.max_pixels
-    _, questions = open_model(str(base.path), pixels, own.most_tokens)
+    _, questions = open_model(str(base.path), pixels, own.most_tokens, own.video_fps)
     if own.answers == "probabilities":
         first_words(questions.tokens, single)
     supported = ""
