@@ -102,6 +102,7 @@ class ReportData:
         settings: table of the settings that matter most.
         spent: table of where the time went.
         made: when and with what the report was made, a line.
+        paper: table of what the paper says, beside what the run came to.
     """
 
     title: str
@@ -121,6 +122,7 @@ class ReportData:
     settings: Table | None = None
     spent: Table | None = None
     made: str = ""
+    paper: Table | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,7 @@ from vidpref.evaluation.differences import (
     difference_matrices,
     differences_table,
 )
+from vidpref.evaluation.papers import paper_table
 from vidpref.evaluation.proxies import proxy_json, proxy_table
 from vidpref.evaluation.report import ReportData, write_report
 from vidpref.evaluation.statistics import evaluation_json
@@ -45,6 +46,7 @@ from vidpref.runs.report_contents import (
     changed_clips,
     configs_of,
     environment,
+    judge_account,
     judged_examples,
     settings_table,
     side_by_side,
@@ -125,7 +127,10 @@ def write_run_report(run: Run, *, command: str) -> Path:
     frame = evaluation_frame({name: e.labels for name, e in run.evaluated.items()})
     evaluation = _write_evaluation(shown, frame)
     proxies = _write_proxies(shown, evaluation)
-    return _write(shown, evaluation, [*proxies, *dimension_tables(evaluation)], frame)
+    paper = paper_table(config.name, evaluation, judge_account(run.stages))
+    if paper is not None:
+        write_csv(shown.folder / "paper.csv", paper)
+    return _write(shown, evaluation, [*proxies, *dimension_tables(evaluation)], frame, paper)
 
 
 def write_comparison_report(
@@ -231,6 +236,7 @@ def _write(
     evaluation: Mapping[str, Any] | None,
     tables: Sequence[Table],
     frame: pd.DataFrame | None,
+    paper: Table | None = None,
 ) -> Path:
     """Writes the pages and the rest of the folder, and the work directory's copy of all."""
     for name, text in shown.yamls.items():
@@ -256,6 +262,7 @@ def _write(
         spent=time_table(f.time for f in shown.stages),
         settings=settings_table(configs_of(shown.runs)),
         made=_made(made),
+        paper=paper,
     )
     videos = Videos(
         shown.folder / "samples",

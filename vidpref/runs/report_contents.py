@@ -27,6 +27,7 @@ from vidpref.runs.methods import METHODS
 from vidpref.runs.policies import PRETRAINED, policy_name
 from vidpref.runs.rounds import Evaluated, Run
 from vidpref.runs.stage_time import StageTime
+from vidpref.stages.judge_held_out import ACCOUNT
 from vidpref.stages.label import read_labels, shares
 from vidpref.stages.sample import read_clips, seen_clip
 from vidpref.training.metrics import read_metrics
@@ -144,6 +145,19 @@ def accounts(stages: Iterable[Finished]) -> list[Table]:
             tables.append(Table(heading, ["What", "Count"], [list(row) for row in rows], caption))
             known.add(key)
     return tables
+
+
+def judge_account(stages: Iterable[Finished]) -> dict[str, Any]:
+    """Returns what the judge that a run trained was worth on clips that it did not learn from.
+
+    Args:
+        stages: finished stages; of several that trained one the last counts. {} without any.
+    """
+    found: dict[str, Any] = {}
+    for stage in stages:
+        if (path := stage.path / ACCOUNT).exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def time_table(times: Iterable[StageTime]) -> Table:

@@ -13,6 +13,8 @@ from vidpref.objectives.preference import Preference, pair_metrics
 from vidpref.stages.judge_rows import SeenClips, compared
 from vidpref.typing import Float, Int
 
+ACCOUNT, SCORES = "judge.json", "scores.parquet"  # in the folder of a stage that trains a judge
+
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:

@@ -19,9 +19,8 @@ from vidpref.rewards.registry import JUDGE
 from vidpref.rewards.vlm_judge import VlmJudge
 from vidpref.stages.answer_rows import AnswerRows, word_of
 from vidpref.stages.answer_training import AnswerTraining
-from vidpref.stages.judge_held_out import HeldOut, pair_accuracy
+from vidpref.stages.judge_held_out import ACCOUNT, SCORES, HeldOut, pair_accuracy
 from vidpref.stages.judge_rows import SeenClips
-from vidpref.stages.train_judge import ACCOUNT, SCORES
 from vidpref.storage import mirror
 from vidpref.training.loop import fit
 from vidpref.training.processes import share_of

@@ -17,7 +17,7 @@ from vidpref.interop.video_reward_export import export_video_reward
 from vidpref.language.reward_scores import Normalisation
 from vidpref.models.qwen_vl.packing import Room
 from vidpref.rewards.registry import JUDGE
-from vidpref.stages.judge_held_out import HeldOut, pair_accuracy
+from vidpref.stages.judge_held_out import ACCOUNT, SCORES, HeldOut, pair_accuracy
 from vidpref.stages.judge_rows import JudgeRows, SeenClips, room_of
 from vidpref.stages.judge_training import JudgeTraining
 from vidpref.storage import mirror
@@ -29,8 +29,6 @@ from vidpref.training.sharding import (
     filled_up,
 )
 from vidpref.typing import Float, Int, PyTree
-
-ACCOUNT, SCORES = "judge.json", "scores.parquet"  # in the stage's folder
 
 
 def train_judge(
