@@ -2,16 +2,17 @@
 
 Grades with reasons -> judge that answers <think>...</think><answer>...</answer> (`judge`) -> the
 same judge, trained by GRPO on answers that it draws, for their form, the right word, and its own
-verdict on its reasoning (`judge-reasoning`, ScDR) -> clips of the pre-trained generator, graded by
+verdict on its reasoning (`judge-reasoning`, ScDR) -> again, on two clips that it compares in all
+dimensions and as a whole (`judge-hierarchy`, HCR) -> clips of the pre-trained generator, graded by
 it in quality and motion -> McDPO. At `mini` scale the grades are the verifier's, of clips that the
 run's own generator drew, and it scores the last clips too: tables go by it, and "The judge against
 the truth" shows the judge beside it.
 
 Paper:    "McSc: Motion-Corrective Preference Alignment with Self-Critic Hierarchical Reasoning";
-          G, the weight of the KL term, rate, decay, batch and LoRA of ScDR are the paper's, steps
-          are to be set for the annotations at hand (2 epochs). Its second phase, HCR, which
-          compares two videos, is not here. The paper draws from Qwen2-VL-7B-Instruct as it is,
-          `mini` first tunes a small model from nothing to answer at all.
+          G, the weight of the KL term, rate, decay, batch and LoRA of both phases are the paper's,
+          steps are to be set for the annotations at hand (2 epochs). The paper draws from
+          Qwen2-VL-7B-Instruct as it is, `mini` first tunes a small model from nothing to answer at
+          all.
 Command:  python launch/tpu_run.py --config=mcsc:mini --workdir=runs/mcsc
           python launch/tpu_run.py --config=mcsc --workdir=runs/mcsc
           --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.jsonl
@@ -37,12 +38,11 @@ def get_config(scale: str = "paper"):
     c.judge.update(judge.judge)
     c.judge.dimensions = DIMENSIONS
     c.judge.critic.pairs = 0.0  # one video at a time (4.1)
-    reasoning = c.judge.reasoning
-    reasoning.enabled = True
-    reasoning.update({"group": 8, "kl": 0.07})
-    reasoning.train.update({"steps": 2000, "batch_size": 16})
-    reasoning.train.optimizer.update({"name": "adamw", "decay": "linear", "learning_rate": 1e-6})
-    reasoning.train.optimizer.warmup_steps = 0
+    for phase in (c.judge.reasoning, c.judge.hierarchy):
+        phase.update({"enabled": True, "group": 8, "kl": 0.07})
+        phase.train.update({"steps": 60 if mini else 2000, "batch_size": 16})
+        optimizer = {"name": "adamw", "decay": "linear", "warmup_steps": 0}
+        phase.train.optimizer.update({**optimizer, "learning_rate": 1e-4 if mini else 1e-6})
     c.reward.vlm_judge.update(judge.reward.vlm_judge)
     c.reward.vlm_judge.update({"answers": "reasoned", "max_tokens": 512})
     c.reward.update({"name": "vlm_judge", "dimension": "text_alignment"})
@@ -53,8 +53,6 @@ def get_config(scale: str = "paper"):
         c.judge.world.clips = "drawn"
         c.reward.vlm_judge.max_tokens = 160
         c.label.prompts = 100
-        reasoning.train.update({"steps": 60, "batch_size": 16})
-        reasoning.train.optimizer.learning_rate = 1e-4
         c.evaluate.update({"verifier": True, "train_prompts": 50})
         return c
     c.judge.critic.instruct = False

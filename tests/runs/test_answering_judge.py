@@ -10,8 +10,8 @@ from vidpref.config.by_name import named_config
 from vidpref.datasets.miniworld import prompts
 from vidpref.interop.safetensors_files import TensorFolder
 from vidpref.rewards.registry import build_reward
-from vidpref.runs import judge_recipe, judge_run
-from vidpref.stages import answer_rows, judged_world, reasoning
+from vidpref.runs import judge_checks, judge_recipe, judge_run
+from vidpref.stages import answer_examples, answer_worth, judged_world, own_answers
 
 SMALL = (
     "judge.world.prompts=3",
@@ -28,6 +28,11 @@ SMALL = (
     "judge.reasoning.train.checkpoint_every=1",
     "judge.reasoning.train.log_every=1",
     "judge.reasoning.train.optimizer.learning_rate=1e-2",
+    "judge.hierarchy.enabled=True",
+    "judge.hierarchy.group=3",
+    "judge.hierarchy.train.steps=1",
+    "judge.hierarchy.train.batch_size=8",
+    "judge.hierarchy.train.log_every=1",
     "reward.vlm_judge.answers=reasoned",
     "reward.vlm_judge.max_tokens=24",
     "reward.vlm_judge.retries=0",
@@ -44,17 +49,17 @@ def few(monkeypatch):
 
 def test_a_judge_learns_to_reason_and_goes_on_with_the_same_bits(few, tmp_path, monkeypatch):
     """What it draws at first has no form; half of it is given one, so that something is learnt."""
-    parse, seen = reasoning.parse_reasoned, []
+    parse, seen = answer_worth.parse_reasoned, []
 
     def lenient(said):
         seen.append(said)
         return ("why", "Good") if len(said) % 2 else parse(said)
 
-    monkeypatch.setattr(reasoning, "parse_reasoned", lenient)
+    monkeypatch.setattr(answer_worth, "parse_reasoned", lenient)
     config = named_config("critic:mini", SMALL)
     folder = judge_run.run(config, tmp_path / "whole")
-    assert len(seen) == 3 * 8 * 3
-    batches = reasoning.training_batches
+    assert len(seen) == 3 * 8 * 3  # of the stage before the last
+    batches = own_answers.training_batches
 
     def stopping(*args, **options):
         iterator = batches(*args, **options)
@@ -62,10 +67,10 @@ def test_a_judge_learns_to_reason_and_goes_on_with_the_same_bits(few, tmp_path, 
         yield next(iterator)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reasoning, "training_batches", stopping)
+    monkeypatch.setattr(own_answers, "training_batches", stopping)
     with pytest.raises(KeyboardInterrupt):
         judge_run.run(config, tmp_path / "stopped")
-    monkeypatch.setattr(reasoning, "training_batches", batches)
+    monkeypatch.setattr(own_answers, "training_batches", batches)
     again = judge_run.run(config, tmp_path / "stopped")
     weights, same = TensorFolder(folder), TensorFolder(again)
     assert set(weights) == set(same)
@@ -74,9 +79,11 @@ def test_a_judge_learns_to_reason_and_goes_on_with_the_same_bits(few, tmp_path, 
 
     (told,) = (tmp_path / "whole").glob("judge-????????????/judge")
     first = TensorFolder(told)
-    moved = [name for name in weights if not np.array_equal(weights[name], first[name])]
+    (middle,) = (tmp_path / "whole").glob("judge-reasoning-*")
+    reasoned = TensorFolder(middle / "judge")
+    moved = [name for name in weights if not np.array_equal(reasoned[name], first[name])]
     assert len(moved) > len(list(weights)) / 2
-    lines = (folder.parent / "metrics.jsonl").read_text().splitlines()
+    lines = (middle / "metrics.jsonl").read_text().splitlines()
     metrics = [json.loads(line) for line in lines]
     assert [m["step"] for m in metrics] == [1, 2, 3]
     for name in ("reward/form", "reward/right", "reward/supported", "zero_spread_groups"):
@@ -85,7 +92,7 @@ def test_a_judge_learns_to_reason_and_goes_on_with_the_same_bits(few, tmp_path, 
     assert metrics[0]["sampler_gap"] < 1e-4
     assert metrics[0]["kl"] < 1e-6 < metrics[-1]["kl"]
     assert all(0 < m["answer_length"] <= 24 for m in metrics)
-    told = [json.loads(line) for line in (folder.parent / "answers.jsonl").open()]
+    told = [json.loads(line) for line in (middle / "answers.jsonl").open()]
     assert {own["step"] for own in told} == {1, 2, 3}
     assert all(own["right"] in ("Good", "Normal", "Poor") for own in told)
 
@@ -94,10 +101,17 @@ def test_a_judge_learns_to_reason_and_goes_on_with_the_same_bits(few, tmp_path, 
         assert account[split]["clips"] == 3 * 4
         for own in account[split].values():
             if isinstance(own, dict):
+                if "position_bias" in own:
+                    assert 0 < own["pairs"] <= 18
+                    assert (own["unclear"], own["right"], own["position_bias"]) == (1, None, None)
+                    continue
                 assert own["rated"] == 12
                 assert own["unclear"] == 12  # after so few steps it says nothing that can be read
                 assert own["right"] == 0
                 assert own["accuracy"] in (None, 0.5)
+        assert "comparisons" in account[split]
+    last = json.loads((folder.parent / "metrics.jsonl").read_text())
+    assert {"reward/form", "reward/blocks", "reward/right"} <= set(last)
     # the folder is a model of transformers, and a judge
     assert transformers.Qwen2VLForConditionalGeneration.from_pretrained(folder) is not None
     with config.unlocked():
@@ -112,21 +126,23 @@ def test_stages_follow_what_they_depend_on(tmp_path):
         return {s.name: s.folder for s in judge_recipe.JudgeRecipe(config, tmp_path).stages}
 
     before = stages()
-    assert list(before) == ["judged-world", "judge-base", "judge", "judge-reasoning"]
+    own = ["judge-reasoning", "judge-hierarchy"]
+    assert list(before) == ["judged-world", "judge-base", "judge", *own]
 
     def changed(*overrides):
         after = stages(*overrides)
         return [name for name in before if before[name] != after.get(name)]
 
-    assert changed("judge.reasoning.kl=0.0") == ["judge-reasoning"]
-    assert changed("judge.reasoning.train.steps=4") == ["judge-reasoning"]
-    assert changed("judge.train.steps=4") == ["judge", "judge-reasoning"]
+    assert changed("judge.hierarchy.kl=0.0") == ["judge-hierarchy"]
+    assert changed("judge.reasoning.kl=0.0") == own
+    assert changed("judge.reasoning.train.steps=4") == own
+    assert changed("judge.train.steps=4") == ["judge", *own]
     # whether it is told to judge its own reasoning is part of what it is told
-    assert changed("judge.reasoning.self_critic=False") == ["judge", "judge-reasoning"]
-    assert changed("reward.vlm_judge.max_pixels=1024") == ["judge", "judge-reasoning"]
+    assert changed("judge.reasoning.self_critic=False") == ["judge", *own]
+    assert changed("reward.vlm_judge.max_pixels=1024") == ["judge", *own]
     assert changed("reward.vlm_judge.batch_size=3") == []
     alone = stages("judge.critic.instruct=False")
-    assert list(alone) == ["judged-world", "judge-base", "judge-reasoning"]
+    assert list(alone) == ["judged-world", "judge-base", *own]
     without = named_config("critic:mini", [])
     names = [s.name for s in judge_recipe.JudgeRecipe(without, tmp_path).stages]
     assert names == ["judged-world", "judge-base", "judge"]
@@ -149,16 +165,16 @@ def test_stages_follow_what_they_depend_on(tmp_path):
 )
 def test_what_cannot_work_is_refused_before_anything_is_computed(overrides, message):
     with pytest.raises(ValueError, match=message):
-        judge_recipe.check(named_config("critic:mini", overrides))
+        judge_checks.check(named_config("critic:mini", overrides))
 
 
 def test_half_of_the_criticised_answers_are_wrong_ones():
-    asked = answer_rows.Question("?", answer_rows.GRADES, float)
+    asked = answer_examples.Question("?", answer_examples.GRADES, float)
     examples = [
-        answer_rows.Example((i,), asked, ["Good", "Poor"][i % 2], f"reason {i % 2}")
+        answer_examples.Example((i,), asked, ["Good", "Poor"][i % 2], f"reason {i % 2}")
         for i in range(400)
     ]
-    found = answer_rows.criticised(examples, "sure?", np.random.default_rng(0))
+    found = answer_examples.criticised(examples, "sure?", np.random.default_rng(0))
     said = [example.next for example in found]
     assert {question for question, _ in said} == {"sure?"}
     for example, told in zip(examples, found, strict=True):

@@ -15,7 +15,7 @@ from vidpref.datasets.video_writing import encode_clip
 from vidpref.interop.safetensors_files import TensorFolder
 from vidpref.interop.video_reward import VideoRewardFolder
 from vidpref.rewards.registry import build_reward
-from vidpref.runs import judge_recipe, judge_run
+from vidpref.runs import judge_checks, judge_recipe, judge_run
 from vidpref.stages import judge_training, judged_world, train_judge
 from vidpref.stages.judge_kinds import Given, pair_rows
 from vidpref.stages.judge_rows import SeenClips
@@ -196,7 +196,7 @@ def _of(weights, name):
 )
 def test_what_cannot_train_is_refused(material, overrides, message):
     with pytest.raises(ValueError, match=message):
-        judge_recipe.check(config_of(*material, *overrides))
+        judge_checks.check(config_of(*material, *overrides))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_what_cannot_train_is_refused(material, overrides, message):
 )
 def test_what_is_no_run_of_a_judge_is_refused(override, message):
     with pytest.raises(ValueError, match=message):
-        judge_recipe.check(named_config("videoreward", [override]))
+        judge_checks.check(named_config("videoreward", [override]))
 
 
 def test_a_small_judge_starts_from_nothing_and_learns_from_the_verifier(tmp_path, monkeypatch):
@@ -218,7 +218,7 @@ def test_a_small_judge_starts_from_nothing_and_learns_from_the_verifier(tmp_path
     for module in (judge_recipe, judged_world):
         monkeypatch.setattr(module, "prompts", lambda name, camera=False: few[name])
     config = named_config("videoreward:mini", ["judge.world.prompts=4", "judge.world.wrong=1.0"])
-    judge_recipe.check(config)
+    judge_checks.check(config)
     recipe = judge_recipe.JudgeRecipe(config, tmp_path)
     assert [s.name for s in recipe.stages] == ["judged-world", "judge-base", "judge"]
     for stage in recipe.stages[:2]:
@@ -254,7 +254,7 @@ def test_a_small_judge_starts_from_nothing_and_learns_from_the_verifier(tmp_path
 def test_a_judge_that_is_trained_alone_has_no_clips_of_a_generator():
     config = named_config("videoreward:mini", ["judge.world.clips=drawn"])
     with pytest.raises(ValueError, match=r"no generator that draws clips; launch/tpu_run\.py"):
-        judge_recipe.check_alone(config)
+        judge_checks.check_alone(config)
 
 
 def test_stages_follow_what_they_depend_on(material, tmp_path):

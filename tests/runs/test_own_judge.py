@@ -108,7 +108,7 @@ def test_the_batch_of_the_judge_is_checked_for_the_mesh():
     [
         ("aif", ["judge"]),
         ("ipo", ["judge"]),
-        ("mcsc", ["judge", "judge-reasoning"]),
+        ("mcsc", ["judge", "judge-reasoning", "judge-hierarchy"]),
     ],
 )
 def test_judges_that_answer_are_trained_and_asked(name, judges):
@@ -125,7 +125,7 @@ def test_judges_that_answer_are_trained_and_asked(name, judges):
 
 
 @pytest.mark.parametrize(
-    ("name", "judge"), [("videoalign", "judge"), ("ipo", "judge"), ("mcsc", "judge-reasoning")]
+    ("name", "judge"), [("videoalign", "judge"), ("ipo", "judge"), ("mcsc", "judge-hierarchy")]
 )
 def test_the_paper_scale_passes_with_what_users_give(name, judge, request, tmp_path):
     folder = request.getfixturevalue("cogvideox_folder" if name == "ipo" else "wan_folder")

@@ -24,7 +24,8 @@ from vidpref.rewards.questions import (
     verdict_question,
 )
 from vidpref.rewards.vlm_judge import open_model
-from vidpref.stages.answer_rows import AnswerRows, Example, compared, graded, word_of
+from vidpref.stages.answer_examples import Example, compared, graded, word_of
+from vidpref.stages.answer_rows import AnswerRows
 from vidpref.stages.judge_rows import SeenClips
 from vidpref.training.tuning import Everything
 

@@ -13,7 +13,8 @@ _ANY = {"judge.name": ON}
 _SCORES = {"judge.name": SCORES}
 _ANSWERS = {"judge.name": ANSWERS}
 _REASONED = {**_ANSWERS, "reward.vlm_judge.answers": REASONED}
-_ON = {"judge.reasoning.enabled": ON}
+_ON = {".enabled": ON}
+_DRAWS = ({"judge.reasoning.enabled": ON}, {"judge.hierarchy.enabled": ON})
 _FROM_NOTHING = {"judge.scratch.layers": ON}
 _OF_WORLD = {"judge.name": ON, "data.name": "miniworld"}
 _OF_RENDERED = {**_OF_WORLD, "judge.world.clips": RENDERED}
@@ -99,7 +100,7 @@ class Critic:
         True,
         "",
         "Whether it is first tuned to say what the records say; else it draws answers as it is.",
-        when=_ON,
+        when=_DRAWS,
     )
     pairs: float = field(
         1.0,
@@ -110,15 +111,11 @@ class Critic:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reasoning:
-    """Self-critic dimensional reasoning (McSc 4.1): GRPO on answers that the judge draws.
-
-    An answer is worth one for its form, one for the right word, and one where the model itself,
-    asked next, says that its reasoning supports the word.
-    """
+class OwnAnswers:
+    """GRPO on answers that the judge draws (McSc 3 and 4)."""
 
     enabled: bool = field(
-        False, "", "Whether it is trained so, after instruction tuning.", when=_REASONED
+        False, "", "Whether it is trained so, after what comes before.", when=_REASONED
     )
     group: int = field(8, ">= 2", "Answers to a question.", when=_ON)
     temperature: float = field(1.0, "> 0", "Of drawing.", when=_ON)
@@ -126,10 +123,29 @@ class Reasoning:
     kl: float = field(
         0.07, ">= 0", "Weight of the divergence from the model at the start; 0: none.", when=_ON
     )
+    train: Train = section(Train, when=_ON)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reasoning(OwnAnswers):
+    """Self-critic dimensional reasoning (McSc 4.1): of one clip, a dimension a question.
+
+    An answer is worth one for its form, one for the right word, and one where the model itself,
+    asked next, says that its reasoning supports the word.
+    """
+
     self_critic: bool = field(
         True, "", "Whether its own verdict on its reasoning counts (McSc eq. 3).", when=_ON
     )
-    train: Train = section(Train, when=_ON)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hierarchy(OwnAnswers):
+    """Hierarchical comparative reasoning (McSc 4.2): of two clips, all dimensions, then which.
+
+    An answer is worth one where it has a block for every dimension, the share of blocks that have
+    their form, and one for the right clip.
+    """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -239,6 +255,7 @@ class Judge:
     export_dtype: str = field("bfloat16", DTYPES, "Type of the weights in the folder.", when=_ANY)
     critic: Critic = section(Critic, when=_ANSWERS)
     reasoning: Reasoning = section(Reasoning, when=_REASONED)
+    hierarchy: Hierarchy = section(Hierarchy, when=_REASONED)
     scratch: JudgeScratch = section(JudgeScratch, when=_ANY)
     world: JudgeWorld = section(JudgeWorld, when=_ANY)
     lora: JudgeLora = section(JudgeLora, when=_ANY)

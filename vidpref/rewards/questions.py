@@ -19,6 +19,7 @@ VERDICTS = {"Accept": 1.0, "Reject": 0.0}
 GRADES = {"Good": 1.0, "Normal": 0.5, "Poor": 0.0}
 YES_NO = {"Yes": 1.0, "No": 0.0}
 BETTER = {"First": 1.0, "Second": 0.0}
+EQUAL = "Equal"  # of two clips in one dimension
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +164,53 @@ def parse_reasoned(answer: str) -> tuple[str, str]:
 def reasoned(reason: str, word: str) -> str:
     """Returns an answer that `parse_reasoned` reads."""
     return f"<think>{reason}</think><answer>{word}</answer>"
+
+
+def hierarchy_question(dimensions: Sequence[str], template: str) -> Question:
+    """Returns the question which of two clips is better, all dimensions before (McSc 4.2).
+
+    Args:
+        dimensions: their names.
+        template: with `{prompt}`, `{dimensions}` and, if it likes, `{frames}`, of each clip.
+
+    Raises:
+        ValueError: a template without its places.
+    """
+    if "{dimensions}" not in template:
+        raise ValueError("the judge's template of comparisons has no {dimensions}")
+    names = ", ".join(name.replace("_", " ") for name in dimensions)
+    text = _with_prompt(template.replace("{dimensions}", names), "hierarchy")
+    return Question(text, BETTER, lambda answer: parse_better(_final(answer)))
+
+
+def dimension_blocks(answer: str, dimensions: Sequence[str]) -> dict[str, str]:
+    """Returns, of the dimensions that an answer has a `<dim>name: ...</dim>` for, the word each
+    block ends in, First, Second or Equal; "" where it ends otherwise.
+
+    Args:
+        answer: what was said.
+        dimensions: their names; of several blocks of one the first counts.
+    """
+    found: dict[str, str] = {}
+    names = {name.replace("_", " "): name for name in dimensions}
+    for name, told in re.findall(r"<dim>\s*([^:<]*?)\s*:([^<]*)</dim>", answer):
+        if (own := names.get(name.lower())) and own not in found:
+            word = re.search(rf"({'|'.join((*BETTER, EQUAL))})\W*$", told, re.IGNORECASE)
+            found[own] = word.group(1).capitalize() if word else ""
+    return found
+
+
+def hierarchical(words: Mapping[str, str], better: str) -> str:
+    """Returns an answer to a `hierarchy_question`: a block a dimension, then the better clip."""
+    blocks = (f"<dim>{name.replace('_', ' ')}: {word}</dim>" for name, word in words.items())
+    return f"{''.join(blocks)}<answer>{better}</answer>"
+
+
+def _final(answer: str) -> str:
+    found = re.search(r"<answer>\s*([^<]*?)\s*</answer>\s*$", answer)
+    if found is None:
+        raise ValueError(f"does not end in <answer>...</answer>: {answer[-200:]!r}")
+    return found.group(1)
 
 
 def parse_yes_no(answer: str) -> float:

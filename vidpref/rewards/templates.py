@@ -10,6 +10,7 @@ from vidpref.rewards.questions import (
     better_question,
     checklist,
     grade_question,
+    hierarchy_question,
     reasoned_question,
     verdict_question,
 )
@@ -81,6 +82,18 @@ def compared(dimensions: Sequence[str], given: str = "") -> dict[str, Question]:
     whole, _ = folders(given)
     template, about = text("better.txt", whole), texts("dimensions", whole)
     return {n: better_question(n, template, about) for n in dimensions if n != "accept"}
+
+
+def hierarchy(dimensions: Sequence[str], given: str = "") -> Question:
+    """Returns which of two clips is better, with all dimensions before.
+
+    Args:
+        dimensions, given: as of `asked`.
+
+    Raises:
+        ValueError: see `asked`.
+    """
+    return hierarchy_question(dimensions, text("hierarchy.txt", folders(given)[0]))
 
 
 def _of(dimension: str, answers: str, graded: str, places: tuple[Path, Path]) -> list[Question]:

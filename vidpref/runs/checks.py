@@ -20,7 +20,7 @@ from vidpref.generation.text_encoders import check_text
 from vidpref.interop.pipelines import PipelineFolder
 from vidpref.models.registry import backbone
 from vidpref.rewards.registry import check_reward, reward_spec, scoring
-from vidpref.runs.judge_recipe import check_own
+from vidpref.runs.judge_checks import check_own
 from vidpref.runs.methods import METHODS
 from vidpref.runs.policies import PRETRAINED
 from vidpref.runs.problems import Problems
@@ -145,8 +145,9 @@ def check_training(config: ConfigDict, mesh: Mesh) -> None:
     sections = {name: config[name] for name in trained_sections(config)}
     if config.judge.name:
         sections["judge"] = config.judge
-    if counts_in("judge.reasoning.group", config):
-        sections["judge.reasoning"] = config.judge.reasoning
+    for name in ("reasoning", "hierarchy"):
+        if counts_in(f"judge.{name}.group", config):
+            sections[f"judge.{name}"] = config.judge[name]
     for name, section in sections.items():
         with problems.kept():
             check_config(loop_settings(section.train), mesh, name)

@@ -6,15 +6,14 @@ it trained: the same stages, found by the same fingerprints.
 
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
 from ml_collections import ConfigDict
 
-from vidpref.config.judge import ANSWERS, DRAWN, RENDERED, SCORES
-from vidpref.config.schema import PREFERENCES, check_values, counts_in
+from vidpref.config.judge import DRAWN
+from vidpref.config.schema import PREFERENCES, counts_in
 from vidpref.datasets.miniworld import prompts
 from vidpref.datasets.preferences import Preferences
 from vidpref.datasets.prompts import SPLITS
@@ -28,96 +27,24 @@ from vidpref.runs.policies import Labelled
 from vidpref.seeds import fold_seed
 from vidpref.stages import judge_rows, preferences
 from vidpref.stages.judge_frames import write_frames
-from vidpref.stages.judge_kinds import HELD_OUT, KINDS, Given, train_reasoned
+from vidpref.stages.judge_kinds import HELD_OUT, KINDS, Given, train_drawn
 from vidpref.stages.judged_world import PREFERENCE_CLIPS, write_drawn, write_world
-from vidpref.stages.scratch_model import scratch_config, without_weights, write_scratch_model
+from vidpref.stages.scratch_model import scratch_config, write_scratch_model
 from vidpref.storage import mirror
 from vidpref.storage.copies import here
 
 _WORLD = "miniworld"
 _TRAINING = (
     *("lora", "parts", "loss", "theta", "masks", "rating_center", "head", "train"),
-    *("critic.grades", "critic.instruct", "reasoning"),
+    *("critic.grades", "critic.instruct", "reasoning", "hierarchy"),
 )
-_OF_REASONING = tuple(
-    f"judge.reasoning.{name}" for name in ("group", "temperature", "clip", "kl", "train")
+_OWN_ANSWERS = ("reasoning", "hierarchy")  # in the order in which they are trained
+_OF_DRAWING = tuple(
+    f"judge.{section}.{name}"
+    for section in _OWN_ANSWERS
+    for name in ("group", "temperature", "clip", "kl", "train")
 )
 _MODEL = "model"  # folder in that of the base's stage
-
-
-def check(config: ConfigDict) -> None:
-    """Refuses a config that trains no judge, before anything is computed.
-
-    Raises:
-        ValueError: names the field.
-    """
-    check_values(config)
-    section, data = config.judge, config.data
-    if not section.name:
-        raise ValueError(
-            "config.judge.name is empty: launch/train_judge.py trains the judge of a config such "
-            "as videoreward"
-        )
-    if data.name not in (PREFERENCES, _WORLD):
-        raise ValueError(
-            f"config.data.name={data.name!r}: a judge is trained on a file of preferences, or on "
-            f"those of {_WORLD}"
-        )
-    if data.name == PREFERENCES:
-        preferences.check_preferences(data, with_real=False)
-    if section.name == ANSWERS and config.reward.name != ANSWERS:
-        raise ValueError(
-            f"config.judge.name={ANSWERS!r}: config.reward.{ANSWERS} says how it is asked, and "
-            f"config.reward.name={config.reward.name!r}; set reward.name={ANSWERS}"
-        )
-    kind = KINDS[section.name]
-    tokens = kind.tokens(config)
-    if section.scratch.layers:
-        model = scratch_config(section.scratch, tokens)
-        with tempfile.TemporaryDirectory() as folder:
-            kind.reader(config, without_weights(Path(folder), model.write(), tokens))
-    elif not section.base:
-        raise ValueError("config.judge.base is empty: give the folder of a Qwen2-VL model")
-    else:
-        kind.reader(config, QwenVLFolder(section.base))
-
-
-def check_alone(config: ConfigDict) -> None:
-    """Refuses a config that launch/train_judge.py cannot train a judge of.
-
-    Raises:
-        ValueError: names the field.
-    """
-    check(config)
-    if config.data.name == _WORLD and config.judge.world.clips == DRAWN:
-        raise ValueError(
-            f"config.judge.world.clips={DRAWN!r}: a judge that is trained alone has no generator "
-            f"that draws clips; launch/tpu_run.py trains it in a run, or set it to {RENDERED!r}"
-        )
-
-
-def check_own(config: ConfigDict) -> None:
-    """Refuses the judge that a run trains and asks, before anything is computed.
-
-    Raises:
-        ValueError: names the field.
-    """
-    section, reward = config.judge, config.reward
-    own = reward[section.name]
-    if reward.name != section.name or own.folder:
-        given = f" and reward.{section.name}.folder={own.folder!r}" if own.folder else ""
-        raise ValueError(
-            f"config.judge.name={section.name!r} has the run train a judge, and clips are scored "
-            f"by another one: config.reward.name={reward.name!r}{given}. Set reward.name="
-            f"{section.name} and leave that folder empty, or set judge.name to ''"
-        )
-    for name in ("template", "base"):
-        if section.name == SCORES and own[name]:
-            raise ValueError(
-                f"config.reward.video_reward.{name}={own[name]!r}: the judge that the run trains "
-                f"has that of config.judge.{name}; leave it out"
-            )
-    check(config)
 
 
 def judge_stage(
@@ -241,32 +168,44 @@ class JudgeRecipe:
             self._kind.train(folder, given)
 
         fields = ("judge", *self._kind.seen, "seed", "compute_dtype")
-        known = self.inputs.causes.of(*fields, without=["judge.world", *_OF_REASONING])
+        known = self.inputs.causes.of(*fields, without=["judge.world", *_OF_DRAWING])
         known["files"] = self._digest(weights=True)
         return Stage("judge", body, known, self._with_base(inputs))
 
     @functools.cached_property
     def last(self) -> Stage:
-        """Makes the judge that is asked: one that reasons, or that of `judge`."""
+        """Makes the judge that is asked: that of `judge`, or of trainings on its own answers."""
+        last = None if self._drawn_at_once else self.judge
+        for section in _OWN_ANSWERS:
+            if counts_in(f"judge.{section}.group", self.config):
+                last = self._on_own_answers(section, last)
+        return last
+
+    @property
+    def _drawn_at_once(self) -> bool:
+        """Whether the model that it starts from draws answers without being told any."""
+        critic = "judge.critic.instruct"
+        return counts_in(critic, self.config) and not self.config.judge.critic.instruct
+
+    def _on_own_answers(self, section: str, before: Stage | None) -> Stage:
         config = self.config
-        if not (counts_in("judge.reasoning.group", config)):
-            return self.judge
-        instructed = config.judge.critic.instruct
-        inputs = {"frames": self.frames, **({"judge": self.judge} if instructed else {})}
+        inputs = {"frames": self.frames, **({} if before is None else {"judge": before})}
         if config.data.name == PREFERENCES:
             inputs["data"] = self.inputs.data_stage
 
         def body(folder: Path) -> None:
             model = self._model()
-            if instructed:
-                model = QwenVLFolder(self._folder(self.judge) / JUDGE)
+            if before is not None:
+                model = QwenVLFolder(self._folder(before) / JUDGE)
             seen = judge_rows.SeenClips.open(self._folder(self.frames))
-            train_reasoned(folder, Given(config, model, seen, self._said(), self.inputs.mesh))
+            given = Given(config, model, seen, self._said(), self.inputs.mesh)
+            train_drawn(folder, given, section)
 
+        others = [f"judge.{name}" for name in _OWN_ANSWERS if name != section]
         fields = ("judge", *self._kind.seen, "seed", "compute_dtype")
-        known = self.inputs.causes.of(*fields, without=["judge.world", "judge.train"])
-        known["files"] = self._digest(weights=not instructed)
-        return Stage("judge-reasoning", body, known, self._with_base(inputs))
+        known = self.inputs.causes.of(*fields, without=["judge.world", "judge.train", *others])
+        known["files"] = self._digest(weights=before is None)
+        return Stage(f"judge-{section}", body, known, self._with_base(inputs))
 
     def _with_base(self, inputs: Mapping[str, Stage]) -> dict[str, Stage]:
         return {**inputs, **({} if self.base is None else {"base": self.base})}

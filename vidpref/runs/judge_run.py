@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 from vidpref.rewards.registry import JUDGE
 from vidpref.runs import workdir as workdirs
 from vidpref.runs.graph import run_stage
-from vidpref.runs.judge_recipe import JudgeRecipe, check_alone
+from vidpref.runs.judge_checks import check_alone
+from vidpref.runs.judge_recipe import JudgeRecipe
 from vidpref.runs.rounds import say
 
 

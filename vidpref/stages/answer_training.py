@@ -33,6 +33,7 @@ class AnswerReader:
         single: what it is asked about one clip, by dimension.
         pairs: what it is asked about two; none where it does not learn to compare.
         supported: what it is asked about its own answer; "" where it is not.
+        whole: what it is asked about two in all dimensions; None where it is not.
         own: the section.
     """
 
@@ -40,6 +41,7 @@ class AnswerReader:
     single: dict[str, list[Question]]
     pairs: dict[str, Question]
     supported: str
+    whole: Question | None
     own: ConfigDict
 
     def shown(self, frames: UInt8[Array, "t h w c"], fps: float):
@@ -56,7 +58,7 @@ class AnswerReader:
         for asked in self.single.values():
             for question in asked:
                 self.questions.row(seen, question.about(prompt, len(frames)))
-        for question in self.pairs.values():
+        for question in (*self.pairs.values(), *([self.whole] if self.whole else [])):
             self.questions.row(seen * 2, question.about(prompt, len(frames)))
 
 
@@ -136,7 +138,8 @@ def answer_reader(config: ConfigDict, base: QwenVLFolder) -> AnswerReader:
     supported = ""
     if section.reasoning.enabled and section.reasoning.self_critic:
         supported = templates.text("supported.txt", templates.folders(own.templates)[0])
-    return AnswerReader(questions, single, pairs, supported, own)
+    whole = templates.hierarchy(names, own.templates) if section.hierarchy.enabled else None
+    return AnswerReader(questions, single, pairs, supported, whole, own)
 
 
 def answer_training(

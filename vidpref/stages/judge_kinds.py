@@ -18,15 +18,18 @@ from vidpref.interop.qwen_vl_folders import QwenVLFolder
 from vidpref.rewards import templates
 from vidpref.rewards.questions import GRADES
 from vidpref.seeds import fold_seed
-from vidpref.stages import answer_rows, judge_rows, judge_training
+from vidpref.stages import answer_examples, answer_rows, judge_rows, judge_training
 from vidpref.stages.answer_training import AnswerReader, answer_reader, answer_training
+from vidpref.stages.answer_worth import hierarchy_worth, reasoned_worth
+from vidpref.stages.asking import answers, comparison_account
 from vidpref.stages.judge_held_out import HeldOut
-from vidpref.stages.reasoning import reasoning_plan, train_reasoning
+from vidpref.stages.own_answers import drawn_training, train_on_own_answers
 from vidpref.stages.train_answers import train_answers, write_judge
 from vidpref.stages.train_judge import train_judge
 from vidpref.typing import UInt8
 
 HELD_OUT = ("validation", "test")
+_MOST_COMPARED = 512  # held-out pairs that a judge compares, each in both orders
 
 
 class ClipReader(Protocol):
@@ -130,10 +133,14 @@ def _train_answers(folder: Path, given: Given) -> None:
         logging.info("judge: %d grades without a reason are left out", without)
         _check_some(single, "config.reward.vlm_judge.answers='reasoned': no reason", config)
     most = round(config.judge.critic.pairs * len(single))
-    pairs = answer_rows.compared(given.said["train"], given.clips, reader.pairs, most=most, rng=rng)
+    pairs = answer_examples.compared(
+        given.said["train"], given.clips, reader.pairs, most=most, rng=rng
+    )
     examples = [*single, *pairs]
-    if config.judge.reasoning.enabled and config.judge.reasoning.self_critic:
-        examples += answer_rows.criticised(single, reader.supported, rng)
+    if reader.supported:
+        examples += answer_examples.criticised(single, reader.supported, rng)
+    if reader.whole is not None:
+        examples += hierarchies(given, reader, "train", len(single), rng)
     logging.info("judge: %d grades and %d pairs of train prompts", len(single), len(pairs))
     rows = answer_rows.AnswerRows(
         given.clips, reader.questions, examples, own.frames, own.answers, config.compute_dtype
@@ -142,38 +149,79 @@ def _train_answers(folder: Path, given: Given) -> None:
     write_judge(folder, training, params, given.clips, given.held_out())
 
 
-def train_reasoned(folder: Path, given: Given) -> None:
-    """Trains a judge that answers on answers that it draws, as `judge.reasoning` says.
+def train_drawn(folder: Path, given: Given, section: str) -> None:
+    """Trains a judge that answers on answers that it draws.
 
     Args:
         folder: the stage's folder.
         given: what it is trained from; its model is the one to start from.
+        section: "reasoning" (about one clip, McSc 4.1) or "hierarchy" (about two, 4.2).
 
     Raises:
         ValueError: a setting that cannot work, or nothing to learn from.
     """
-    config, section = given.config, given.config.judge.reasoning
+    config, own = given.config, given.config.judge[section]
+    seed, frames = fold_seed(given.seed, section), config.reward.vlm_judge.frames
     training = answer_training(config, given.model, given.mesh, seed=given.seed)
-    training = reasoning_plan(training, section)
-    examples, frames = graded_examples(given, training.reader), config.reward.vlm_judge.frames
-    examples = [example for example in examples if example.question.words == GRADES]
-    _check_some(examples, "config.judge.reasoning.enabled=True: no grade", config)
+    training = drawn_training(training, own, f"judge {section}")
+    reader = training.reader
+    if section == "hierarchy":
+        worth = hierarchy_worth(tuple(config.judge.dimensions))
+        examples = hierarchies(given, reader, "train", None, np.random.default_rng(seed))
+    else:
+        worth = reasoned_worth(reader.supported)
+        examples = [e for e in graded_examples(given, reader) if e.question.words == GRADES]
+        _check_some(examples, "config.judge.reasoning.enabled=True: no grade", config)
     rows = answer_rows.AnswerRows(
-        given.clips, training.reader.questions, examples, frames, None, config.compute_dtype
+        given.clips, reader.questions, examples, frames, None, config.compute_dtype
     )
-    seed = fold_seed(given.seed, "reasoning")
-    params = train_reasoning(folder, training, section, rows, examples, seed=seed)
-    write_judge(folder, training, params, given.clips, given.held_out())
+    params = train_on_own_answers(folder, training, own, rows, examples, worth, seed=seed)
+    compared = {}
+    for split in HELD_OUT if section == "hierarchy" else ():
+        rng = np.random.default_rng(fold_seed(seed, split))
+        one_order = hierarchies(given, reader, split, _MOST_COMPARED, rng)
+        both = [*one_order, *answer_examples.turned(one_order)]
+        if not both:
+            continue
+        rows = answer_rows.AnswerRows(
+            given.clips, reader.questions, both, frames, None, config.compute_dtype
+        )
+        compared[split] = comparison_account(both, answers(training, params, rows))
+        logging.info("judge: %s: comparisons %s", split, compared[split])
+    write_judge(folder, training, params, given.clips, given.held_out(), compared)
 
 
-def graded_examples(given: Given, reader: AnswerReader) -> list[answer_rows.Example]:
+def hierarchies(
+    given: Given, reader: AnswerReader, split: str, most: int | None, rng: np.random.Generator
+) -> list[answer_examples.Example]:
+    """Returns what the judge is to say of pairs of a split's prompts in all dimensions.
+
+    Args:
+        given: what it is trained from.
+        reader: what it is asked.
+        split: of the prompts.
+        most: number of examples, drawn by chance; None for all.
+        rng: which those are, and which clip is shown first.
+
+    Raises:
+        ValueError: nothing is known of any.
+    """
+    said, names = given.said[split], tuple(given.config.judge.dimensions)
+    most = len(said.comparisons) if most is None else most
+    found = answer_examples.hierarchies(said, given.clips, reader.whole, names, most=most, rng=rng)
+    if split == "train":
+        _check_some(found, "config.judge.hierarchy.enabled=True: no comparison", given.config)
+    return found
+
+
+def graded_examples(given: Given, reader: AnswerReader) -> list[answer_examples.Example]:
     """Returns what the judge is to say of single clips of train prompts.
 
     Raises:
         ValueError: nothing is known of any.
     """
     bounds = tuple(map(float, given.config.judge.critic.grades))
-    single = answer_rows.graded(given.said["train"], given.clips, reader.single, bounds)
+    single = answer_examples.graded(given.said["train"], given.clips, reader.single, bounds)
     _check_some(single, "config.judge.name='vlm_judge': no rating", given.config)
     return single
 

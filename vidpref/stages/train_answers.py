@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -17,7 +18,8 @@ from vidpref.interop.qwen_vl_folders import export_qwen_vl
 from vidpref.rewards.questions import shown_frames
 from vidpref.rewards.registry import JUDGE
 from vidpref.rewards.vlm_judge import VlmJudge
-from vidpref.stages.answer_rows import AnswerRows, word_of
+from vidpref.stages.answer_examples import word_of
+from vidpref.stages.answer_rows import AnswerRows
 from vidpref.stages.answer_training import AnswerTraining
 from vidpref.stages.judge_held_out import ACCOUNT, SCORES, HeldOut, pair_accuracy
 from vidpref.stages.judge_rows import SeenClips
@@ -75,6 +77,7 @@ def write_judge(
     params: PyTree,
     clips: SeenClips,
     held_out: Mapping[str, HeldOut],
+    compared: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> None:
     """Writes a judge to `folder/judge`, as transformers reads it, and asks it about held-out clips.
 
@@ -88,6 +91,7 @@ def write_judge(
         params: of the whole network.
         clips: all clips.
         held_out: by split.
+        compared: by split, what else is said of it under "comparisons".
     """
     if mirror.mirrored(folder):  # where a folder of files is not put whole
         mirror.remove(folder / JUDGE)
@@ -104,6 +108,8 @@ def write_judge(
     for split, own in held_out.items():
         scores, reasons = _asked(judge, training.reader.own.frames, clips, own.numbers, split)
         account[split] = _account(training, scores, own)
+        if split in compared:
+            account[split]["comparisons"] = dict(compared[split])
         logging.info("judge: %s: %s", split, account[split])
         about = clips.index.iloc[own.numbers]
         table = {"clip": about.index, "prompt": about["prompt"].to_numpy(), "split": split}

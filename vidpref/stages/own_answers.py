@@ -1,8 +1,4 @@
-"""The reasoning stage: a judge draws answers, and learns from what they are worth (McSc 4.1).
-
-An answer is worth one for its form, one for the right word, and one where the model itself, asked
-next, says that its reasoning supports the word (eq. 3).
-"""
+"""A judge draws answers, and learns from what they are worth (McSc 3, GRPO)."""
 
 import dataclasses
 import functools
@@ -29,9 +25,11 @@ from vidpref.losses.drawn_answers import DrawnAnswersLoss
 from vidpref.models.lora import apply_network
 from vidpref.models.qwen_vl.inputs import from_arrays
 from vidpref.objectives.policy_gradient import AdvantageRule, PolicyGradient, group_advantages
-from vidpref.rewards.questions import YES_NO, parse_reasoned
-from vidpref.stages.answer_rows import AnswerRows, Example
+from vidpref.rewards.questions import YES_NO
+from vidpref.stages.answer_examples import Example
+from vidpref.stages.answer_rows import AnswerRows
 from vidpref.stages.answer_training import AnswerTraining
+from vidpref.stages.answer_worth import SUPPORTED, Worth
 from vidpref.training.loop import fit
 from vidpref.training.plan import make_plan
 from vidpref.training.processes import share_of
@@ -39,17 +37,17 @@ from vidpref.training.rollouts import Prepare, Rollout, make_rollout
 from vidpref.training.sharding import batch_sharding, replicated
 from vidpref.typing import Array, PyTree
 
-FORM, RIGHT, SUPPORTED = "form", "right", "supported"  # what an answer is worth one for
 _SAMPLES = "answers.jsonl"  # in the stage's folder: some answers of every drawing that is logged
 _SHOWN = 4
 
 
-def reasoning_plan(training: AnswerTraining, section: ConfigDict) -> AnswerTraining:
-    """Returns the training with the loss, the settings and the name of this stage.
+def drawn_training(training: AnswerTraining, section: ConfigDict, name: str) -> AnswerTraining:
+    """Returns the training with the loss and the settings of one on its own answers.
 
     Args:
         training: of the same judge.
-        section: `judge.reasoning`.
+        section: `judge.reasoning` or `judge.hierarchy`.
+        name: name of the run, in messages.
 
     Raises:
         ValueError: a setting that cannot work.
@@ -62,7 +60,7 @@ def reasoning_plan(training: AnswerTraining, section: ConfigDict) -> AnswerTrain
     )
     AdvantageRule(section.group)
     settings, mesh = loop_settings(section.train), training.plan.mesh
-    plan = make_plan(training.plan.tuning, loss, settings, mesh, name="judge reasoning")
+    plan = make_plan(training.plan.tuning, loss, settings, mesh, name=name)
     return dataclasses.replace(training, plan=plan)
 
 
@@ -72,12 +70,13 @@ def sampling(training: AnswerTraining, section: ConfigDict) -> Sampling:
     return training.reader.questions.rule(length, float(section.temperature))
 
 
-def train_reasoning(
+def train_on_own_answers(
     folder: Path,
     training: AnswerTraining,
     section: ConfigDict,
     rows: AnswerRows,
     examples: Sequence[Example],
+    worth: Worth,
     *,
     seed: int,
 ) -> PyTree:
@@ -87,10 +86,11 @@ def train_reasoning(
 
     Args:
         folder: the stage's folder; a run that was stopped there goes on.
-        training: result of `reasoning_plan`.
-        section: `judge.reasoning`.
+        training: result of `drawn_training`.
+        section: as there.
         rows: the questions, without answers.
         examples: what is right, by the numbers of `rows`.
+        worth: what an answer is worth.
         seed: seed of the order of the rows and of the draws.
     """
     plan = training.plan
@@ -104,8 +104,8 @@ def train_reasoning(
     )
     params, tuning = training.start(), plan.tuning
     rule = sampling(training, section)
-    draw = make_rollout(drawing(training, section, rule), plan)
-    scoring = Scoring(folder, training, section, examples)
+    draw = make_rollout(drawing(training, section, rule, worth.next), plan)
+    scoring = Scoring(folder, training, section, examples, worth)
     frozen = tuning.frozen(params, reference=params if section.kl else None)
     logging.info("judge: %d questions, %d answers each", len(rows), section.group)
     state = fit(
@@ -121,21 +121,24 @@ def train_reasoning(
     return tuning.whole(trained, params)
 
 
-def drawing(training: AnswerTraining, section: ConfigDict, rule: Sampling) -> Prepare:
+def drawing(
+    training: AnswerTraining, section: ConfigDict, rule: Sampling, following: str
+) -> Prepare:
     """Returns the `prepare` of a rollout that adds answers to a batch of questions.
 
     It adds `drawn` and `log_probs` [b, g, n], `lengths` and `ended` [b, g] (see `Answers`), and
-    with a question about its own answer `supported` [b, g], whether Yes is then the more probable.
+    with a question that follows `supported` [b, g], whether Yes is then the more probable.
 
     Args:
         training: the judge.
-        section: `judge.reasoning`.
+        section: as of `drawn_training`.
         rule: how answers are drawn.
+        following: what is asked next; "" for nothing.
     """
     module, questions = training.module, training.reader.questions
     more = ids = None
-    if training.reader.supported:
-        more = questions.next_question(training.reader.supported)
+    if following:
+        more = questions.next_question(following)
         ids = first_tokens(questions.tokens, YES_NO)
 
     def prepare(policy: PyTree, frozen: PyTree, batch: PyTree, key: Array, step: Array) -> PyTree:
@@ -164,13 +167,14 @@ class Scoring:
     """What a drawing's answers are worth; each process reads those that it owns.
 
     Called with a drawing and the step, it returns the batch of `DrawnAnswersLoss`, and the metrics
-    of `group_advantages` of the rewards `form`, `right` and `supported`.
+    of `group_advantages` of the rewards.
 
     Args:
         folder: gets `answers.jsonl`.
         training: the judge.
-        section: `judge.reasoning`.
+        section: as of `drawn_training`.
         examples: what is right, by number.
+        worth: what an answer is worth.
     """
 
     def __init__(
@@ -179,14 +183,14 @@ class Scoring:
         training: AnswerTraining,
         section: ConfigDict,
         examples: Sequence[Example],
+        worth: Worth,
     ):
-        self._samples, self._examples = folder / _SAMPLES, examples
+        self._samples, self._examples, self._worth = folder / _SAMPLES, examples, worth
         self._tokens, mesh = training.reader.questions.tokens, training.plan.mesh
         self._rows, self._every = batch_sharding(mesh), section.train.log_every
-        self._names = (FORM, RIGHT, *((SUPPORTED,) if training.reader.supported else ()))
         how = functools.partial(
             group_advantages,
-            weights=dict.fromkeys(self._names, 1.0),
+            weights=dict.fromkeys(worth.names, 1.0),
             rule=AdvantageRule(section.group),
         )
         self._advantages = jax.jit(
@@ -200,13 +204,15 @@ class Scoring:
             for name in ("example", "drawn", "lengths", SUPPORTED)
             if name in drawn
         }
-        worth = np.zeros((*read["lengths"].shape, len(self._names)), np.float32)
+        names = self._worth.names
+        worth = np.zeros((*read["lengths"].shape, len(names)), np.float32)
+        holds = read.get(SUPPORTED, np.zeros(read["lengths"].shape, bool))
         told = []
         for i, number in enumerate(read["example"].tolist()):
             example = self._examples[number]
             for j, length in enumerate(read["lengths"][i].tolist()):
                 said = self._tokens.read(read["drawn"][i, j, :length].tolist())
-                worth[i, j] = self._worth(example, said, bool(read.get(SUPPORTED, [[0]])[i][j]))
+                worth[i, j] = self._worth.of(example, said, bool(holds[i][j]))
                 if j == 0 and len(told) < _SHOWN:
                     told.append(
                         {"right": example.word, "said": said, "worth": worth[i, j].tolist()}
@@ -218,23 +224,11 @@ class Scoring:
                 whole[rows] = np.array(values, np.float32)
         if first_host() and step % self._every == 0:
             self._keep(step, [own for *_, some in every for own in some][:_SHOWN])
-        scores = {name: whole[..., i] for i, name in enumerate(self._names)}
+        scores = {name: whole[..., i] for i, name in enumerate(names)}
         placed = share.place({name: x[share.held] for name, x in scores.items()})
         advantage, metrics = self._advantages(placed)
         batch = {n: x for n, x in drawn.items() if n not in ("example", SUPPORTED)}
         return {**batch, "advantage": advantage}, metrics
-
-    def _worth(self, example: Example, said: str, supported: bool) -> list[float]:
-        """One for each of the names that an answer earns; without the form it earns nothing."""
-        try:
-            parse_reasoned(said)
-        except ValueError:
-            return [0.0] * len(self._names)
-        try:
-            right = example.question.read(said) == example.question.words[example.word]
-        except ValueError:  # another word than those of the question
-            right = False
-        return [1.0, float(right), float(supported)][: len(self._names)]
 
     def _keep(self, step: int, answers: Sequence[Mapping[str, Any]]) -> None:
         before = self._samples.read_text() if self._samples.exists() else ""
