@@ -67,7 +67,7 @@ def _check(of: Showing, *, twin: bool) -> Showing:
 
 
 def left_to_do(order: tuple[Showing, ...], answered: set[str], full: set[str]) -> Iterator[Showing]:
-    """Yields what is left for an annotator, in order.
+    """Yields what is left for an annotator, in order; checks are of items that he is shown.
 
     Args:
         order: of `showings`.
@@ -75,10 +75,6 @@ def left_to_do(order: tuple[Showing, ...], answered: set[str], full: set[str]) -
         full: ids of items that enough people have answered.
     """
     for showing in order:
-        if showing.key in answered:
-            continue
-        if not showing.check and showing.item.id in full:
-            continue
-        if showing.check and showing.item.id not in answered:
-            continue  # checks are of what this annotator was shown, not of what was left to others
-        yield showing
+        left_to_others = showing.item.id in full and showing.item.id not in answered
+        if showing.key not in answered and not left_to_others:
+            yield showing

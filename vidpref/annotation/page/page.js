@@ -80,6 +80,7 @@ async function enter(name) {
     store("annotator", annotator);
     $("enter").hidden = true;
     $("who").textContent = `· ${annotator}`;
+    $("other").hidden = false;
     show(found);
   } catch (error) {
     askName();
@@ -90,6 +91,11 @@ async function enter(name) {
 $("enter").addEventListener("submit", (event) => {
   event.preventDefault();
   enter($("name").value);
+});
+
+$("other").addEventListener("click", () => {
+  store("annotator", "");
+  location.assign("/");
 });
 
 // ---- what is asked
