@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from annotation_examples import ANSWER, task
+
 from vidpref.annotation.answers import Answers
 from vidpref.annotation.journal import Journal
 

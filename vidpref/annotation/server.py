@@ -156,12 +156,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"error": str(error)}, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
         except ValueError as error:
             self._json({"error": str(error)}, HTTPStatus.BAD_REQUEST)
-        except ConnectionError:
-            raise
-        except OSError as error:  # the journal, as on a full disk
-            print(f"not saved: {error}", file=sys.stderr, flush=True)
-            said = f"not saved: {error.strerror or error}"
-            self._json({"error": said}, HTTPStatus.INSUFFICIENT_STORAGE)
 
     def _check_host(self) -> None:
         host = self.headers.get("Host", "")
@@ -187,26 +181,33 @@ class _Handler(BaseHTTPRequestHandler):
     def _post(self) -> None:
         body = self._body()
         annotator = self._annotator(body.get("annotator"))
-        answers, where = self.server.answers, urlsplit(self.path).path
-        key = _text(body, "key", 64)
-        if where == "/api/answer":
-            answer, seconds = body.get("answer"), body.get("seconds", 0.0)
-            if not isinstance(answer, dict):
-                raise ValueError("answer is no object")
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-                raise ValueError("seconds is no number")
-            note = _text(body, "note", _LONGEST_NOTE)
-            answers.answer(annotator, key, answer, note=note.strip(), seconds=seconds)
-        elif where == "/api/undo":
-            answers.undo(annotator, key)
-        elif where == "/api/unplayable":
+        where = urlsplit(self.path).path
+        if where not in ("/api/answer", "/api/undo", "/api/unplayable"):
+            raise Refused(HTTPStatus.NOT_FOUND, "there is nothing here")
+        if where == "/api/unplayable":
             video = self._video(_text(body, "token", 64))
             self.server.tell(video, _text(body, "why", 200))
             self._json({"advice": video.advice})
             return
-        else:
-            raise Refused(HTTPStatus.NOT_FOUND, "there is nothing here")
+        try:
+            if where == "/api/answer":
+                self._take(annotator, body)
+            else:
+                self.server.answers.undo(annotator, _text(body, "key", 64))
+        except OSError as error:  # as on a full disk
+            print(f"not saved: {error}", file=sys.stderr, flush=True)
+            said = f"not saved: {error.strerror or error}"
+            raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, said) from error
         self._json(self._state(annotator))
+
+    def _take(self, annotator: str, body: Mapping[str, Any]) -> None:
+        key, note = _text(body, "key", 64), _text(body, "note", _LONGEST_NOTE).strip()
+        answer, seconds = body.get("answer"), body.get("seconds", 0.0)
+        if not isinstance(answer, dict):
+            raise ValueError("answer is no object")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise ValueError("seconds is no number")
+        self.server.answers.answer(annotator, key, answer, note=note, seconds=seconds)
 
     def _body(self) -> dict[str, Any]:
         length = self.headers.get("Content-Length", "")
