@@ -72,8 +72,8 @@ class AnnotationServer(ThreadingHTTPServer):
         port: 0 takes one that is free.
         answers: task and journal.
         videos: the clips, by their names in the records.
-        changed: is called, in the thread that serves, while there are new answers; says whether it
-            has dealt with them.
+        changed: is called, in the thread that serves, while there are answers that it has not dealt
+            with; says whether it has now.
 
     Raises:
         ValueError: the port cannot be had.
@@ -92,7 +92,7 @@ class AnnotationServer(ThreadingHTTPServer):
         self.by_token = {video.token: video for video in videos.values()}
         self.files = {where: (_PAGE / name).read_bytes() for where, (name, _) in _FILES.items()}
         self.files["/report.css"] = fill("report.css", {}).encode()
-        self._seen, self._told, self._telling = answers.changes, set(), threading.Lock()
+        self._seen, self._told, self._telling = 0, set(), threading.Lock()
         try:
             super().__init__((LOOPBACK, port), _Handler)
         except OSError as error:
