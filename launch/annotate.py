@@ -15,7 +15,7 @@ the records: a clip beside itself (a tie is expected), and a pair of before with
 and start the program as you like. annotations.jsonl has the records, a line an annotator and pair
 (or what --aggregate says: the majority of each pair, "soft" with the gap of the votes as well), for
 --config.data.pairs and launch/evaluate_judge.py. --export writes them, and agreement.md, without a
-page; it may be done while another process serves.
+page; it may be done while another process serves, which goes on with its own --aggregate.
 
 The page is on the loopback address alone. From another machine: ssh -L 8765:localhost:8765 HOST.
 """

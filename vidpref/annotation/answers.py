@@ -16,7 +16,16 @@ class AnsweredOtherwise(ValueError):
 
 
 class Standing:
-    """The answers that stand, by annotator and key, in the order of giving."""
+    """The answers that stand.
+
+    Args:
+        entries: a journal's.
+
+    Attributes:
+        by_annotator: annotator -> key -> answer, in the order of giving.
+        undone: the same of answers that were taken back and not given anew.
+        undos: annotator -> how often.
+    """
 
     def __init__(self, entries: Iterable[Entry] = ()):
         self.by_annotator: dict[str, dict[str, Entry]] = defaultdict(dict)

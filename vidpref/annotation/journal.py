@@ -1,5 +1,9 @@
 """The journal: every answer and undo as a line of JSON, on the disk before anybody is told so.
 
+The first line says what is asked. An answer has: at, annotator, key (of the showing), check (twin,
+repeat or ""), prompt, clips and sources from left to right, answer by dimension, note, seconds. An
+undo names the annotator and the key of the answer that it takes back.
+
 Nothing in it is ever changed. A line that a kill left unfinished at its end is put into a file
 beside it and named; it was not acknowledged. A line that is damaged anywhere else is refused.
 """

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -31,8 +32,9 @@ def pairs(clips: pd.DataFrame, folder: Path, skipped: BadClips) -> tuple[Item, .
     found = []
     for _, group in clips.groupby(by, sort=False):
         rows = list(group.itertuples())
-        combined = itertools.combinations(rows, 2)
-        found += [_item(pair, folder) for pair in combined if not several or _differ(*pair)]
+        for one, other in itertools.combinations(rows, 2):
+            if not several or one.source != other.source:
+                found.append(_item((one, other), folder))
     used = {name for item in found for name in item.clips}
     for row in clips.itertuples():
         if clip_name(row.path, folder) not in used:
@@ -47,7 +49,7 @@ def singles(clips: pd.DataFrame, folder: Path) -> tuple[Item, ...]:
     return tuple(_item((row,), folder) for row in clips.itertuples())
 
 
-def _item(rows: Sequence, folder: Path) -> Item:
+def _item(rows: Sequence[Any], folder: Path) -> Item:
     return Item(
         prompt=rows[0].prompt,
         clips=tuple(clip_name(row.path, folder) for row in rows),
@@ -55,11 +57,7 @@ def _item(rows: Sequence, folder: Path) -> Item:
     )
 
 
-def _differ(first, second) -> bool:
-    return first.source != second.source
-
-
-def _why_alone(row, several: bool) -> str:
+def _why_alone(row: Any, several: bool) -> str:
     if several:
         return f"no other source has {row.draw} of the prompt {row.prompt!r}"
     return f"the only clip of the prompt {row.prompt!r}"

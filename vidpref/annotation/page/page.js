@@ -3,6 +3,7 @@ import { Playing } from "/playing.js";
 
 const $ = (id) => document.getElementById(id);
 const RETRY = 2000; // ms until a server that does not answer is asked again
+const LONG = 160; // letters of a prompt that is set small
 const NAMES = { left: "A", right: "B", tie: "Tie", invalid: "Invalid" };
 const KEYS = { left: ["1", "a", "ArrowLeft"], tie: ["2", "t", "="], right: ["3", "b", "ArrowRight"], invalid: ["x"] };
 
@@ -172,6 +173,7 @@ function show(found) {
   $("progress").value = state.done;
   $("count").textContent = `${state.done} of ${state.done + state.left}`;
   $("prompt").textContent = showing.prompt;
+  $("prompt").className = showing.prompt.length > LONG ? "long" : "";
   const names = task.kind === "compare" ? ["A", "B"] : [""];
   playing.show(showing.clips, names, unplayable);
   if (after) ahead(after.clips);
