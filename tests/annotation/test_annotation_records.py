@@ -92,6 +92,8 @@ def test_grades_have_their_zero_between_good_and_bad(tmp_path):
     (row, *_) = grades(entries, ["visual_quality"]).rows
     assert row[:3] == ["old", "visual quality", 4]
     assert row[3].value == pytest.approx((5 + 1 + 3 + 4) / 4)
+    with pytest.raises(ValueError, match="--aggregate=soft goes with comparisons"):
+        records(entries, "grade", DIMENSIONS, "soft")
     said = agreement(entries, "grade", DIMENSIONS)
     assert said.rows[0][:4] == ["visual quality", 5, 1, 1]
     assert "ordinal" in said.caption

@@ -17,7 +17,8 @@ WIKIPEDIA = np.array(
         [NO, NO, 2, 1, 3, 4, 4, NO, 2, 1, 1, 3, 3, NO, 4],
     ]
 ).T
-# Krippendorff's "C" data, as R's package irr has it: four observers, 12 units.
+# Krippendorff's "C" data, as R's package irr has it: four observers, 12 units. Both alphas are
+# those that the tests of the Python package krippendorff hold.
 FOUR_OBSERVERS = np.array(
     [
         [1, 2, 3, 3, 2, 1, 4, 1, 2, NO, NO, NO],

@@ -37,7 +37,11 @@ def records(
         entries: answers that stand, without checks.
         kind, dimensions: of the task.
         aggregate: one of `AGGREGATES`.
+
+    Raises:
+        ValueError: a vote on grades.
     """
+    check_aggregate(kind, aggregate)
     by_item: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         by_item[item_of(entry).id].append(entry)
@@ -47,6 +51,15 @@ def records(
     if aggregate == "each":
         return [_compared(entry) for group in by_item.values() for entry in group]
     return [_voted(group, dimensions, aggregate == "soft") for group in by_item.values()]
+
+
+def check_aggregate(kind: str, aggregate: str) -> None:
+    """Refuses a vote on grades, which have a mean."""
+    if kind == "grade" and aggregate != "each":
+        raise ValueError(
+            f"--aggregate={aggregate} goes with comparisons: of grades, whoever reads the records "
+            "takes the mean"
+        )
 
 
 def write_records(folder: Path, lines: Sequence[dict[str, Any]]) -> Path:

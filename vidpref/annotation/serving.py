@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidpref.annotation.answers import Answers, Standing
 from vidpref.annotation.journal import JOURNAL, TORN, Journal, opened, read_journal
-from vidpref.annotation.records import RECORDS, records, write_records
+from vidpref.annotation.records import RECORDS, check_aggregate, records, write_records
 from vidpref.annotation.server import AnnotationServer
 from vidpref.annotation.summary import tables
 from vidpref.annotation.task import Task
@@ -32,8 +32,9 @@ def serve(
 
     Raises:
         JournalInUse: another server has the journal.
-        ValueError: the journal is of another task, or the port is in use.
+        ValueError: the journal is of another task, the port is in use, or a vote on grades.
     """
+    check_aggregate(task.kind, aggregate)
     folder.mkdir(parents=True, exist_ok=True)
     with opened(folder, task) as journal:
         answers = Answers(task, journal)
@@ -66,7 +67,7 @@ def export(folder: Path, aggregate: str) -> str:
         aggregate: see `records`.
 
     Raises:
-        ValueError: all of `read_journal`; nobody has answered anything yet.
+        ValueError: all of `read_journal`; nobody has answered anything yet, or a vote on grades.
     """
     read = read_journal(folder / JOURNAL)
     standing = Standing(read.entries)

@@ -23,7 +23,8 @@ _PEOPLE = (
 )
 _AGREEMENT = (
     "Alpha is Krippendorff's, {level}, of items with two annotators or more: 1 is full agreement, "
-    "0 that of chance; with its 95 % interval over prompts. Invalid answers are left out of it."
+    "0 that of chance; with its 95 % interval over prompts. It says nothing (–) where no item has "
+    "two, or all said the same of everything. Invalid answers are left out of it."
 )
 
 

@@ -291,12 +291,11 @@ async function sent(path, body) {
     $("note").blur();
     show(found);
   } catch (error) {
-    trouble(error.message);
     if (error.status === 409) {
       store("draft", "");
       show(await ask(`/api/state?annotator=${encodeURIComponent(annotator)}`));
-      trouble(error.message);
     }
+    trouble(error.message);
   } finally {
     sending = false;
   }
