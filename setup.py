@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["vidpref", "vidpref.*"]),
-    package_data={"vidpref": ["evaluation/templates/*"]},
+    package_data={"vidpref": ["evaluation/templates/*", "annotation/page/*"]},
     install_requires=[
         "jax>=0.10.2,<0.12",
         "flax>=0.12.8,<0.14",

@@ -65,7 +65,7 @@ def main(overrides: Sequence[str]) -> None:
         )
     clips = stored_clips.read_rows(sets, rows.head(limit), wanted.set)
     about = f"{min(limit, matching)} of {matching} clips: {stored_clips.describe(wanted)}"
-    for path in _write(out, clips, about, _fps(workdir)):
+    for path in _write(out, clips, about, stored_clips.played_fps(workdir)):
         print(f"written: {address(path)}")
     print(about)
 
@@ -115,17 +115,6 @@ def _write(out: Path, clips: Sequence, about: str, fps: float) -> list[Path]:
         (clip,) = clips[0].clips.values()
         encode_clip(out, clip, fps)
     return [out]
-
-
-def _fps(workdir: Path) -> float:
-    """Frames a second at which the run's clips play."""
-    from vidpref.config.by_name import ConfigError, read_config
-    from vidpref.datasets.video_writing import PLAYED_FPS
-
-    try:
-        return read_config(workdir).data.fps or PLAYED_FPS
-    except ConfigError:  # not finished, a comparison, or of another version: the clips are as good
-        return PLAYED_FPS
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ FLOORS = (
     ),
     ("models", "diffusion", "objectives"),
     ("datasets", "language"),
-    ("training", "losses", "rewards", "interop", "evaluation", "generation"),
+    ("training", "losses", "rewards", "interop", "evaluation", "generation", "annotation"),
     ("stages",),
     ("runs",),
     ("planning",),
@@ -27,6 +27,7 @@ SAME_FLOOR = {
     "losses": {"training"},
     "rewards": {"training", "interop"},
     "generation": {"training", "losses", "interop"},
+    "annotation": {"evaluation"},
 }
 PROGRAMS = {
     "data": {"datasets"},

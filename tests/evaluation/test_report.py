@@ -2,20 +2,16 @@
 
 import dataclasses
 import re
-import shutil
 
 import numpy as np
 import pytest
 from report_examples import CATEGORIES, RATES, clip_table, moving_square, report_data
 
+from tests.browsers import chromium
 from vidpref.evaluation.clips import Videos
 from vidpref.evaluation.report import ClipRow, duration, headlines, write_report
 from vidpref.evaluation.statistics import evaluation_json
 
-_FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
 _VIDEOS = """[...document.querySelectorAll("video")].map(v => (
     {time: v.currentTime, width: v.videoWidth, shown: v.clientWidth, ready: v.readyState,
      error: v.error && v.error.message, label: v.getAttribute("aria-label")}))"""
@@ -27,14 +23,8 @@ _SQUARE = """v => { const c = document.createElement("canvas"); c.width = c.heig
 
 @pytest.fixture(scope="module")
 def browser():
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Debian's chromium is not installed (apt-get install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=_FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

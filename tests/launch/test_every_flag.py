@@ -9,6 +9,7 @@ from vidpref.files import write_text
 MINI = "--config=dpo_aif:mini"
 DRAW = ("--model=m", "--prompt=a")
 RUN = ("--workdir=w", "--prompt=a")
+ASK = ("--videos=folder", "--prompt=a")
 SCORE = ("--judge=verifier", "--videos=.", "--out=o.csv")
 MEASURE = ("--pairs=p.csv", "--scores=s.csv", "--out=o")
 
@@ -126,6 +127,52 @@ REFUSED = {
         "accepted": [(("--accepted=maybe",), "accepted")],
         "limit": [(("--workdir=.", "--limit=0"), "--limit=0")],
         "out": [(("--workdir=.", "--out=clip/"), "--out=clip is a file")],
+    },
+    "annotate": {
+        "workdir": [
+            ((), "give either --workdir=FOLDER or --videos=FOLDER,FOLDER"),
+            (("--workdir=w", "--videos=v"), "give either --workdir=FOLDER or --videos"),
+            (("--workdir=w",), "w is no folder"),
+            (("--workdir=gs://b/run",), "is a bucket: give a folder here as --out"),
+            (("--workdir=.", "--config.seed=1"), "--config.seed does nothing here"),
+        ],
+        "set": [((ASK[0], "--set=train"), "--set goes with --workdir")],
+        "policies": [
+            ((ASK[0], "--policies=a"), "--policies goes with --workdir"),
+            (("--workdir=w", "--policies=a,"), "--policies: a name is empty"),
+        ],
+        "split": [((ASK[0], "--split=test"), "--split goes with --workdir")],
+        "videos": [
+            (("--videos=nowhere",), "nowhere: no such file or folder"),
+            (("--videos=folder",), "folder: a folder of videos needs prompts"),
+            ((*ASK[1:], "--videos=folder,folder"), "a folder is named twice"),
+            (ASK, "no video in it"),
+            (("--videos=latin",), "latin: wanted a file that ends in one of .csv"),
+        ],
+        "prompts": [
+            ((*ASK, "--prompts=p"), "give either --prompts or --prompt"),
+            (("--workdir=w", "--prompts=p"), "--prompts goes with --videos"),
+        ],
+        "prompt": [(("--workdir=w", "--prompt=p"), "--prompt goes with --videos")],
+        "grade": [(("--out=o", "--export", "--grade"), "--grade does nothing beside --export")],
+        "dimensions": [
+            ((*ASK, "--dimensions=a,"), "--dimensions: a name is empty"),
+            ((*ASK, "--dimensions=a, a"), "--dimensions: a name stands twice"),
+        ],
+        "limit": [((*ASK, "--limit=-1"), "--limit")],
+        "votes": [((*ASK, "--votes=-1"), "--votes")],
+        "checks": [
+            ((*ASK, "--checks=0.6"), "--checks"),
+            ((*ASK, "--checks=nan"), "--checks=nan: give a finite number"),
+        ],
+        "seed": [((*ASK, "--seed=-1"), "--seed")],
+        "aggregate": [((*ASK, "--aggregate=mean"), "--aggregate")],
+        "out": [
+            (("--export",), "--out=FOLDER, that of the answers, is missing"),
+            ((*ASK, "--out=latin"), "--out=latin is a file"),
+        ],
+        "port": [((*ASK, "--port=70000"), "--port")],
+        "export": [(("--export", "--out=folder"), "annotations.journal: no such file; nobody")],
     },
     "score": {
         "judge": [
@@ -329,6 +376,7 @@ PATHS = [
     *(("sample", name) for name in ("model", "lora", "workdir", "prompts_file", "image", "out")),
     *(("sample", name) for name in ("init_noise", "step_noise", "save_latents")),
     *(("score", name) for name in ("judge", "videos", "prompts", "root", "out", "cache")),
+    *(("annotate", name) for name in ("workdir", "prompts", "out")),
     *(("evaluate_judge", name) for name in ("pairs", "root", "scores", "judge", "cache", "out")),
 ]
 
@@ -349,7 +397,7 @@ def test_buckets_are_refused_by_name_where_they_cannot_be(program, flag, launch,
     [
         *(("tpu_run", (MINI,)), ("tpu_run", (MINI, "--dry_run")), ("tpu_run", ("--prune",))),
         *(("compare", ("--configs=dpo_aif,rwr_aif",)), ("export_torch", ("--out=o",))),
-        *(("clips", ()), ("sample", ("--prompt=a", "--out=clip.mp4"))),
+        *(("clips", ()), ("annotate", ("--out=o",)), ("sample", ("--prompt=a", "--out=clip.mp4"))),
     ],
 )
 def test_a_bucket_of_no_name_is_refused_and_makes_no_folder(program, argv, launch, tmp_path):

@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from vidpref.config.by_name import ConfigError, read_config
 from vidpref.config.nearest import nearest
+from vidpref.datasets.video_writing import PLAYED_FPS
 from vidpref.evaluation.changes import ACCEPTED
 from vidpref.evaluation.report import ClipRow
 from vidpref.evaluation.rounds import title
@@ -195,6 +197,14 @@ def read_rows(sets: Sequence[ClipSet], chosen: pd.DataFrame, name: str) -> list[
             )
         )
     return rows
+
+
+def played_fps(workdir: Path) -> float:
+    """Returns the frames a second at which the run's clips play."""
+    try:
+        return read_config(workdir).data.fps or PLAYED_FPS
+    except ConfigError:  # not finished, a comparison, or of another version: the clips are as good
+        return PLAYED_FPS
 
 
 def describe(wanted: Wanted) -> str:

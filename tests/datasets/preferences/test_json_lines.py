@@ -25,6 +25,7 @@ def test_every_field(root):
             verdict={"visual_quality": "B", "motion": "invalid"},
             scores_a={"object_motion": 3, "camera_motion": 1.5},
             scores_b={"object_motion": -2},
+            score_gap={"visual_quality": -0.5},
             judge="me",
             rationale="it jumps",
         ),
@@ -37,6 +38,9 @@ def test_every_field(root):
         ("motion", "invalid", "me", "it jumps"),
         ("overall", "tie", "", ""),
     ]
+    gaps = read.comparisons["score_gap"]
+    assert gaps[0] == -0.5
+    assert gaps[1:].isna().all()
     assert rows_of(read.scores, "clip", "dimension", "score", "judge", "rationale") == [
         ("a.mp4", "object_motion", 3.0, "me", "it jumps"),
         ("a.mp4", "camera_motion", 1.5, "me", "it jumps"),
@@ -73,6 +77,8 @@ def test_two_judges_may_disagree(root):
         ({"scores_a": {"motion": "3"}}, r"scores_a.motion='3' is not a finite number"),
         ({"scores_a": {"motion": True}}, r"scores_a.motion=True is not"),
         ({"scores_a": {"motion": 10**400}}, r"scores_a.motion=1000+ is not"),
+        ({"score_gap": {"overall": "1"}}, r"score_gap.overall='1' is not a finite number"),
+        ({"score_gap": {"motion": 1}}, r"line 2: score_gap.motion has no verdict beside it"),
         ({"scores_a": {"": 1}}, r"line 2: a dimension has no name"),
         ({"verdict": {" ": "A"}}, r"line 2: a dimension has no name"),
         ({"scores_b": {"motion": float("nan")}}, r"line 2: NaN is not a finite number"),

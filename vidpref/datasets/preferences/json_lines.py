@@ -12,6 +12,7 @@ clip_a, clip_b
 verdict     A, B, tie or invalid for each dimension; a plain string is a verdict on "overall"
 scores_a, scores_b
             optional: numbers by dimension, e.g. McDPO's object_motion and camera_motion
+score_gap   optional: by how much clip_a is better, a number a dimension of the verdict
 judge, rationale
             optional texts; they go with the line's verdicts and scores
 
@@ -19,6 +20,7 @@ A line may also hold one scored clip: prompt, clip_a and scores_a without clip_b
 that ends in .json is one list of such objects instead.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ _FIELDS = {
     "verdict": str | dict,
     "scores_a": dict,
     "scores_b": dict,
+    "score_gap": dict,
     "judge": str,
     "rationale": str,
 }
@@ -86,8 +89,15 @@ def _add(collector: Collector, record: dict[str, Any], where: str) -> None:
     verdicts = record.get("verdict", {})
     if isinstance(verdicts, str):
         verdicts = {OVERALL: verdicts}
+    gaps = {
+        dimension: number(value, where, f"score_gap.{dimension}")
+        for dimension, value in record.get("score_gap", {}).items()
+    }
+    if without := [dimension for dimension in gaps if dimension not in verdicts]:
+        raise ValueError(f"{where}: score_gap.{without[0]} has no verdict beside it")
     for dimension, verdict in verdicts.items():
-        collector.compare(where, ids["a"], ids["b"], dimension, str(verdict), **said)
+        gap = gaps.get(dimension, math.nan)
+        collector.compare(where, ids["a"], ids["b"], dimension, str(verdict), score_gap=gap, **said)
 
 
 def _checked(record: Any, where: str) -> dict[str, Any]:
@@ -99,7 +109,7 @@ def _checked(record: Any, where: str) -> dict[str, Any]:
             raise ValueError(f"{where}: unknown field {name!r} ({hint})")
         if not isinstance(value, _FIELDS[name]):
             raise ValueError(f"{where}: {name}={repr(value)[:80]} has the wrong type")
-    single = "clip_b" not in record and "verdict" not in record and "scores_b" not in record
+    single = not {"clip_b", "verdict", "scores_b", "score_gap"} & set(record)
     needed = ("scores_a",) if single else ("clip_b", "verdict")
     missing = [name for name in ("prompt", "clip_a", *needed) if not record.get(name)]
     if missing:
