@@ -63,9 +63,7 @@ class ClipTokens:
         for row, tokens in zip(found, whole, strict=True):
             kept = tokens[: self._length - 1]
             row[: len(kept)] = kept
-        long = [
-            text for text, tokens in zip(texts, whole, strict=True) if len(tokens) > self._length
-        ]
+        long = [i for i, tokens in enumerate(whole) if len(tokens) > self._length]
         if long and not self._warned:
             self._warned = True
             logging.warning(

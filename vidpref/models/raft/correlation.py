@@ -12,7 +12,7 @@ from vidpref.typing import Array, Float
 
 def pyramid(
     first: Float[Array, "b h w c"], second: Float[Array, "b h w c"], levels: int
-) -> list[Float[Array, "b l y x"]]:
+) -> list[Float[Array, "b l _ _"]]:
     """Returns the products of all pixels of `first` with those of `second`, over sqrt(c).
 
     Args:
@@ -31,7 +31,7 @@ def pyramid(
 
 
 def around(
-    volumes: list[Float[Array, "b l y x"]], places: Float[Array, "b h w 2"], radius: int
+    volumes: list[Float[Array, "b l _ _"]], places: Float[Array, "b h w 2"], radius: int
 ) -> Float[Array, "b h w k"]:
     """Returns the products around a place of every pixel, on all levels.
 
@@ -41,7 +41,7 @@ def around(
         radius: pixels of each level to either side.
     """
     b, h, w, _ = places.shape
-    steps = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
+    steps = jnp.arange(-radius, radius + 1, dtype=jnp.float32)[None, None]
     found = []
     for level, volume in enumerate(volumes):
         centre = places.reshape(b, h * w, 2) / 2**level
@@ -54,5 +54,5 @@ def around(
 
 def hats(places: Float[Array, "*k n"], size: int) -> Float[Array, "*k n m"]:
     """Returns what each of m = `size` points counts for values at `places` between them."""
-    distance = jnp.abs(places[..., None] - jnp.arange(size, dtype=jnp.float32))
-    return jax.nn.relu(1 - distance)
+    points = jnp.arange(size, dtype=jnp.float32).reshape((1,) * places.ndim + (size,))
+    return jax.nn.relu(1 - jnp.abs(places[..., None] - points))

@@ -42,7 +42,8 @@ class ClipFrames:
 
         def program(method: str) -> jax.stages.Wrapped:
             def embed(params: PyTree, batch: Array) -> Array:
-                with activation_rules(self._mesh):
+                # float32 is meant: accelerators would round products, and cosines differ by little
+                with activation_rules(self._mesh), jax.default_matmul_precision("float32"):
                     return module.apply({"params": params}, batch, method=method)
 
             return jax.jit(embed, out_shardings=replicated(self._mesh))

@@ -103,7 +103,9 @@ def check_metrics(section: ConfigDict, dimensions: Sequence[str]) -> None:
 def _check_named(section: ConfigDict, dimensions: Sequence[str]) -> None:
     for name in dimensions:
         if name not in METRICS:
-            raise ValueError(f"config.reward: no metric {name!r}; {nearest(name, METRICS)}")
+            raise ValueError(
+                f"config.reward.dimension: no metric {name!r}; {nearest(name, METRICS)}"
+            )
         for field in _NEEDED[name]:
             if not section[name][field]:
                 raise ValueError(

@@ -47,7 +47,7 @@ class OpticalFlowMetric:
             frames = to_unit(pairs).repeat(factor, axis=2).repeat(factor, axis=3)
             more = [(0, -size * factor % STRIDE) for size in (h, w)]
             frames = jnp.pad(frames, ((0, 0), (0, 0), *more, (0, 0)), mode="edge")
-            with in_scope(self._mesh):
+            with in_scope(self._mesh), jax.default_matmul_precision("float32"):
                 flow = file.module.apply({"params": params}, frames[:, 0], frames[:, 1], updates)
             flow = flow[:, : h * factor, : w * factor] / factor
             norms = jnp.linalg.norm(flow, axis=-1).reshape(len(pairs), -1)

@@ -29,9 +29,9 @@ class TextImageMetric:
 
     def __call__(self, clips: UInt8[Array, "b t h w 3"], prompts: Sequence[str]) -> Measured:
         """Returns the sums; a clip whose prompt is empty has none."""
-        texts = list(dict.fromkeys(prompts))
-        directions = self._model.texts(self._tokens(texts))
-        each = directions[[texts.index(prompt) for prompt in prompts]]
+        places = {text: place for place, text in enumerate(dict.fromkeys(prompts))}
+        directions = self._model.texts(self._tokens(list(places)))
+        each = directions[[places[prompt] for prompt in prompts]]
         values = np.einsum("bnd,bd->b", self._model.images(clips), each)
         empty = [i for i, prompt in enumerate(prompts) if not prompt.strip()]
         values[empty] = np.nan
