@@ -29,36 +29,58 @@ def images():
     return first, 0.7 * np.roll(first, (3, -2), (1, 2)) + 0.3 * noise
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_forward_and_gradient_are_those_of_plain_pytorch(size):
+def both(size, updates):
+    """The flow by PyTorch, with what it was made of, and our network with the same parameters."""
     theirs, module = RaftInTorch(SIZES[size]), Raft(**PUBLISHED[size])
-    first, second = images()
-    pixels = [torch.from_numpy(x.transpose(0, 3, 1, 2)).requires_grad_() for x in (first, second)]
-    flow = theirs(*pixels, 2)
+    pixels = [torch.from_numpy(x.transpose(0, 3, 1, 2)).requires_grad_() for x in images()]
+    flow = theirs(*pixels, updates)
+    abstract = abstract_raft(module)
+    tensors = {name: tensor.detach().numpy() for name, tensor in theirs.tensors.items()}
+    params = to_params(tensors, raft_table(abstract), expected=abstract)
+    return theirs, pixels, flow, module, params
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_forward_is_that_of_plain_pytorch(size):
+    *_, flow, module, params = both(size, 3)
+    ours = jax.jit(lambda *x: module.apply({"params": params}, *x, 3))(*images())
+    forward = relative_error(ours.transpose(0, 3, 1, 2), flow.detach().numpy())
+    print(f"\nRAFT {size}: forward {forward:.1e}")
+    assert forward < TOLERANCE
+
+
+@pytest.mark.parametrize("size", ["small", pytest.param("large", marks=pytest.mark.slow)])
+def test_gradient_is_that_of_plain_pytorch(size):
+    theirs, pixels, flow, module, params = both(size, 1)
     cotangent = np.random.default_rng(2).normal(size=flow.shape).astype(np.float32)
     (flow * torch.from_numpy(cotangent)).sum().backward()
-    abstract = abstract_raft(module)
-    table = raft_table(abstract)
-    tensors = {name: tensor.detach().numpy() for name, tensor in theirs.tensors.items()}
-    params = to_params(tensors, table, expected=abstract)
 
     def loss(params, first, second):
-        ours = module.apply({"params": params}, first, second, 2).transpose(0, 3, 1, 2)
-        return (ours * cotangent).sum(), ours
+        ours = module.apply({"params": params}, first, second, 1)
+        return (ours.transpose(0, 3, 1, 2) * cotangent).sum()
 
-    step = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))
-    grads, ours = step(params, first, second)
-    forward = relative_error(ours, flow.detach().numpy())
-    learnt = {name: t for name, t in theirs.tensors.items() if "running" not in name}
-    expected = {name: tensor.grad.numpy() for name, tensor in learnt.items()}
-    mine = to_tensors(grads[0], table)
-    mine = {name: mine[name] for name in learnt}
+    grads = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, *images())
+    table = raft_table(abstract_raft(module))
+    mine, expected = to_tensors(grads[0], table), {}
+    for name in [name for name, tensor in theirs.tensors.items() if "running" in name]:
+        del mine[name]  # PyTorch does not differentiate by them
+    for name in mine:
+        expected[name] = theirs.tensors[name].grad.numpy()
     for i, name in enumerate(("first", "second")):
         expected[name] = pixels[i].grad.numpy()
         mine[name] = np.asarray(grads[1 + i]).transpose(0, 3, 1, 2)
+    largest = max(np.abs(tensor).max() for tensor in expected.values())
+    for name in [name for name in mine if in_front_of_a_norm(name)]:
+        assert np.abs(mine.pop(name)).max() < 1e-5 * largest  # zero but for rounding
+        del expected[name]
     backward = assert_close(mine, expected, TOLERANCE)
-    print(f"\nRAFT {size}: forward {forward:.1e}, gradient {backward:.1e}")
-    assert forward < TOLERANCE
+    print(f"\nRAFT {size}: gradient {backward:.1e}")
+
+
+def in_front_of_a_norm(name):
+    """Whether a bias is taken away again by the instance norm behind it."""
+    encoder = name.startswith("feature_encoder.") and name.endswith(".0.bias")
+    return encoder and ("convnormrelu" in name or "downsample" in name)
 
 
 @pytest.mark.parametrize("size", SIZES)
