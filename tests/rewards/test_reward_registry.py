@@ -141,7 +141,7 @@ def test_the_version_of_a_judge_follows_its_rules_or_its_templates(monkeypatch, 
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (section("oracle"), "name='oracle': known are remote_judge, verifier, video_reward, vlm"),
+        (section("oracle"), "name='oracle': known are metrics, remote_judge, verifier, video_rew"),
         (section(dimensions=("motion_quality",)), "dimension='accept': verifier scores motion_qua"),
         (section(dimension="camera_motoin"), "did you mean camera_motion"),
     ],

@@ -45,6 +45,12 @@ def test_every_config_passes(name, scale, overrides, tmp_path):
     ("name", "overrides", "message"),
     [
         ("flow_dpo", ["align.beta=0.0"], "align.beta=0.0: must be > 0"),
+        ("dpo_aif", ["reward.name=metrics"], "metrics accepts and rejects nothing; pair the best"),
+        (
+            "rwr_aif",
+            ["reward.name=metrics", "reward.dimension=clip_score"],
+            r"config\.reward\.metrics\.clip_score\.folder is empty: say where the weights of clip",
+        ),
         ("ipo_kto", ["align.reference_point=median"], "known are mean, balanced, mismatch"),
         ("flow_dpo", ["align.rows=pears"], "align.rows='pears': known are all, pairs"),
         ("flow_dpo", ["align.rows=all"], "takes 2 or more clips a row, the rows have 1"),

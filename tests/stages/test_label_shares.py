@@ -34,3 +34,19 @@ def test_scores_of_the_unit_interval_stay():
     for who in ("verifier", "remote_judge", "nobody"):
         table = labels(who, accept=[0.0, 1.0])
         assert shares(table) is table
+
+
+def test_scores_of_which_nothing_is_known_are_shares_of_the_first_policys_clips(tmp_path):
+    first = labels("metrics", clip_score=[3.0, 5.0])
+    other = labels("metrics", clip_score=[5.0, 6.0])
+    assert shares(first)["clip_score"].tolist() == [0.25, 0.75]
+    assert shares(other, first)["score"].tolist() == [0.75, 1.0]
+    folders = {}
+    for name, table in (("pretrained", first), ("dpo", other)):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        write_table(folders[name] / "labels.parquet", table)
+    frame = evaluation_frame(folders)
+    assert frame["accept"].tolist() == [0.25, 0.75, 0.75, 1.0]
+    assert frame["policy"].tolist() == ["pretrained"] * 2 + ["dpo"] * 2
+    assert evaluation_frame(folders, raw=True)["clip_score"].tolist() == [3, 5, 5, 6]

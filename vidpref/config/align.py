@@ -34,6 +34,7 @@ _REFERS = {"align.method": ("dpo", "mcdpo", "kto")}
 _GRPO = {"align.method": TRAJECTORIES}
 _DPO = {"align.method": ("dpo", "mcdpo")}
 _WEIGHED = {"align.pair_weight": ON}
+_MEASURED = {"reward.name": "metrics"}
 _REWARDED = {**TRAINS, "align.rows": tuple(r for r in ROWS if r not in ROWS[3:5])}
 
 
@@ -49,6 +50,11 @@ class Weights:
     text_alignment: float = field(0.0, "", "Weight of the match with the prompt.")
     overall: float = field(0.0, "", "Weight of an overall verdict.")
     real: float = field(0.0, "", "Weight of being real (RealDPO's pairs).")
+    clip_score: float = field(0.0, "", "Weight of CLIP's score.", when=_MEASURED)
+    pick_score: float = field(0.0, "", "Weight of PickScore.", when=_MEASURED)
+    hps_v2: float = field(0.0, "", "Weight of HPSv2.", when=_MEASURED)
+    optical_flow: float = field(0.0, "", "Weight of the optical flow.", when=_MEASURED)
+    aesthetic: float = field(0.0, "", "Weight of LAION's aesthetic score.", when=_MEASURED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from vidpref.config.fields import (
     walk,
 )
 from vidpref.config.judge import ANSWERS, SCORES, Judge
+from vidpref.config.metrics import Metrics
 from vidpref.config.networks import LATENT_NETWORKS, PIXEL_NETWORKS, Model, SuperresModel
 from vidpref.config.training import Train
 from vidpref.config.video_reward import VideoReward
@@ -30,7 +31,7 @@ from vidpref.config.vlm_judge import VlmJudge
 NO_JUDGE = "none"  # as reward.name: clips are drawn, and nobody scores them
 PREFERENCES = "preferences"  # as data.name: a file that says which of two clips is better
 DTYPES = ("float32", "bfloat16")
-_MODELS = (SCORES, ANSWERS)  # judges of local folders
+_MODELS = ("metrics", SCORES, ANSWERS)  # judges of local folders
 _VIDEOS = ("video_folder", "something_something_v2", PREFERENCES)
 _T5 = {"text.name": ("t5", "umt5")}
 _LOGIT_NORMAL = ({".time": "logit_normal"}, {"align.time": "logit_normal"})
@@ -358,6 +359,7 @@ class Reward:
         "All that the judge scores; (): reward.dimension and what the alignment needs.",
         when={".name": Not(NO_JUDGE)},
     )
+    metrics: Metrics = section(Metrics, when={".name": "metrics"})
     remote_judge: RemoteJudge = section(RemoteJudge, when={".name": "remote_judge"})
     video_reward: VideoReward = section(VideoReward, when={".name": "video_reward"})
     vlm_judge: VlmJudge = section(VlmJudge, when={".name": "vlm_judge"})

@@ -2,9 +2,9 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -16,9 +16,21 @@ from vidpref.interop.table import Source, Table, plan
 from vidpref.typing import PyTree
 
 
+@runtime_checkable
+class Tensors(Protocol):
+    """A checkpoint whose tensors are read in parts, as `TensorFolder`; `str` of it says where."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, np.dtype]
+
+    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+        """Returns a part of a tensor."""
+        ...
+
+
 def load_onto(
     target: PyTree,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike | Tensors,
     table: Table,
     *,
     ignore: tuple[str, ...] = (),
@@ -31,7 +43,7 @@ def load_onto(
 
     Args:
         target: `jax.ShapeDtypeStruct`s with shardings; tensors are cast to their types.
-        folder: folder of the component, see `TensorFolder`.
+        folder: folder of the component, see `TensorFolder`, or its tensors, opened.
         table: table of the model.
         ignore: prefixes of the names of tensors that belong to something else.
         keep: `(path, parameter) -> what is kept of it`, called before the next one is read.
@@ -39,21 +51,21 @@ def load_onto(
     Raises:
         ValueError: see `TensorFolder` and `table.to_params`; weights that are no floats.
     """
-    tensors = TensorFolder(folder)
+    tensors = TensorFolder(folder) if isinstance(folder, str | os.PathLike) else folder
     meant = {n: shape for n, shape in tensors.shapes.items() if not n.startswith(ignore)}
     odd = [
         f"{name} ({tensors.dtypes[name]})" for name in meant if tensors.dtypes[name] not in FLOATS
     ]
     if odd:
         raise ValueError(
-            f"{folder}: weights are no floats: {', '.join(odd[:3])}{', ...' if odd[3:] else ''}; "
+            f"{tensors}: weights are no floats: {', '.join(odd[:3])}{', ...' if odd[3:] else ''}; "
             "save the model unquantised"
         )
     leaves = traverse_util.flatten_dict(target)
     try:
         sources = plan(meant, table, expected=target)
     except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from error
+        raise ValueError(f"{tensors}: {error}") from error
     flat = {}
     for source in sources:
         leaf = leaves[source.path]
@@ -78,7 +90,7 @@ def component_config(folder: str | os.PathLike) -> dict[str, Any]:
 
 
 def _reader(
-    tensors: TensorFolder, source: Source, dtype: np.dtype
+    tensors: Tensors, source: Source, dtype: np.dtype
 ) -> Callable[[tuple[slice, ...]], np.ndarray]:
     """Returns what reads a part of a parameter; devices that hold the same part share it."""
 

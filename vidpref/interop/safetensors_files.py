@@ -40,7 +40,7 @@ class TensorFolder(Mapping[str, np.ndarray]):
     are in `STEMS`. Files of pickle are never read.
 
     Args:
-        folder: e.g. `Wan2.1-T2V-1.3B-Diffusers/transformer`.
+        folder: e.g. `Wan2.1-T2V-1.3B-Diffusers/transformer`; or one safetensors file of any name.
 
     Attributes:
         shapes: shape of every tensor.
@@ -52,11 +52,11 @@ class TensorFolder(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, folder: str | os.PathLike):
-        folder = Path(folder)
+        self._path = Path(folder)
         self._files: dict[str, Path] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, np.dtype] = {}
-        for path in _weight_files(folder):
+        for path in _weight_files(self._path):
             with open_safetensors(path) as file:
                 for name in file.keys():  # noqa: SIM118 - no mapping
                     if name in self._files:
@@ -73,6 +73,9 @@ class TensorFolder(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.read(name, tuple(slice(None) for _ in self.shapes[name]))
+
+    def __str__(self) -> str:
+        return str(self._path)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
@@ -168,6 +171,8 @@ def write_tensors(
 
 
 def _weight_files(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder of weights")
     single = [folder / f"{stem}.safetensors" for stem in STEMS]

@@ -7,7 +7,9 @@ from types import MappingProxyType
 
 from ml_collections import ConfigDict
 
+from vidpref.config.fields import lookup
 from vidpref.config.judge import ANSWERS, SCORES
+from vidpref.config.metrics import METRIC_PLACES
 from vidpref.config.nearest import nearest
 from vidpref.config.schema import NO_JUDGE
 from vidpref.datasets.preferences import OVERALL
@@ -35,12 +37,13 @@ class RewardSpec:
         first_frames: whether its `score` takes `first_frames` [b, h, w, c], uint8: the frame that
             each clip was to begin with.
         version: of its rules; another one asks for new labels.
-        places: fields of its own section that are files or folders that its scores depend on.
+        places: fields of its own section, with dots, that are files or folders that its scores
+            depend on.
         mark: name of a file by which a folder of such models is known.
         check: `(section, dimensions)` refuses what `build` would, where that takes long.
         scores: `(section) -> dimensions`, all that it can score, where a folder says so.
-        bounded: whether all scores lie in [0, 1]; otherwise they are normalised, mean 0 and
-            deviation 1 over clips that the judge did not learn from.
+        scale: of its scores: "share", all lie in [0, 1]; "normal", mean 0 and deviation 1 over
+            clips that the judge did not learn from; or "own", which nothing is known of.
     """
 
     build: Callable[[ConfigDict, tuple[str, ...], Mapping[str, Path]], Reward]
@@ -54,7 +57,7 @@ class RewardSpec:
     mark: str = ""
     check: Callable[[ConfigDict, tuple[str, ...]], None] | None = None
     scores: Callable[[ConfigDict], tuple[str, ...]] | None = None
-    bounded: bool = True
+    scale: str = "share"
 
 
 def _verifier(
@@ -63,6 +66,20 @@ def _verifier(
     from vidpref.rewards.verifier import Verifier
 
     return Verifier(dimensions)
+
+
+def _metrics(
+    section: ConfigDict, dimensions: tuple[str, ...], artifacts: Mapping[str, Path]
+) -> Reward:
+    from vidpref.rewards.metrics import build_metrics
+
+    return build_metrics(section.metrics, dimensions)
+
+
+def _check_metrics(section: ConfigDict, dimensions: tuple[str, ...]) -> None:
+    from vidpref.rewards.metrics import check_metrics
+
+    check_metrics(section.metrics, dimensions)
 
 
 def _remote_judge(
@@ -152,6 +169,13 @@ def _scores_of_video_reward(section: ConfigDict) -> tuple[str, ...]:
 REWARDS = {
     "remote_judge": RewardSpec(_remote_judge, templates=lambda section: (templates.TEMPLATES,)),
     "verifier": RewardSpec(_verifier, data="miniworld", first_frames=True, version="2"),
+    "metrics": RewardSpec(
+        _metrics,
+        places=METRIC_PLACES,
+        version="1",
+        check=_check_metrics,
+        scale="own",
+    ),
     SCORES: RewardSpec(
         _video_reward,
         trained=JUDGE,
@@ -160,7 +184,7 @@ REWARDS = {
         version="1",
         check=_check_video_reward,
         scores=_scores_of_video_reward,
-        bounded=False,
+        scale="normal",
     ),
     ANSWERS: RewardSpec(
         _vlm_judge,
@@ -276,7 +300,7 @@ def judge_version(reward: ConfigDict) -> str:
     """Changes with the files that the judge's scores depend on, or else with its version."""
     spec, files = reward_spec(reward), []
     for name in spec.places:
-        given = reward[reward.name][name]
+        given = lookup(reward[reward.name], name)
         path = here(given)
         if path.is_file():
             files.append((name, path))

@@ -104,6 +104,16 @@ def _check_judge(config: ConfigDict) -> None:
         raise ValueError(
             f"config.label.per_prompt={per_prompt}: clips of a prompt are paired, so 2 at least"
         )
+    if (
+        reward_spec(config.reward).scale == "own"
+        and method.needs_labels(config)
+        and config.align.rows in ("pairs", "winners")
+        and config.align.pairs == "accepted_rejected"
+    ):
+        raise ValueError(
+            f"config.align.pairs='accepted_rejected': {config.reward.name} accepts and rejects "
+            "nothing; pair the best with the worst, --config.align.pairs=best_worst"
+        )
     if len(config.evaluate.best_of) not in (0, 2):
         raise ValueError(
             f"config.evaluate.best_of={tuple(config.evaluate.best_of)}: give (best, of), or () for "

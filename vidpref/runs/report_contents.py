@@ -103,7 +103,7 @@ def changed_clips(evaluated: Mapping[str, Evaluated]) -> list[ClipRow]:
 
 def judged_examples(evaluated: Evaluated) -> list[JudgedClip]:
     """Returns held-out clips that the judge accepted and that it rejected, with its reasons."""
-    labels, clips = _labels(evaluated), read_clips(evaluated.samples)
+    labels, clips = _verdicts(read_labels(evaluated.labels)), read_clips(evaluated.samples)
     held_out = _held_out(labels)
     examples = []
     for accepted in (True, False):
@@ -247,7 +247,9 @@ class _Shown:
 
     def __init__(self, evaluated: Mapping[str, Evaluated]):
         self.clips = {name: read_clips(e.samples) for name, e in evaluated.items()}
-        self.labels = {n: _labels(e) for n, e in evaluated.items() if e.labels is not None}
+        read = {n: read_labels(e.labels) for n, e in evaluated.items() if e.labels is not None}
+        first = next(iter(read.values()), None)
+        self.labels = {name: _verdicts(labels, first) for name, labels in read.items()}
 
     def row(self, clip_id: str, policies: Iterable[str] = (), note: str = "") -> ClipRow:
         """The clips of an id, of some policies or of all."""
@@ -267,9 +269,10 @@ class _Shown:
         )
 
 
-def _labels(evaluated: Evaluated) -> pd.DataFrame:
-    """Labels by clip id, with the column `accepted`, the verdict that tables count."""
-    labels = shares(read_labels(evaluated.labels)).set_index("clip_id")
+def _verdicts(labels: pd.DataFrame, first: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Labels by clip id, with the column `accepted`, the verdict that tables count; `first` are
+    those of the policy that others are compared with, see `shares`."""
+    labels = shares(labels, first).set_index("clip_id")
     scores = labels["accept"] if "accept" in labels else labels["score"]
     return labels.assign(accepted=scores > ACCEPTED)
 

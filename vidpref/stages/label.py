@@ -136,18 +136,27 @@ def labels_of(clips: SampledClips, folder: Path) -> pd.DataFrame:
     return _in_order(read_labels(folder), clips)
 
 
-def shares(labels: pd.DataFrame) -> pd.DataFrame:
+def shares(labels: pd.DataFrame, among: pd.DataFrame | None = None) -> pd.DataFrame:
     """Returns labels whose scores lie in [0, 1], as tables count them.
 
-    Normalised scores of a judge without bounds become the share of clips that score less, by the
-    normal distribution: above 0.5 is better than the mean of the clips that they are normalised by.
+    Scores of a judge without bounds become the share of clips that score less: of normalised ones
+    by the normal distribution, so that above 0.5 is better than the mean of the clips that they are
+    normalised by; of others among the clips of `among`, half of the equal ones with them.
+
+    Args:
+        labels: of one label stage.
+        among: labels of the clips that others are compared with; if None, `labels`.
     """
     who = labels["who"].iloc[:1].tolist() if "who" in labels else []  # one labels a whole stage
-    if all(name not in REWARDS or REWARDS[name].bounded for name in who):
+    scales = {REWARDS[name].scale for name in who if name in REWARDS} - {"share"}
+    if not scales:
         return labels
     first = labels.columns.get_loc("score")
     names = [name for name in labels.columns[first:] if name not in _LABEL]
-    return labels.assign(**{name: special.ndtr(labels[name]) for name in names})
+    if scales == {"normal"}:
+        return labels.assign(**{name: special.ndtr(labels[name]) for name in names})
+    others = labels if among is None else among
+    return labels.assign(**{name: _share_below(labels[name], others[name]) for name in names})
 
 
 def evaluation_frame(labels: Mapping[str, Path], *, raw: bool = False) -> pd.DataFrame:
@@ -155,17 +164,27 @@ def evaluation_frame(labels: Mapping[str, Path], *, raw: bool = False) -> pd.Dat
     other dimensions of the judge.
 
     Args:
-        labels: policy name -> folder of the label stage of its evaluation clips.
+        labels: policy name -> folder of the label stage of its evaluation clips; the policy that
+            others are compared with first.
         raw: scores as the judge gave them, instead of their `shares`.
     """
-    read = read_labels if raw else lambda folder: shares(read_labels(folder))
-    frames = [read(folder).assign(policy=policy) for policy, folder in labels.items()]
+    read = {policy: read_labels(folder) for policy, folder in labels.items()}
+    if not raw:
+        first = next(iter(read.values()))
+        read = {policy: shares(scored, first) for policy, scored in read.items()}
+    frames = [scored.assign(policy=policy) for policy, scored in read.items()]
     frame = pd.concat(frames, ignore_index=True)
     scores = frame.pop("score")
     if "accept" not in frame:  # a judge of something else: its one score stands for acceptance
         frame["accept"] = scores
     known = ("policy", "split", "category", "prompt", "scene_id", "sample", "accept")
     return frame[[*known, *(c for c in frame if c not in (*known, *_LABEL))]]
+
+
+def _share_below(scores: pd.Series, others: pd.Series) -> np.ndarray:
+    known = np.sort(others.to_numpy())
+    less, not_more = (np.searchsorted(known, scores, side) for side in ("left", "right"))
+    return (less + not_more) / (2 * len(known))
 
 
 def _in_order(labels: pd.DataFrame, clips: SampledClips) -> pd.DataFrame:

@@ -1,1 +1,1 @@
-"""CLIP's vision tower."""
+"""CLIP: its two towers, and both of them together."""

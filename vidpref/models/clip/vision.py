@@ -1,24 +1,18 @@
-"""The vision transformer of CLIP, whose states Wan's image to video attends to."""
+"""The vision transformer of CLIP: the states of an image and of its patches."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from vidpref.models.attention import dot_product_attention
+from vidpref.models.clip.block import ClipBlock, check_activation
 from vidpref.models.config_json import read_config
-from vidpref.models.dense import dense
 from vidpref.models.norm import layer_norm
 from vidpref.models.scan import scan_blocks
 from vidpref.typing import Array, Float
 
-_ACTIVATIONS = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
-}
 _FIXED = {
     "model_type": "clip_vision_model",
     "num_channels": 3,
@@ -28,20 +22,22 @@ _FIXED = {
 
 
 class ClipVision(nn.Module):
-    """The states before the last block (Radford et al. 2021, section 2.4).
+    """The states of an image (Radford et al. 2021, section 2.4).
 
-    They are `hidden_states[-2]` of transformers' `CLIPVisionModel`. Its last block and the norm
-    after it do not matter to them and have no parameters here.
+    Those before the last block, which Wan's image to video attends to, are `hidden_states[-2]` of
+    transformers' `CLIPVisionModel`: what does not matter to them has no parameters here. The norm
+    of the image's own state is `Clip`'s.
 
     Attributes:
         hidden_size: width of a state.
         intermediate_size: hidden width of the perceptron.
-        num_hidden_layers: blocks of the original, one more than here.
+        num_hidden_layers: blocks of the original.
         num_attention_heads: heads of a block.
         image_size: pixels of the square image, (h, w) being the same.
         patch_size: pixels of a patch's side; one patch is one token.
         hidden_act: activation of the perceptron, "gelu" or "quick_gelu".
         layer_norm_eps: epsilon of the norms.
+        left_out: the last blocks of the original that are not here.
         dtype: type of the computation; norms and softmax are in float32.
     """
 
@@ -53,6 +49,7 @@ class ClipVision(nn.Module):
     patch_size: int = 32
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
+    left_out: int = 1
     dtype: DTypeLike = "float32"
 
     @classmethod
@@ -61,18 +58,16 @@ class ClipVision(nn.Module):
 
         Args:
             config: the file's content.
-            **options: `dtype`.
+            **options: `left_out`, `dtype`.
 
         Raises:
             ValueError: a field that asks for another computation.
         """
-        known = {*cls.__dataclass_fields__, *_FIXED} - {"dtype"}  # there it is that of the file
+        # there the type is that of the file
+        known = {*cls.__dataclass_fields__, *_FIXED} - {"left_out", "dtype"}
         meant = {name: value for name, value in config.items() if name in known}
         module = read_config(cls, meant, fixed=_FIXED, **options)
-        if module.hidden_act not in _ACTIVATIONS:
-            raise ValueError(
-                f"hidden_act={module.hidden_act!r}: known are {', '.join(_ACTIVATIONS)}"
-            )
+        check_activation(module.hidden_act)
         return module
 
     @property
@@ -119,7 +114,7 @@ class ClipVision(nn.Module):
         x = layer_norm(self.layer_norm_eps, affine=True, name="norm_in")(x).astype(dtype)
         blocks = scan_blocks(
             ClipBlock,
-            length=self.num_hidden_layers - 1,
+            length=self.num_hidden_layers - self.left_out,
             in_axes=(),
             remat="none",
             unroll=False,
@@ -129,33 +124,8 @@ class ClipVision(nn.Module):
             self.intermediate_size,
             self.hidden_act,
             self.layer_norm_eps,
+            False,
             dtype,
             name="blocks",
         )(x)
         return x
-
-
-class ClipBlock(nn.Module):
-    """Self-attention and a perceptron, each after a layer norm and added to its input."""
-
-    heads: int
-    hidden: int
-    activation: str
-    epsilon: float
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b m e"]) -> tuple[Float[Array, "b m e"], None]:
-        b, m, width = x.shape
-        y = layer_norm(self.epsilon, affine=True, name="norm1")(x).astype(self.dtype)
-        q, k, v = (
-            dense(width, axes=("in", "heads"), dtype=self.dtype, name=name)(y).reshape(
-                b, m, self.heads, -1
-            )
-            for name in ("query", "key", "value")
-        )
-        y = dot_product_attention(q, k, v).reshape(b, m, width)
-        x = x + dense(width, axes=("heads", "out"), dtype=self.dtype, name="out")(y)
-        y = layer_norm(self.epsilon, affine=True, name="norm2")(x).astype(self.dtype)
-        y = _ACTIVATIONS[self.activation](dense(self.hidden, dtype=self.dtype, name="mlp_in")(y))
-        return x + dense(width, dtype=self.dtype, name="mlp_out")(y), None

@@ -1,0 +1,1 @@
+"""RAFT, which estimates optical flow."""
