@@ -6,7 +6,6 @@ import jax
 from vidpref.typing import Array, Float
 
 _EPSILON = 1e-5
-NORMS = ("instance", "batch", "none")
 
 
 def conv(
@@ -39,7 +38,7 @@ class ConvNorm(nn.Module):
         features: output channels.
         size: side of the kernel.
         stride: in both directions.
-        norm: one of `NORMS`; "batch" with stored statistics, as in evaluation.
+        norm: "instance"; "batch", by the statistics that training has left; or "none".
         relu: whether there is a ReLU.
     """
 
