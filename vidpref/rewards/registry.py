@@ -42,8 +42,8 @@ class RewardSpec:
         mark: name of a file by which a folder of such models is known.
         check: `(section, dimensions)` refuses what `build` would, where that takes long.
         scores: `(section) -> dimensions`, all that it can score, where a folder says so.
-        scale: of its scores: "share", all lie in [0, 1]; "normal", mean 0 and deviation 1 over
-            clips that the judge did not learn from; or "own", which nothing is known of.
+        unit: of its scores: "share", all lie in [0, 1]; "deviation", mean 0 and deviation 1 over
+            clips that the judge did not learn from; or "own", of which nothing is known.
     """
 
     build: Callable[[ConfigDict, tuple[str, ...], Mapping[str, Path]], Reward]
@@ -57,7 +57,7 @@ class RewardSpec:
     mark: str = ""
     check: Callable[[ConfigDict, tuple[str, ...]], None] | None = None
     scores: Callable[[ConfigDict], tuple[str, ...]] | None = None
-    scale: str = "share"
+    unit: str = "share"
 
 
 def _verifier(
@@ -174,7 +174,7 @@ REWARDS = {
         places=METRIC_PLACES,
         version="1",
         check=_check_metrics,
-        scale="own",
+        unit="own",
     ),
     SCORES: RewardSpec(
         _video_reward,
@@ -184,7 +184,7 @@ REWARDS = {
         version="1",
         check=_check_video_reward,
         scores=_scores_of_video_reward,
-        scale="normal",
+        unit="deviation",
     ),
     ANSWERS: RewardSpec(
         _vlm_judge,

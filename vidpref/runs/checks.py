@@ -105,7 +105,7 @@ def _check_judge(config: ConfigDict) -> None:
             f"config.label.per_prompt={per_prompt}: clips of a prompt are paired, so 2 at least"
         )
     if (
-        reward_spec(config.reward).scale == "own"
+        reward_spec(config.reward).unit == "own"
         and method.needs_labels(config)
         and config.align.rows in ("pairs", "winners")
         and config.align.pairs == "accepted_rejected"

@@ -148,12 +148,12 @@ def shares(labels: pd.DataFrame, among: pd.DataFrame | None = None) -> pd.DataFr
         among: labels of the clips that others are compared with; if None, `labels`.
     """
     who = labels["who"].iloc[:1].tolist() if "who" in labels else []  # one labels a whole stage
-    scales = {REWARDS[name].scale for name in who if name in REWARDS} - {"share"}
-    if not scales:
+    units = {REWARDS[name].unit for name in who if name in REWARDS} - {"share"}
+    if not units:
         return labels
     first = labels.columns.get_loc("score")
     names = [name for name in labels.columns[first:] if name not in _LABEL]
-    if scales == {"normal"}:
+    if units == {"deviation"}:
         return labels.assign(**{name: special.ndtr(labels[name]) for name in names})
     others = labels if among is None else among
     return labels.assign(**{name: _share_below(labels[name], others[name]) for name in names})

@@ -2,15 +2,15 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from vidpref.typing import Array, Float
 
 _EPSILON = 1e-5
-NORMS = ("instance", "batch", "none")
 
 
-def conv(features: int, kernel: tuple[int, int], *, stride: int = 1, name: str | None = None):
+def conv(
+    features: int, kernel: tuple[int, int], *, stride: int = 1, name: str | None = None
+) -> nn.Conv:
     """Returns a convolution with half a kernel of zeros on every side, as PyTorch pads.
 
     Args:
@@ -38,7 +38,7 @@ class ConvNorm(nn.Module):
         features: output channels.
         size: side of the kernel.
         stride: in both directions.
-        norm: one of `NORMS`; "batch" with stored statistics, as in evaluation.
+        norm: "instance"; "batch", by the statistics that training has left; or "none".
         relu: whether there is a ReLU.
     """
 
@@ -70,13 +70,12 @@ class StoredNorm(nn.Module):
             for name, start in starts.items()
         }
         factor = own["scale"] * jax.lax.rsqrt(own["variance"] + _EPSILON)
-        return (x - own["mean"][None, None, None]) * factor[None, None, None] + own["bias"][
-            None, None, None
-        ]
+        shift = own["bias"] - own["mean"] * factor
+        return x * factor[None, None, None] + shift[None, None, None]
 
 
 def _instance_norm(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     """Every channel of every image by its own mean and variance."""
     centred = x - x.mean(axis=(1, 2), keepdims=True)
     variance = (centred * centred).mean(axis=(1, 2), keepdims=True)
-    return centred * jax.lax.rsqrt(variance + jnp.float32(_EPSILON))
+    return centred * jax.lax.rsqrt(variance + _EPSILON)

@@ -60,24 +60,19 @@ class Raft(nn.Module):
             raise ValueError(
                 f"images of {h}x{w}: sides must be multiples of {STRIDE}, from {SMALLEST} on"
             )
-        both = Encoder(self.encoder, self.bottleneck, self.norms[0], name="feature_encoder")(
-            jnp.concatenate([first, second])
-        )
+        encoder = Encoder(self.encoder, self.bottleneck, self.norms[0], name="feature_encoder")
+        both = encoder(jnp.concatenate([first, second]))
         volumes = pyramid(both[:b], both[b:], _LEVELS)
-        context = Encoder(self.context, self.bottleneck, self.norms[1], name="context_encoder")(
-            first
-        )
-        state, context = (
-            jnp.tanh(context[..., : self.state]),
-            jax.nn.relu(context[..., self.state :]),
-        )
+        encoder = Encoder(self.context, self.bottleneck, self.norms[1], name="context_encoder")
+        seen = encoder(first)
+        state, context = jnp.tanh(seen[..., : self.state]), jax.nn.relu(seen[..., self.state :])
         start = _grid(b, h // STRIDE, w // STRIDE)
 
         def improve(block: UpdateBlock, carry: tuple[Array, Array], _: None):
             state, flow = carry
             flow = jax.lax.stop_gradient(flow)  # as it was trained
-            seen = around(volumes, start + flow, self.radius)
-            state, step = block(state, context, seen, flow)
+            near = around(volumes, start + flow, self.radius)
+            state, step = block(state, context, near, flow)
             return (state, flow + step), None
 
         block = UpdateBlock(
