@@ -8,8 +8,8 @@ Hardware: mini 2 CPU cores; paper 8 TPU chips, a pair each (the paper: 8 A100), 
           8 chips of TPU v5e (compiled for them, measured: 15.61 of 15.75 GiB a chip, not run).
 Time:     mini, expected: 3 to 4 minutes.
 Number:   mini, measured over three seeds, with pairs by visual and motion quality: accepted clips
-          of held-out prompts 40 to 46 %, DPO 38 to 43 %; visual quality +1.4 points [0.1, 2.8] over
-          DPO, object motion +0.6 [0.0, 1.1] (docs/claims.md).
+          of held-out prompts 23.8 -> 38.3 %, DPO 38.2 %; visual quality +1.2 points [0.1, 2.3] over
+          DPO, object motion +0.3 [-0.3, 0.9] (docs/claims.md).
 """
 
 from configs.shared import aif, backbones, flow

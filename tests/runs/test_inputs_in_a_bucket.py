@@ -14,6 +14,7 @@ from tests.end_to_end.tiny import TINY_WAN, few_preferences
 from tests.language.reward_rows import TEXT, write_tiny_model
 from vidpref.config.by_name import config_yaml, named_config
 from vidpref.config.fields import lookup
+from vidpref.config.metrics import METRIC_PLACES
 from vidpref.config.schema import FIELDS
 from vidpref.datasets.clip_lists import list_clips
 from vidpref.datasets.preferences import read_preferences
@@ -119,7 +120,21 @@ CASES = {
         ["reward.name=video_reward"],
         label,
     ),
-    "a judge in words": ({"reward.vlm_judge.folder": "qwen"}, ["reward.name=vlm_judge"], label),
+    "a judge in words": (
+        {"reward.vlm_judge.folder": "qwen", "reward.vlm_judge.templates": "qwen"},
+        ["reward.name=vlm_judge"],
+        label,
+    ),
+    "metrics": (
+        {
+            f"reward.metrics.{place}": "qwen"
+            if place.endswith(("folder", "tokenizer"))
+            else "style.safetensors"
+            for place in METRIC_PLACES
+        },
+        ["reward.name=metrics"],
+        label,
+    ),
 }
 
 
