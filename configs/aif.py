@@ -11,6 +11,8 @@ Paper:    AIF, "Improving Dynamic Object Interactions in Text-to-Video Generatio
           --config.align.method=dpo --config.align.rows=pairs is its other projection.
 Command:  python launch/tpu_run.py --config=aif:mini --workdir=runs/aif
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run.
+Number:   not measured: the small judge that answers in words does not see yet at `mini` scale
+          (configs/judges/critic.py); `videoalign`, whose judge scores, has numbers.
 """
 
 from configs import rwr_aif

@@ -7,12 +7,13 @@ last clips too: tables go by it, and "The judge against the truth" shows the cri
 
 Paper:    "IPO: Iterative Preference Optimization for Text-to-Video Generation"; the critic, VILA of
           13B or 40B there, is a Qwen2-VL of 7B at `paper` scale (configs/judges/critic.py).
-          --config.align.method=kto --config.align.rows=two_classes is its other half (ipo_kto).
 Command:  python launch/tpu_run.py --config=ipo:mini --workdir=runs/ipo
           python launch/tpu_run.py --config=ipo --workdir=runs/ipo
           --config.model.init=CogVideoX-2b --config.data.pairs=pairs.jsonl
           --config.judge.base=Qwen2-VL-7B-Instruct
 Hardware: mini 2 CPU cores; paper, not run and not planned as a whole.
+Number:   not measured: the small judge that answers in words does not see yet at `mini` scale
+          (configs/judges/critic.py); `videoalign`, whose judge scores, has numbers.
 """
 
 from configs import ipo_dpo
