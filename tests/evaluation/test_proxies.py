@@ -86,9 +86,21 @@ def test_what_is_alike_has_no_correlation():
     assert "–" in table.to_markdown()
 
 
-def test_other_clips_and_other_dimensions_are_refused():
+def test_a_judge_of_something_else_stands_against_acceptance():
+    judge, truth = frames()
+    smell = judge.drop(columns=["motion", "colour", "overall"])
+    smell["smell"] = np.arange(len(smell)) % 3.0
+    truth["accept"] = (smell["smell"] > 0).astype(float)
+    found = proxy_json(smell, truth, "pretrained")["test"]
+    assert list(found) == ["smell"]
+    own = smell[(smell["split"] == "test") & (smell["policy"] == "dpo")]["smell"]
+    assert found["smell"]["dpo"]["truth"]["mean"] == pytest.approx((own > 0).mean())
+    assert found["smell"]["dpo"]["pearson"] == pytest.approx(np.corrcoef(own, own > 0)[0, 1])
+
+
+def test_other_clips_and_no_dimensions_are_refused():
     judge, truth = frames()
     with pytest.raises(ValueError, match="did not score the same clips"):
         proxy_json(judge, truth[::-1].reset_index(drop=True), "pretrained")
-    with pytest.raises(ValueError, match="the judge scores smell, and the truth none of these"):
-        proxy_json(judge.drop(columns=["motion", "colour", "overall"]), truth, "pretrained")
+    with pytest.raises(ValueError, match="the judge scores no dimension that the truth could"):
+        proxy_json(judge[list(judge.columns[:7])], truth, "pretrained")

@@ -26,7 +26,8 @@ def proxy_json(judge: pd.DataFrame, truth: pd.DataFrame, baseline: str) -> dict[
     """Returns what a judge and the truth say of policies, dimension by dimension.
 
     Dimensions are those that both score. The judge's overall score stands against the mean of the
-    truth in them.
+    truth in them. Where they have none in common, as metrics and the truth, each of the judge's
+    stands against acceptance.
 
     Args:
         judge: one row a clip, as `statistics.evaluation_json` takes it, with the judge's own
@@ -41,16 +42,17 @@ def proxy_json(judge: pd.DataFrame, truth: pd.DataFrame, baseline: str) -> dict[
         Correlations are over the policy's clips, None where either scores all of them alike.
 
     Raises:
-        ValueError: other clips, or no dimension in common.
+        ValueError: other clips, or a judge that scores no dimension.
     """
     keys = [key for key in _KEYS if key in judge]
     if not judge[keys].equals(truth[keys]):
         raise ValueError("judge and truth did not score the same clips in the same order")
     names = [name for name in dimensions_of(judge) if name in dimensions_of(truth)]
     if not names:
-        raise ValueError(
-            f"the judge scores {', '.join(dimensions_of(judge))}, and the truth none of these"
-        )
+        names = [name for name in dimensions_of(judge) if name != OVERALL]
+        truth = truth.assign(**{name: truth["accept"] for name in names})
+    if not names:
+        raise ValueError("the judge scores no dimension that the truth could stand beside")
     if OVERALL in judge:
         truth = truth.assign(**{OVERALL: truth[names].mean(axis=1)})
         names.append(OVERALL)
@@ -88,7 +90,7 @@ def proxy_table(found: Mapping[str, Any]) -> Table:
         "The judge as it scores (normalised scores count deviations), the truth in points of 100; "
         "gains over the pre-trained policy, clip by clip, with 95 % intervals over prompts; "
         "Pearson's correlation over the clips of a policy. A policy that gains by the judge and "
-        "not in truth has learnt the judge's mistakes.",
+        "not in truth has learnt the judge's mistakes. Beside metrics the truth is acceptance.",
     )
 
 
