@@ -155,4 +155,4 @@ def _check_flags(overrides: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command_line.launch(main)
+    command_line.launch(main, reads=("prompts",))
