@@ -137,7 +137,10 @@ def test_no_pairs_is_an_error_that_says_what_to_do(tmp_path, strict):
     ("override", "message"),
     [
         ("align.beta=-1", "beta"),
-        ("reward.name=oracle", "known are verifier, remote_judge, metrics, video_reward, vlm_judge, none"),
+        (
+            "reward.name=oracle",
+            "known are verifier, remote_judge, metrics, video_reward, vlm_judge, none",
+        ),
         ("data.name=imagenet", "known are"),
     ],
 )
