@@ -57,7 +57,7 @@ class RaftInTorch:
         state, context = context[:, : size["state"]].tanh(), context[:, size["state"] :].relu()
         b, _, h, w = one.shape
         y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-        start = torch.stack([x, y])[None].float().expand(b, -1, -1, -1)
+        start = torch.stack([x, y])[None].to(torch.get_default_dtype()).expand(b, -1, -1, -1)
         flow = torch.zeros_like(start)
         for _ in range(updates):
             flow = flow.detach()
@@ -123,7 +123,7 @@ class RaftInTorch:
     def look(self, levels, places):
         b, _, h, w = places.shape
         radius = self.size["radius"]
-        steps = torch.arange(-radius, radius + 1).float()
+        steps = torch.arange(-radius, radius + 1).to(torch.get_default_dtype())
         # the first of the two numbers is added to x: so the weights are trained
         offsets = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)
         found = []

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from vidpref.typing import Array, Float
 
@@ -66,7 +67,9 @@ class StoredNorm(nn.Module):
         ones, zeros = nn.initializers.ones, nn.initializers.zeros
         starts = {"scale": ones, "bias": zeros, "mean": zeros, "variance": ones}
         own = {
-            name: self.param(name, nn.with_logical_partitioning(start, (None,)), x.shape[-1:])
+            name: self.param(
+                name, nn.with_logical_partitioning(start, (None,)), x.shape[-1:], jnp.float32
+            )
             for name, start in starts.items()
         }
         factor = own["scale"] * jax.lax.rsqrt(own["variance"] + _EPSILON)

@@ -81,7 +81,7 @@ class Raft(nn.Module):
         repeated = nn.scan(
             improve, variable_broadcast="params", split_rngs={"params": False}, length=updates
         )
-        (state, flow), _ = repeated(block, (state, jnp.zeros_like(start)), None)
+        (state, flow), _ = repeated(block, (state, jnp.zeros(start.shape, state.dtype)), None)
         if not self.mask:
             return _interpolated(flow)
         x = ConvNorm(self.mask, 3, name="mask_hidden")(state)
