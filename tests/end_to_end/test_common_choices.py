@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.data_folders import paths_for
-from tests.end_to_end.tiny import TINY, TINY_JUDGE
+from tests.end_to_end.tiny import TINY, TINY_ANSWERS, TINY_JUDGE
 from vidpref.config.by_name import config_names
 from vidpref.generation.adopt import load_config
 from vidpref.runs import checks, rounds
@@ -48,7 +48,8 @@ def tiny(name, overrides):
     small = [f if f.startswith("model.") else f"model.{network}.{f}" for f in NETWORKS[network]]
     more = ["align.lora.rank=2"] if config.align.lora.rank and name != "flow_nrg" else []
     more += ["align.layers=1"] if name == "flow_nrg" else []
-    more += TINY_JUDGE if config.judge.name else []
+    judges = {"": [], "video_reward": TINY_JUDGE, "vlm_judge": TINY_ANSWERS}
+    more += judges[config.judge.name]
     counts = load_config(f"{name}:mini").align
     more += ["align.real_clips=8"] if counts.real_weight or counts.rows.startswith("real") else []
     sampled = not config.align.rows.startswith(("real", "fresh"))
@@ -114,6 +115,7 @@ RUN_ALWAYS = (
         )
         for overrides, names in CHOICES
         for name in names
+        if name != "mcsc"  # so small a judge says nothing that can be read
     ],
 )
 def test_every_pair_runs(overrides, name, tmp_path, graded):

@@ -50,7 +50,7 @@ TINY_FLOW = (
 )
 
 # Of the judge that videoalign trains.
-TINY_JUDGE = (
+_TINY_JUDGE = (
     "judge.scratch.layers=1",
     "judge.scratch.width=32",
     "judge.scratch.vision_width=16",
@@ -58,9 +58,9 @@ TINY_JUDGE = (
     "judge.train.batch_size=8",
     "judge.train.checkpoint_every=0",
     "judge.train.log_every=1",
-    "judge.score_batch=16",
-    "reward.video_reward.batch_size=16",
 )
+TINY_JUDGE = (*_TINY_JUDGE, "judge.score_batch=16", "reward.video_reward.batch_size=16")
+TINY_ANSWERS = (*_TINY_JUDGE, "reward.vlm_judge.batch_size=16")  # of a judge in words
 
 # Of a Wan2.1 pipeline from `tiny_pipelines`, with `few_preferences`.
 TINY_WAN = (
