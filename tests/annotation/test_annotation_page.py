@@ -185,6 +185,7 @@ def test_readers_who_want_no_motion_start_the_clips_themselves(opened, server):
 
 def test_nobody_sees_what_made_a_clip(opened, server):
     page = opened(server, "ann")
+    until(page, PLAYS)
     addresses = page.evaluate("performance.getEntriesByType('resource').map(e => e.name)")
     assert sum("/clip/" in address for address in addresses) >= 2
     for text in (page.content(), *addresses):

@@ -79,6 +79,7 @@ async function enter(name) {
     const found = await ask(`/api/state?annotator=${encodeURIComponent(name)}`);
     annotator = found.annotator;
     store("annotator", annotator);
+    $("name").blur(); // a hidden field would keep the keys until the next frame
     $("enter").hidden = true;
     $("who").textContent = `· ${annotator}`;
     $("other").hidden = false;
