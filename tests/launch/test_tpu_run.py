@@ -118,6 +118,24 @@ def test_libtpu_looks_for_no_tpu_where_none_is(devices, installed, platforms, mo
 
 
 @pytest.mark.parametrize(
+    ("devices", "wanted", "only_cpus"),
+    [
+        ([], "", True),
+        (["/dev/accel0"], "", False),
+        (["/dev/nvidia0"], "", False),
+        (["/dev/nvidia0"], "cpu", True),
+        ([], "tpu", False),
+    ],
+)
+def test_freed_memory_is_kept_where_only_cpus_compute(devices, wanted, only_cpus, monkeypatch):
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    monkeypatch.setenv("JAX_PLATFORMS", wanted)
+    there = lambda pattern: fnmatch.filter(devices, pattern)  # noqa: E731
+    monkeypatch.setattr(command_line.glob, "glob", there)
+    assert command_line._only_cpus() == only_cpus
+
+
+@pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["--config=dpo_aiff:mini", "--workdir=x"], "did you mean dpo_aif"),
