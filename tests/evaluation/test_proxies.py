@@ -98,9 +98,21 @@ def test_a_judge_of_something_else_stands_against_acceptance():
     assert found["smell"]["dpo"]["pearson"] == pytest.approx(np.corrcoef(own, own > 0)[0, 1])
 
 
+def test_a_judge_that_accepts_and_no_more_stands_against_acceptance():
+    judge, truth = frames()
+    verdicts = judge[list(judge.columns[:7])].assign(accept=np.arange(len(judge)) % 2.0)
+    truth["accept"] = np.arange(len(judge)) % 3 / 2
+    found = proxy_json(verdicts, truth, "pretrained")["test"]
+    assert list(found) == ["accept"]
+    own = [s[(s["split"] == "test") & (s["policy"] == "dpo")]["accept"] for s in (verdicts, truth)]
+    assert found["accept"]["dpo"]["truth"]["mean"] == pytest.approx(own[1].mean())
+    assert found["accept"]["dpo"]["pearson"] == pytest.approx(np.corrcoef(*own)[0, 1])
+
+
 def test_other_clips_and_no_dimensions_are_refused():
     judge, truth = frames()
     with pytest.raises(ValueError, match="did not score the same clips"):
         proxy_json(judge, truth[::-1].reset_index(drop=True), "pretrained")
-    with pytest.raises(ValueError, match="the judge scores no dimension that the truth could"):
-        proxy_json(judge[list(judge.columns[:7])], truth, "pretrained")
+    with pytest.raises(ValueError, match="the judge scores nothing that the truth could"):
+        named = ["policy", "split", "category", "prompt", "scene_id", "sample"]
+        proxy_json(judge[named], truth, "pretrained")

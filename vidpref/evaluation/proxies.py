@@ -27,7 +27,7 @@ def proxy_json(judge: pd.DataFrame, truth: pd.DataFrame, baseline: str) -> dict[
 
     Dimensions are those that both score. The judge's overall score stands against the mean of the
     truth in them. Where they have none in common, as metrics and the truth, each of the judge's
-    stands against acceptance.
+    stands against acceptance; so does the "accept" of a judge that says nothing else.
 
     Args:
         judge: one row a clip, as `statistics.evaluation_json` takes it, with the judge's own
@@ -42,7 +42,7 @@ def proxy_json(judge: pd.DataFrame, truth: pd.DataFrame, baseline: str) -> dict[
         Correlations are over the policy's clips, None where either scores all of them alike.
 
     Raises:
-        ValueError: other clips, or a judge that scores no dimension.
+        ValueError: other clips, or a judge that scores nothing.
     """
     keys = [key for key in _KEYS if key in judge]
     if not judge[keys].equals(truth[keys]):
@@ -51,8 +51,10 @@ def proxy_json(judge: pd.DataFrame, truth: pd.DataFrame, baseline: str) -> dict[
     if not names:
         names = [name for name in dimensions_of(judge) if name != OVERALL]
         truth = truth.assign(**{name: truth["accept"] for name in names})
+    if not names and "accept" in judge:
+        names = ["accept"]
     if not names:
-        raise ValueError("the judge scores no dimension that the truth could stand beside")
+        raise ValueError("the judge scores nothing that the truth could stand beside")
     if OVERALL in judge:
         truth = truth.assign(**{OVERALL: truth[names].mean(axis=1)})
         names.append(OVERALL)
