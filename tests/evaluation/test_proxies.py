@@ -113,6 +113,6 @@ def test_other_clips_and_no_dimensions_are_refused():
     judge, truth = frames()
     with pytest.raises(ValueError, match="did not score the same clips"):
         proxy_json(judge, truth[::-1].reset_index(drop=True), "pretrained")
+    named = ["policy", "split", "category", "prompt", "scene_id", "sample"]
     with pytest.raises(ValueError, match="the judge scores nothing that the truth could"):
-        named = ["policy", "split", "category", "prompt", "scene_id", "sample"]
         proxy_json(judge[named], truth, "pretrained")

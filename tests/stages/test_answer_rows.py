@@ -9,6 +9,7 @@ import pytest
 
 from tests.language.reward_rows import clip, write_tiny_model
 from tests.preference_tables import preferences
+from vidpref.config.schema import new_config
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
 from vidpref.language.decoding import answer
 from vidpref.losses.answers import AnswerLoss
@@ -24,7 +25,7 @@ from vidpref.rewards.questions import (
     verdict_question,
 )
 from vidpref.rewards.vlm_judge import open_model
-from vidpref.stages.answer_examples import Example, compared, graded, word_of
+from vidpref.stages.answer_examples import Example, bounds_of, compared, graded, word_of
 from vidpref.stages.answer_rows import AnswerRows
 from vidpref.stages.judge_rows import SeenClips
 from vidpref.training.tuning import Everything
@@ -69,6 +70,23 @@ def test_a_rating_is_one_of_three_words(rating, word):
     assert word_of(VERDICT, rating, BOUNDS) == ("Accept" if rating > 3 else "Reject")
 
 
+def test_thirds_make_three_words_of_ratings_that_lie_close_together():
+    rated = [(f"clip{i}", "motion_quality", 4.0 + i / 100) for i in range(90)]
+    said = preferences([], [*rated, ("clip0", "accept", 5.0), ("clip1", "accept", 5.0)])
+    asked = {"motion_quality": [GRADE], "accept": [VERDICT], "text_alignment": [GRADE]}
+    section = new_config().judge.critic
+    assert bounds_of(said, asked, section) == dict.fromkeys(asked, tuple(section.grades))
+    section.thirds = True
+    found = bounds_of(said, asked, section)
+    words = [word_of(GRADE, rating, found["motion_quality"]) for *_, rating in rated]
+    assert [words.count(word) for word in ("Poor", "Normal", "Good")] == [30, 30, 30]
+    # a verdict is no third of anything, and of what nobody rated nothing is known
+    assert found["accept"] == found["text_alignment"] == tuple(section.grades)
+    alike = preferences([], [(f"clip{i}", "motion_quality", 1.0) for i in range(9)])
+    same = bounds_of(alike, {"motion_quality": [GRADE]}, section)["motion_quality"]
+    assert word_of(GRADE, 1.0, same) == "Normal"
+
+
 def test_grades_with_their_reasons_and_verdicts_without(clips):
     said = preferences(
         [],
@@ -76,7 +94,7 @@ def test_grades_with_their_reasons_and_verdicts_without(clips):
     )
     said.scores["rationale"] = ["", "it jumps", "bad"]
     asked = {"motion_quality": [GRADE], "accept": [VERDICT]}
-    found = graded(said, clips, asked, BOUNDS)
+    found = graded(said, clips, asked, dict.fromkeys(asked, BOUNDS))
     assert [(e.clips, e.answer("words")) for e in found] == [
         ((0,), "Good"),
         ((2,), "it jumps\nPoor"),
@@ -88,7 +106,7 @@ def test_grades_with_their_reasons_and_verdicts_without(clips):
     for example in found:
         assert example.question.read(example.answer("words")) in (0.0, 1.0)
     with pytest.raises(ValueError, match="2 questions, and a rating answers one"):
-        graded(said, clips, {"motion_quality": [GRADE, GRADE]}, BOUNDS)
+        graded(said, clips, {"motion_quality": [GRADE, GRADE]}, {"motion_quality": BOUNDS})
 
 
 def test_pairs_say_which_of_the_two_shown_is_better_and_leave_ties_out(clips):

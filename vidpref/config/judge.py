@@ -96,6 +96,12 @@ class Critic:
         "A rating below the first is Poor, above the second Good, else Normal; of accept, a rating "
         "above their mean is Accept.",
     )
+    thirds: bool = field(
+        False,
+        "",
+        "Whether Poor, Normal and Good are a third of the train ratings of a dimension each, where "
+        "they lie so close together that `grades` would give them all one word.",
+    )
     instruct: bool = field(
         True,
         "",

@@ -36,7 +36,7 @@ from vidpref.storage.copies import here
 _WORLD = "miniworld"
 _TRAINING = (
     *("lora", "parts", "loss", "theta", "masks", "rating_center", "head", "train"),
-    *("critic.grades", "critic.instruct", "reasoning", "hierarchy"),
+    *("critic.grades", "critic.thirds", "critic.instruct", "reasoning", "hierarchy"),
 )
 _OWN_ANSWERS = ("reasoning", "hierarchy")  # in the order in which they are trained
 _OF_DRAWING = tuple(

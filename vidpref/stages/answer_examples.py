@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from ml_collections import ConfigDict
 
 from vidpref.config.vlm_judge import PROBABILITIES, REASONED
 from vidpref.datasets.preferences import OVERALL, Preferences
@@ -21,6 +22,8 @@ from vidpref.rewards.questions import (
     reasoned,
 )
 from vidpref.stages.judge_rows import SeenClips
+
+Bounds = tuple[float, float]
 
 _SIGN = {Preference.A: 1, Preference.B: -1}
 
@@ -63,7 +66,7 @@ def graded(
     said: Preferences,
     clips: SeenClips,
     questions: Mapping[str, Sequence[Question]],
-    bounds: tuple[float, float],
+    bounds: Mapping[str, Bounds],
 ) -> list[Example]:
     """Returns what a judge is to say of single clips whose ratings are known (IPO's pointwise).
 
@@ -71,7 +74,7 @@ def graded(
         said: the scores; of several of a clip the mean counts, and the first rationale.
         clips: the clips.
         questions: by dimension, one each, which words of `VERDICTS` or `GRADES` answer.
-        bounds: see `config.judge.Critic.grades`.
+        bounds: by dimension, result of `bounds_of`.
 
     Raises:
         ValueError: a dimension of several questions, whose answers no rating tells.
@@ -87,7 +90,7 @@ def graded(
             )
         for number, rating in enumerate(ratings[dimension]):
             if not np.isnan(rating):
-                word = word_of(asked[0], float(rating), bounds)
+                word = word_of(asked[0], float(rating), bounds[dimension])
                 reason = reasons.get((clips.index.index[number], dimension), "")
                 found.append(Example((number,), asked[0], word, reason))
     return found
@@ -216,7 +219,28 @@ def criticised(
     return found
 
 
-def word_of(question: Question, rating: float, bounds: tuple[float, float]) -> str:
+def bounds_of(
+    said: Preferences, questions: Mapping[str, Sequence[Question]], section: ConfigDict
+) -> dict[str, Bounds]:
+    """Returns the ratings between which the middle one of three words lies, by dimension.
+
+    Args:
+        said: the scores that are learnt from.
+        questions: by dimension, one each.
+        section: `judge.critic`.
+    """
+    given = (float(section.grades[0]), float(section.grades[1]))
+    ratings = clip_ratings(said, tuple(questions))
+    found = dict.fromkeys(questions, given)
+    for dimension, asked in questions.items():
+        known = ratings[dimension].dropna()
+        if section.thirds and len(known) and asked[0].words == GRADES:
+            low, high = np.quantile(known, [1 / 3, 2 / 3])
+            found[dimension] = (float(low), float(high))
+    return found
+
+
+def word_of(question: Question, rating: float, bounds: Bounds) -> str:
     """Returns the word of a question, of two or three, that a rating stands for.
 
     Args:

@@ -146,7 +146,8 @@ def _train_answers(folder: Path, given: Given) -> None:
         given.clips, reader.questions, examples, own.frames, own.answers, config.compute_dtype
     )
     params = train_answers(folder, training, rows, seed=given.seed)
-    write_judge(folder, training, params, given.clips, given.held_out())
+    bounds = bounds_of(given, reader)
+    write_judge(folder, training, params, given.clips, given.held_out(), bounds)
 
 
 def train_drawn(folder: Path, given: Given, section: str) -> None:
@@ -188,7 +189,8 @@ def train_drawn(folder: Path, given: Given, section: str) -> None:
         )
         compared[split] = comparison_account(both, answers(training, params, rows))
         logging.info("judge: %s: comparisons %s", split, compared[split])
-    write_judge(folder, training, params, given.clips, given.held_out(), compared)
+    bounds = bounds_of(given, reader)
+    write_judge(folder, training, params, given.clips, given.held_out(), bounds, compared)
 
 
 def hierarchies(
@@ -220,10 +222,15 @@ def graded_examples(given: Given, reader: AnswerReader) -> list[answer_examples.
     Raises:
         ValueError: nothing is known of any.
     """
-    bounds = tuple(map(float, given.config.judge.critic.grades))
+    bounds = bounds_of(given, reader)
     single = answer_examples.graded(given.said["train"], given.clips, reader.single, bounds)
     _check_some(single, "config.judge.name='vlm_judge': no rating", given.config)
     return single
+
+
+def bounds_of(given: Given, reader: AnswerReader) -> dict[str, answer_examples.Bounds]:
+    """Returns the ratings between which a clip is Normal, by dimension."""
+    return answer_examples.bounds_of(given.said["train"], reader.single, given.config.judge.critic)
 
 
 def _check_some(found: Sized, what: str, config: ConfigDict) -> None:

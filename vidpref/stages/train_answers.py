@@ -18,7 +18,7 @@ from vidpref.interop.qwen_vl_folders import export_qwen_vl
 from vidpref.rewards.questions import shown_frames
 from vidpref.rewards.registry import JUDGE
 from vidpref.rewards.vlm_judge import VlmJudge
-from vidpref.stages.answer_examples import word_of
+from vidpref.stages.answer_examples import Bounds, word_of
 from vidpref.stages.answer_rows import AnswerRows
 from vidpref.stages.answer_training import AnswerTraining
 from vidpref.stages.judge_held_out import ACCOUNT, SCORES, HeldOut, pair_accuracy
@@ -77,6 +77,7 @@ def write_judge(
     params: PyTree,
     clips: SeenClips,
     held_out: Mapping[str, HeldOut],
+    bounds: Mapping[str, Bounds],
     compared: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> None:
     """Writes a judge to `folder/judge`, as transformers reads it, and asks it about held-out clips.
@@ -91,6 +92,7 @@ def write_judge(
         params: of the whole network.
         clips: all clips.
         held_out: by split.
+        bounds: by dimension, result of `bounds_of`.
         compared: by split, what else is said of it under "comparisons".
     """
     if mirror.mirrored(folder):  # where a folder of files is not put whole
@@ -107,7 +109,7 @@ def write_judge(
     judge = _judge(folder / JUDGE, training)
     for split, own in held_out.items():
         scores, reasons = _asked(judge, training.reader.own.frames, clips, own.numbers, split)
-        account[split] = _account(training, scores, own)
+        account[split] = _account(training, scores, own, bounds)
         if split in compared:
             account[split]["comparisons"] = dict(compared[split])
         logging.info("judge: %s: %s", split, account[split])
@@ -159,18 +161,21 @@ def _asked(
 
 
 def _account(
-    training: AnswerTraining, scores: Float[np.ndarray, "n d"], own: HeldOut
+    training: AnswerTraining,
+    scores: Float[np.ndarray, "n d"],
+    own: HeldOut,
+    bounds: Mapping[str, Bounds],
 ) -> dict[str, Any]:
     """Of a split and each dimension: how often the word is right, and the order of pairs.
 
     Of a score between the words, the nearest is what it says.
     """
     found: dict[str, Any] = {"clips": len(own.numbers), "pairs": len(own.pairs)}
-    single, bounds = training.reader.single, tuple(training.section.critic.grades)
+    single = training.reader.single
     ordered = pair_accuracy(tuple(single), scores, own) if len(own.pairs) else {}
     for i, (name, asked) in enumerate(single.items()):
         rated, words = ~np.isnan(own.ratings[:, i]), asked[0].words
-        meant = [words[word_of(asked[0], float(r), bounds)] for r in own.ratings[rated, i]]
+        meant = [words[word_of(asked[0], float(r), bounds[name])] for r in own.ratings[rated, i]]
         said = scores[rated, i]
         worth = np.array(sorted(words.values()))
         near = worth[np.abs(np.nan_to_num(said, nan=9.0)[:, None] - worth).argmin(axis=1)]
