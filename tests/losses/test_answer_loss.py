@@ -17,6 +17,8 @@ SAID = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 1], [1, 1, 1]], bool)
 class Table(nn.Module):
     """Logits by the number of the token before."""
 
+    vocabulary = VOCAB
+
     @nn.compact
     def __call__(self, inputs, n):
         table = self.param("table", nn.initializers.normal(1.0), (VOCAB, VOCAB))

@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vidpref.models.lora import apply_network
+from vidpref.losses.read_logits import read_logits
 from vidpref.models.qwen_vl.inputs import from_arrays
 from vidpref.training.tuning import Tuning
-from vidpref.typing import Array, Bool, Key, PyTree
+from vidpref.typing import Array, Bool, Float, Int, Key, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +36,8 @@ class AnswerLoss:
         said = _said(batch)
         policy = self.tuning.policy(trainable, frozen, rng)
         n = said.shape[1]
-        logits = apply_network(self.module, policy, from_arrays(batch), n).astype(jnp.float32)
-        tokens = batch["tokens"][:, -n:]
-        chances = jax.nn.log_softmax(logits, axis=-1)
-        own = jnp.take_along_axis(chances, tokens[..., None], axis=-1)[..., 0]
-        right = jnp.argmax(logits, axis=-1) == tokens
+        tokens = jnp.asarray(batch["tokens"])[:, -n:]
+        own, right = read_logits(_chances, self.module, policy, from_arrays(batch), tokens)
         total = jnp.maximum(said.sum(), 1)
         there = said.any(axis=1)
         metrics = {
@@ -56,6 +53,16 @@ class AnswerLoss:
         tokens = said.sum()
         answers = said.any(axis=1).sum()
         return {"loss": tokens, "token_accuracy": tokens, "answer_accuracy": answers}
+
+
+def _chances(
+    logits: Float[Array, "b n v"], tokens: Int[Array, "b n"]
+) -> tuple[Float[Array, "b n"], Bool[Array, "b n"]]:
+    """The logarithm of each token's probability, and whether it is the most probable one."""
+    logits = logits.astype(jnp.float32)
+    chances = jax.nn.log_softmax(logits, axis=-1)
+    own = jnp.take_along_axis(chances, tokens[..., None], axis=-1)[..., 0]
+    return own, jnp.argmax(logits, axis=-1) == tokens
 
 
 def _said(batch: Mapping[str, Array]) -> Bool[Array, "b a"]:

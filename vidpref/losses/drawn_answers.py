@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from vidpref.language.continued import continued
 from vidpref.language.likelihood import Likelihood, likelihood
 from vidpref.language.sampling import Sampling
-from vidpref.models.lora import apply_network
+from vidpref.losses.read_logits import read_logits
 from vidpref.models.qwen_vl.inputs import from_arrays
 from vidpref.objectives.policy_gradient import Draws, PolicyGradient, draw_counts, policy_gradient
 from vidpref.training.tuning import Tuning
-from vidpref.typing import Array, Bool, Key, PyTree
+from vidpref.typing import Array, Bool, Float, Int, Key, PyTree
 
 _SHOWN = ("kl", "entropy", "sampler_gap", "answer_length", "truncated", "impossible")
 _OF_SEVERAL = ("ratio", "clip_fraction", "policy_kl")
@@ -70,8 +70,15 @@ class DrawnAnswersLoss:
         drawn, lengths = batch["drawn"], batch["lengths"]
         b, g, n = drawn.shape
         rows = continued(from_arrays(batch), drawn, lengths)
-        logits = apply_network(self.module, policy, rows, n)
-        return likelihood(logits.reshape(b, g, n, -1), drawn, lengths, self.sampling)
+
+        def read(logits: Float[Array, "r c v"], tokens: Int[Array, "r c"]) -> tuple[Array, Array]:
+            whole = jnp.full((len(tokens), 1), tokens.shape[1])
+            found = likelihood(logits[:, None], tokens[:, None], whole, self.sampling)
+            return found.log_probs[:, 0], found.entropy[:, 0]
+
+        found = read_logits(read, self.module, policy, rows, drawn.reshape(b * g, n))
+        log_probs, entropy = (x.reshape(b, g, n) for x in found)
+        return Likelihood(log_probs, entropy, _mask(batch))
 
     def counts(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Returns what the loss and its metrics are divided by, for microbatches."""

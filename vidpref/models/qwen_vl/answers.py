@@ -35,10 +35,19 @@ class QwenVLAnswers(nn.Module):
 
     def __call__(self, inputs: Inputs, n: int) -> Float[Array, "b n v"]:
         """Returns logits, of prompts with their answers, padded on the left."""
+        return self.logits(self.before(inputs, n))
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of the logits of a token."""
+        return self.config.text.vocab_size
+
+    def before(self, inputs: Inputs, n: int) -> Float[Array, "b n d"]:
+        """Returns the states that the logits are read off."""
         length = inputs.tokens.shape[1]
         if not 0 < n < length:
             raise ValueError(f"rows of {length} tokens have no {n} tokens behind another")
-        return self.logits(self.states(inputs)[:, -n - 1 : -1])
+        return self.states(inputs)[:, -n - 1 : -1]
 
     def states(self, inputs: Inputs) -> Float[Array, "b l d"]:
         """See `QwenVL`; so are the methods below."""
