@@ -10,9 +10,9 @@ Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run; wan2_1_1_3b 128 
           (compiled for them, measured: 6.99 GiB a chip, not run); wan2_1_14b and wan2_1_i2v_14b 64
           chips of TPU v5p (compiled, measured: 53.1 and 53.6 GiB a chip, not run).
 Time:     mini, expected: 3 to 4 minutes.
-Number:   mini, measured over three seeds on held-out prompts: accepted clips 23.8 -> 32.3 %, +8.5
-          points [6.8, 10.1]; text alignment +5.5 [5.0, 6.1], visual quality +2.8 [1.3, 4.2], motion
-          quality +3.3 [0.0, 6.7] (docs/claims.md).
+Number:   mini, measured over five seeds on held-out prompts: accepted clips 24.4 -> 33.6 %, +9.1
+          points [7.6, 10.7]; text alignment +5.5 [5.0, 5.9], visual quality +3.0 [2.3, 3.7], motion
+          quality +3.8 [1.8, 5.8] (docs/claims.md).
 """
 
 from configs.shared import aif, backbones, flow

@@ -4,8 +4,8 @@ Paper:    "IPO: Iterative Preference Optimization for Text-to-Video Generation"
 Command:  python launch/tpu_run.py --config=ipo_dpo:mini --workdir=runs/ipo_dpo
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run.
 Time:     mini, expected: about 5 minutes.
-Number:   mini, measured over three seeds: accepted clips of held-out prompts 23.8 % before, 40.4 %
-          after one round, 47.2 % after two (+6.8 points [3.1, 10.6]), 46.3 % after three
+Number:   mini, measured over five seeds: accepted clips of held-out prompts 24.4 % before, 42.4 %
+          after one round, 49.5 % after two (+7.1 points [5.2, 9.1]), 51.0 % after three
           (docs/claims.md).
 """
 

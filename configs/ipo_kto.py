@@ -7,8 +7,8 @@ Command:  python launch/tpu_run.py --config=ipo_kto:mini --workdir=runs/ipo_kto
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run; cogvideox_2b and 5b 128 chips of
           TPU v5e (compiled for them, measured: 5.96 and 11.18 GiB a chip, not run).
 Time:     mini, expected: about 5 minutes.
-Number:   mini, measured over three seeds: accepted clips of held-out prompts 23.8 % before, 38.5 %
-          after one round, 41.7 % after two (+3.3 points [0.3, 6.2]), 41.9 % after three
+Number:   mini, measured over five seeds: accepted clips of held-out prompts 24.4 % before, 40.1 %
+          after one round, 44.4 % after two (+4.3 points [2.1, 6.4]), 44.0 % after three
           (docs/claims.md).
 """
 

@@ -7,9 +7,9 @@ Command:  python launch/tpu_run.py --config=mcdpo:mini --workdir=runs/mcdpo
 Hardware: mini 2 CPU cores; paper 8 TPU chips, a pair each (the paper: 8 A100), not run; wan2_1_1_3b
           8 chips of TPU v5e (compiled for them, measured: 15.61 of 15.75 GiB a chip, not run).
 Time:     mini, expected: 3 to 4 minutes.
-Number:   mini, measured over three seeds, with pairs by visual and motion quality: accepted clips
-          of held-out prompts 23.8 -> 38.3 %, DPO 38.2 %; visual quality +1.2 points [0.1, 2.3] over
-          DPO, object motion +0.3 [-0.3, 0.9] (docs/claims.md).
+Number:   mini, measured over five seeds, with pairs by visual and motion quality: accepted clips
+          of held-out prompts 24.4 -> 39.2 %, DPO 38.5 %; visual quality +1.2 points [0.6, 1.7] over
+          DPO, object motion +0.4 [0.1, 0.7] (docs/claims.md).
 """
 
 from configs.shared import aif, backbones, flow

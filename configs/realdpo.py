@@ -8,8 +8,8 @@ Hardware: mini 2 CPU cores; paper 8 TPU chips, a prompt each (the paper: 8 H100)
           cogvideox_5b_i2v 8 chips of TPU v5p (compiled for them, measured: 54.5 GiB a chip, not
           run).
 Time:     mini, expected: 3 to 4 minutes.
-Number:   mini, measured over three seeds: accepted clips of held-out prompts 23.8 -> 37.3 %, +13.5
-          points [10.1, 16.9]; SFT on the same real clips 74.7 % (docs/claims.md).
+Number:   mini, measured over five seeds: accepted clips of held-out prompts 24.4 -> 39.2 %, +14.8
+          points [11.6, 18.0]; SFT on the same real clips 75.1 % (docs/claims.md).
 """
 
 from configs.shared import aif, backbones, flow

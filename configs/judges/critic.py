@@ -42,9 +42,9 @@ def get_config(scale: str = "paper"):
     c.reward.vlm_judge.update(MINI_QUESTIONS if scale == "mini" else {"frames": 16})
     if scale == "mini":
         c.judge.critic.update({"pairs": 0.2, "thirds": True})
-        c.judge.train.update({"steps": 1000, "batch_size": 32})
-        # It first learns to spell, by gradients so large that Adam, with its usual 0.999, would
-        # remember them for a thousand steps and hardly move on.
+        c.judge.train.update({"steps": 2000, "batch_size": 32})
+        # It first learns to answer at all, by gradients so large that Adam, with its usual 0.999,
+        # would remember them for a thousand steps and hardly move on.
         c.judge.train.optimizer.b2 = 0.95
         return c
     c.judge.lora.rank = 0

@@ -3,7 +3,7 @@
 Paper:    VideoAlign, "Improving Video Generation with Human Feedback": the constants of the `paper`
           scale are those of its appendix I, table 10, where a method's own file does not replace
           them. Its 1B transformer (appendix D) works here on the pixels of a video folder.
-Command:  python benchmarks/claims.py --workdir=runs/claims    # all methods, three seeds
+Command:  python benchmarks/claims.py --workdir=runs/claims    # all methods, five seeds
 Hardware: mini 2 CPU cores, on the mini world with a moving camera; paper in the methods' files.
 Time:     mini, expected: 3 to 4 minutes a method.
 Number:   mini, measured: the pre-trained generator's clips are accepted in 39 % on train and 26 %

@@ -8,7 +8,7 @@ import numpy as np
 from flax.core import meta
 
 from vidpref.interop.qwen_vl_folders import export_qwen_vl
-from vidpref.language.byte_tokenizer import write_byte_tokenizer
+from vidpref.language.byte_tokenizer import ByteTokenizer
 from vidpref.language.chat_tokens import ChatTokens
 from vidpref.language.patches import Eye
 from vidpref.language.reward_template import RewardTemplate, reward_token
@@ -63,15 +63,16 @@ def write_tiny_model(folder: Path, rng: np.random.Generator, scale: float) -> tu
         lambda x: scale * rng.normal(size=x.shape).astype(np.float32), meta.unbox(shapes)
     )
     export_qwen_vl(folder, module, params, dtype="float32")
-    write_byte_tokenizer(folder)
+    ByteTokenizer().write(folder)
     return module, params
 
 
 @functools.cache
 def tiny_reader(folder: Path, *, shared: bool = False, **fields) -> RewardReader:
     """Returns a reader; `folder` gets its tokenizer."""
-    size = write_byte_tokenizer(folder, map(reward_token, DIMENSIONS))
-    config = QwenVLConfig.read(tiny_config(size))
+    tokenizer = ByteTokenizer(tuple(map(reward_token, DIMENSIONS)))
+    tokenizer.write(folder)
+    config = QwenVLConfig.read(tiny_config(len(tokenizer)))
     template = RewardTemplate(TEXT_SHARED if shared else TEXT, DIMENSIONS, shared)
     eye = Eye.of(config, images=(64, 256), videos=(64, 256), resizer="float", one_factor_first=True)
     return RewardReader(config, ChatTokens(folder), template, eye, **fields)

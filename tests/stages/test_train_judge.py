@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict
 
 from vidpref.config.by_name import named_config
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
-from vidpref.language.byte_tokenizer import write_byte_tokenizer
+from vidpref.language.byte_tokenizer import ByteTokenizer
 from vidpref.models.qwen_vl.packing import Room
 from vidpref.models.qwen_vl.sizes import PUBLISHED
 from vidpref.stages.judge_training import judge_training
@@ -27,7 +27,7 @@ TOKENS = {
 def base(tmp_path_factory):
     """A folder of Qwen2-VL-2B without weights, which are not read."""
     folder = tmp_path_factory.mktemp("qwen2_vl_2b")
-    write_byte_tokenizer(folder)
+    ByteTokenizer().write(folder)
     (folder / "config.json").write_text(json.dumps(PUBLISHED["Qwen2-VL-2B"] | TOKENS))
     return folder
 

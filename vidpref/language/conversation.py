@@ -7,6 +7,7 @@ from vidpref.language.chat_tokens import ChatTokens
 from vidpref.models.qwen_vl.configuration import QwenVLConfig
 
 _SYSTEM = "system\nYou are a helpful assistant."  # of Qwen2-VL, before every conversation
+FRAMES = (_SYSTEM, "user\n", "assistant\n")  # the plain text of every conversation
 
 
 def opening(tokens: ChatTokens, config: QwenVLConfig) -> list[int]:

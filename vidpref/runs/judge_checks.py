@@ -9,7 +9,7 @@ from vidpref.config.judge import ANSWERS, DRAWN, RENDERED, SCORES
 from vidpref.config.schema import PREFERENCES, check_values
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
 from vidpref.stages import preferences
-from vidpref.stages.judge_kinds import KINDS
+from vidpref.stages.judge_kinds import KINDS, scratch_tokenizer
 from vidpref.stages.scratch_model import scratch_config, without_weights
 
 _WORLD = "miniworld"
@@ -41,11 +41,11 @@ def check(config: ConfigDict) -> None:
             f"config.reward.name={config.reward.name!r}; set reward.name={ANSWERS}"
         )
     kind = KINDS[section.name]
-    tokens = kind.tokens(config)
     if section.scratch.layers:
-        model = scratch_config(section.scratch, tokens)
+        tokenizer = scratch_tokenizer(config)
+        model = scratch_config(section.scratch, tokenizer)
         with tempfile.TemporaryDirectory() as folder:
-            kind.reader(config, without_weights(Path(folder), model.write(), tokens))
+            kind.reader(config, without_weights(Path(folder), model.write(), tokenizer))
     elif not section.base:
         raise ValueError("config.judge.base is empty: give the folder of a Qwen2-VL model")
     else:

@@ -27,7 +27,7 @@ from vidpref.runs.policies import Labelled
 from vidpref.seeds import fold_seed
 from vidpref.stages import judge_rows, preferences
 from vidpref.stages.judge_frames import write_frames
-from vidpref.stages.judge_kinds import HELD_OUT, KINDS, Given, train_drawn
+from vidpref.stages.judge_kinds import HELD_OUT, KINDS, Given, scratch_tokenizer, train_drawn
 from vidpref.stages.judged_world import PREFERENCE_CLIPS, write_drawn, write_world
 from vidpref.stages.scratch_model import scratch_config, write_scratch_model
 from vidpref.storage import mirror
@@ -101,13 +101,14 @@ class JudgeRecipe:
         section, seed = self.config.judge, fold_seed(self.config.seed, "judge base")
         if not section.scratch.layers:
             return None
-        tokens = self._kind.tokens(self.config)
+        tokenizer = scratch_tokenizer(self.config)
 
         def body(folder: Path) -> None:
-            config = scratch_config(section.scratch, tokens)
-            write_scratch_model(folder / _MODEL, config, tokens, seed)
+            config = scratch_config(section.scratch, tokenizer)
+            write_scratch_model(folder / _MODEL, config, tokenizer, seed)
 
-        known = self.inputs.causes.of("judge.scratch", "seed") | {"tokens": tokens}
+        known = self.inputs.causes.of("judge.scratch", "seed")
+        known |= {"tokens": tokenizer.special, "words": tokenizer.digest}
         return Stage("judge-base", body, known)
 
     @functools.cached_property

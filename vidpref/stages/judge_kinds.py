@@ -12,11 +12,15 @@ from ml_collections import ConfigDict
 
 from vidpref.config.judge import ANSWERS, SCORES
 from vidpref.config.vlm_judge import REASONED
+from vidpref.datasets.miniworld import prompts
 from vidpref.datasets.preferences import Preferences
+from vidpref.datasets.prompts import SPLITS
 from vidpref.digests import files_below
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
+from vidpref.language.byte_tokenizer import ByteTokenizer
+from vidpref.language.conversation import FRAMES
 from vidpref.rewards import templates
-from vidpref.rewards.questions import GRADES
+from vidpref.rewards.questions import BETTER, GRADES, VERDICTS, YES_NO
 from vidpref.seeds import fold_seed
 from vidpref.stages import answer_examples, answer_rows, judge_rows, judge_training
 from vidpref.stages.answer_training import AnswerReader, answer_reader, answer_training
@@ -250,6 +254,17 @@ def _texts_of_questions(config: ConfigDict) -> list[tuple[str, Path]]:
         for i, folder in enumerate(folders)
         for name, path in files_below(folder)
     ]
+
+
+def scratch_tokenizer(config: ConfigDict) -> ByteTokenizer:
+    """Returns the tokenizer of a small model from nothing: the words that it is asked with, and of
+    the mini world, are its tokens."""
+    kind = KINDS[config.judge.name]
+    asked = [path.read_text() for _, path in kind.texts(config)]
+    words = [word for known in (VERDICTS, GRADES, YES_NO, BETTER) for word in known]
+    shown = [prompt.text for split in SPLITS for prompt in prompts(split, camera=True)]
+    texts = (*FRAMES, *asked, *words, *(f" {word}" for word in words), *shown)
+    return ByteTokenizer(tuple(kind.tokens(config)), texts)
 
 
 KINDS = {

@@ -19,7 +19,7 @@ from vidpref.config.by_name import judge_names
 from vidpref.config.judge import ANSWERS
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
 from vidpref.interop.video_reward import policy_shapes
-from vidpref.language.byte_tokenizer import byte_tokens
+from vidpref.language.byte_tokenizer import ByteTokenizer
 from vidpref.language.video_reward import RewardReader
 from vidpref.models.lora import Adapted, LoRA
 from vidpref.models.qwen_vl.packing import Room
@@ -29,7 +29,7 @@ from vidpref.rewards.registry import dimensions_of
 from vidpref.rewards.video_reward import ROW_TOKENS, keeping, open_folder, scoring
 from vidpref.stages.answer_rows import largest_rows
 from vidpref.stages.answer_training import answer_training
-from vidpref.stages.judge_kinds import KINDS
+from vidpref.stages.judge_kinds import KINDS, scratch_tokenizer
 from vidpref.stages.judge_rows import largest_room
 from vidpref.stages.judge_training import JudgeTraining, judge_training
 from vidpref.stages.scratch_model import numbers_of_tokens, scratch_config, without_weights
@@ -157,9 +157,9 @@ def _base(config: ConfigDict, folder: Path) -> QwenVLFolder:
     section = config.judge
     if not section.scratch.layers and _base_is_there(section):
         return QwenVLFolder(section.base)
-    tokens = KINDS[section.name].tokens(config)
     if section.scratch.layers:
-        fields = scratch_config(section.scratch, tokens).write()
+        tokenizer = scratch_tokenizer(config)
+        fields = scratch_config(section.scratch, tokenizer).write()
     else:
         name = Path(section.base).name.removesuffix("-Instruct") or _SMALLEST
         if name not in PUBLISHED:
@@ -167,5 +167,6 @@ def _base(config: ConfigDict, folder: Path) -> QwenVLFolder:
                 f"config.judge.base={section.base!r} is no folder, nor the name of a model whose "
                 f"size is known: {', '.join(PUBLISHED)}"
             )
-        fields = PUBLISHED[name] | numbers_of_tokens(byte_tokens(tokens))
-    return without_weights(folder, fields, tokens)
+        tokenizer = ByteTokenizer(KINDS[section.name].tokens(config))
+        fields = PUBLISHED[name] | numbers_of_tokens(tokenizer.numbers())
+    return without_weights(folder, fields, tokenizer)

@@ -89,9 +89,10 @@ def write_drawn(
 def _write(
     folder: Path, section: ConfigDict, dimensions: tuple[str, ...], camera: bool, seed: int
 ) -> dict[str, int]:
-    rng = np.random.default_rng(fold_seed(seed, "world"))
     examples: list[Example] = []
     for split in SPLITS:
+        # held-out clips are the same whatever is learnt from
+        rng = np.random.default_rng(fold_seed(seed, "world", split))
         chosen = prompts(split, camera=camera)
         if split == "train" and section.prompts:
             chosen = [chosen[i] for i in rng.permutation(len(chosen))[: section.prompts]]
@@ -110,6 +111,7 @@ def _write(
     index = pd.DataFrame({"id": ids, "prompt": texts, "file": _FILE, "record": range(count)})
     index[["frames", "height", "width"]] = clips.shape[1:4]
     by_split = pd.Series([example.prompt.split for example in examples])
+    rng = np.random.default_rng(fold_seed(seed, "verdicts"))
     _write_tables(folder, index, by_split, scores, judged.reasons, dimensions, section, rng)
     return {_FILE: count}
 

@@ -1,7 +1,7 @@
 """A small Qwen2-VL from nothing: random weights, a tokenizer of bytes."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from vidpref.files import write_text
 from vidpref.interop.qwen_vl_folders import QwenVLFolder, export_qwen_vl
-from vidpref.language.byte_tokenizer import BYTES, byte_tokens, write_byte_tokenizer
+from vidpref.language.byte_tokenizer import ByteTokenizer
 from vidpref.language.chat_tokens import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
 from vidpref.models.qwen_vl.configuration import QwenVLConfig
 from vidpref.models.qwen_vl.network import QwenVL
@@ -19,17 +19,16 @@ from vidpref.models.qwen_vl.packing import smallest
 from vidpref.storage import mirror
 
 
-def scratch_config(section: ConfigDict, tokens: Sequence[str]) -> QwenVLConfig:
+def scratch_config(section: ConfigDict, tokenizer: ByteTokenizer) -> QwenVLConfig:
     """Returns the config of the model.
 
     Args:
         section: `judge.scratch`.
-        tokens: special tokens besides those of every Qwen-VL model.
+        tokenizer: its own.
 
     Raises:
         ValueError: sizes that do not fit each other.
     """
-    numbers = byte_tokens(tokens)
     width, heads = section.width, section.heads
     if width % (16 * heads):
         raise ValueError(
@@ -39,7 +38,7 @@ def scratch_config(section: ConfigDict, tokens: Sequence[str]) -> QwenVLConfig:
     return QwenVLConfig.read(
         {
             "model_type": "qwen2_vl",
-            "vocab_size": BYTES + len(numbers),
+            "vocab_size": len(tokenizer),
             "hidden_size": width,
             "intermediate_size": 4 * width,
             "num_hidden_layers": section.layers,
@@ -52,7 +51,7 @@ def scratch_config(section: ConfigDict, tokens: Sequence[str]) -> QwenVLConfig:
                 "mrope_section": [pairs // 4, pairs * 3 // 8, pairs * 3 // 8],
             },
             "tie_word_embeddings": True,
-            **numbers_of_tokens(numbers),
+            **numbers_of_tokens(tokenizer.numbers()),
             "vision_config": {
                 "depth": section.vision_layers,
                 "embed_dim": section.vision_width,
@@ -76,13 +75,15 @@ def numbers_of_tokens(numbers: Mapping[str, int]) -> dict[str, int]:
     return {f"{field}_token_id": numbers[token] for field, token in fields.items()}
 
 
-def write_scratch_model(out: Path, config: QwenVLConfig, tokens: Sequence[str], seed: int) -> None:
+def write_scratch_model(
+    out: Path, config: QwenVLConfig, tokenizer: ByteTokenizer, seed: int
+) -> None:
     """Writes the model to a new folder, as transformers reads it.
 
     Args:
         out: the folder; it appears whole. Nothing is done where it is there.
         config: result of `scratch_config`.
-        tokens: as there.
+        tokenizer: as there.
         seed: seed of the weights.
     """
     if mirror.mirrored(out):  # where a folder of files is not put whole
@@ -94,19 +95,21 @@ def write_scratch_model(out: Path, config: QwenVLConfig, tokens: Sequence[str], 
     def init(key: jax.Array) -> dict:
         return meta.unbox(module.init(key, smallest(config))["params"])
 
-    tokenizer = without_weights(out.with_name("tokenizer"), config.write(), tokens).path
+    source = without_weights(out.with_name("tokenizer"), config.write(), tokenizer).path
     params = jax.jit(init)(jax.random.key(seed))
-    export_qwen_vl(out, module, params, source=tokenizer, dtype="float32")
+    export_qwen_vl(out, module, params, source=source, dtype="float32")
 
 
-def without_weights(folder: Path, fields: Mapping[str, Any], tokens: Sequence[str]) -> QwenVLFolder:
-    """Writes a model with a tokenizer of bytes and no weights, and returns it.
+def without_weights(
+    folder: Path, fields: Mapping[str, Any], tokenizer: ByteTokenizer
+) -> QwenVLFolder:
+    """Writes a model with a tokenizer and no weights, and returns it.
 
     Args:
         folder: created if absent.
         fields: of its config.json.
-        tokens: special tokens besides those of every Qwen-VL model.
+        tokenizer: its own.
     """
-    write_byte_tokenizer(folder, tokens)
+    tokenizer.write(folder)
     write_text(folder / "config.json", json.dumps(fields, indent=2) + "\n")
     return QwenVLFolder(folder)
