@@ -1,0 +1,55 @@
+"""The tables of benchmarks/judges.py, of margins whose truth is known."""
+
+import judges
+import numpy as np
+import pandas as pd
+import pytest
+
+
+def frames_of(noise):
+    """Held-out pairs of three seeds, of whose margins each setting has its share of noise."""
+    found = {}
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        true = rng.normal(size=300)
+        verdict = np.where(np.abs(true) < 0.2, "tie", np.where(true > 0, "A", "B"))
+        pairs = pd.DataFrame(
+            {
+                "clip_a": [f"a{i}" for i in range(300)],
+                "clip_b": [f"b{i}" for i in range(300)],
+                "prompt": [f"p{i // 6}" for i in range(300)],
+                "dimension": np.tile(judges.DIMENSIONS, 100),
+                "verdict": verdict,
+            }
+        )
+        for number, name in enumerate(judges.SETTINGS):
+            own = np.random.default_rng([seed, number])
+            margin = true + noise.get(name, 0.5) * own.normal(size=300)
+            found[name, seed] = pairs.assign(margin=margin)
+    return found
+
+
+def test_a_judge_of_noise_is_refuted_and_the_better_one_holds():
+    frames = frames_of({"BTT": 0.0, "regression": 3.0, "30 % wrong": 3.0})
+    said = {row[0]: row for row in judges._verdicts(frames, [0, 1, 2]).rows}
+    assert [row[0] for row in said.values()] == [claim for claim, *_ in judges.CLAIMS]
+    assert said["BTT beats regression (VideoAlign Fig. 2)"][-1] == "holds"
+    assert said["30 % of wrong labels do not matter"][-1] == "refuted"
+    accuracies = {row[0]: row[2:] for row in judges._accuracies(frames, [0, 1, 2]).rows}
+    assert [cell.value for cell in accuracies["BTT"]] == [1.0, 1.0, 1.0]
+    assert all(0.5 < cell.value < 0.75 for cell in accuracies["regression"])
+    ties = {row[0]: [float(cell) for cell in row[1:]] for row in judges._ties(frames, [0]).rows}
+    assert ties["BTT"][2] < 0.2 < 0.8 < ties["regression"][2]
+
+
+def test_other_pairs_are_refused():
+    frames = frames_of({})
+    frames["BT", 1] = frames["BT", 1].iloc[::-1]
+    with pytest.raises(ValueError, match="BTT and BT were not asked about the same pairs"):
+        judges._verdicts(frames, [0, 1, 2])
+
+
+def test_every_claim_is_about_judges_that_are_trained():
+    for _, one, other, dimension, _ in judges.CLAIMS:
+        assert {one, other} <= set(judges.SETTINGS)
+        assert dimension in (None, *judges.DIMENSIONS)
