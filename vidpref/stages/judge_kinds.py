@@ -260,11 +260,12 @@ def scratch_tokenizer(config: ConfigDict) -> ByteTokenizer:
     """Returns the tokenizer of a small model from nothing: the words that it is asked with, and of
     the mini world, are its tokens."""
     kind = KINDS[config.judge.name]
+    special = tuple(kind.tokens(config))  # refuses texts that are not there
     asked = [path.read_text() for _, path in kind.texts(config)]
     words = [word for known in (VERDICTS, GRADES, YES_NO, BETTER) for word in known]
     shown = [prompt.text for split in SPLITS for prompt in prompts(split, camera=True)]
     texts = (*FRAMES, *asked, *words, *(f" {word}" for word in words), *shown)
-    return ByteTokenizer(tuple(kind.tokens(config)), texts)
+    return ByteTokenizer(special, texts)
 
 
 KINDS = {
