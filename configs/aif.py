@@ -11,8 +11,12 @@ Paper:    AIF, "Improving Dynamic Object Interactions in Text-to-Video Generatio
           --config.align.method=dpo --config.align.rows=pairs is its other projection.
 Command:  python launch/tpu_run.py --config=aif:mini --workdir=runs/aif
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run.
-Number:   not measured: the small judge that answers in words does not see yet at `mini` scale
-          (configs/judges/critic.py); `videoalign`, whose judge scores, has numbers.
+Time:     mini, measured: 11 minutes on one CPU core that others used too, 9 of them for the judge,
+          pre-training (2) not included.
+Number:   mini, measured with seed 0. The judge orders 58.9 % of pairs of held-out generated clips
+          right (63.9 % on validation prompts). The policy that it trains gains by the verifier 4.0
+          points of acceptance [0.8, 7.2] on held-out prompts, 28.2 -> 32.2 %, and 10.0 [6.6, 13.4]
+          on train prompts (docs/measurements.md); with the verifier's own labels RWR gains 16.
 """
 
 from configs import rwr_aif

@@ -18,8 +18,9 @@ Command:  python launch/tpu_run.py --config=mcsc:mini --workdir=runs/mcsc
           --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.jsonl
           --config.judge.base=Qwen2-VL-7B-Instruct
 Hardware: mini 2 CPU cores; paper, not run and not planned as a whole.
-Number:   not measured: the small judge that answers in words does not see yet at `mini` scale
-          (configs/judges/critic.py); `videoalign`, whose judge scores, has numbers.
+Number:   not measured: the small judge that answers in words sees little at `mini` scale where it
+          is asked for more than one thing (configs/judges/critic.py); `videoalign`, whose judge
+          scores, has numbers.
 """
 
 from configs import mcdpo
