@@ -122,8 +122,9 @@ def shipped() -> dict[str, str]:
 def table(kept: Kept) -> str:
     """Returns the table in Markdown, and what has no row yet."""
     lines = [
-        "| config | on | peak of the step, GiB | other programs | a step, s | MFU | planned |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| config | on | peak of the step, GiB | other programs | a step, s | MFU | compiled in | "
+        "planned |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     left = []
     for spec, topology in shipped().items():
@@ -154,6 +155,8 @@ def _cells(spec: str, topology: str, rows: dict[str, dict[str, Any]]) -> Iterato
     step = plan.time(align) if align else None
     yield f"{step.least:.3g} to {step.most:.3g}" if step else ""
     yield f"{plan.mfu(align):.0%}" if step else ""
+    seconds, host = zip(*((one.cpu_seconds, one.host_bytes) for one in plans.values()), strict=True)
+    yield f"{sum(seconds):.0f} s, {max(host) / GIB:.1f} GiB"
     yield "; ".join(dict.fromkeys(f"{row['date']}, {row['compiler']}" for row in rows.values()))
 
 

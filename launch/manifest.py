@@ -5,10 +5,10 @@
     kubectl create -f dpo.yaml
 
 --image is built with launch/pods/Dockerfile. --claim names the PersistentVolumeClaim of a file
-system that all hosts share (Filestore, Lustre); it is mounted at --mount, and data, weights
-and the work directory, unless that is in gs://, lie there. The config and its overrides are checked
-here, as far as that goes without the files. docs/pods.md leads through it, and says what starts
-again after which end.
+system that all hosts share (Filestore, Lustre); it is mounted at --mount, and what is not in gs://
+of data, weights and the work directory lies there. Where all of it is in gs:// no claim is needed.
+The config and its overrides are checked here, as far as that goes without the files. docs/pods.md
+leads through it, and says what starts again after which end.
 """
 
 import re
@@ -34,7 +34,10 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run, below --mount, or gs://BUCKET/FOLDER."
 )
 _CLAIM = flags.DEFINE_string(
-    "claim", None, "PersistentVolumeClaim of the file system that all hosts share."
+    "claim",
+    None,
+    "PersistentVolumeClaim of the file system that all hosts share; needed where anything lies "
+    "below --mount.",
 )
 _MOUNT = flags.DEFINE_string("mount", "/shared", "Where that file system is mounted.")
 _NAME = flags.DEFINE_string("name", None, "Name of the JobSet; made from the config if not given.")
@@ -79,7 +82,6 @@ def _check_flags(overrides: Sequence[str]) -> None:
         "--config=NAME[:SCALE]": _CONFIG,
         "--topology=v5e:4x8": _TOPOLOGY,
         "--image=IMAGE": _IMAGE,
-        "--claim=NAME": _CLAIM,
         "--workdir=FOLDER": _WORKDIR,
     }
     wrong = [f"{text} is missing." for text, flag in wanted.items() if not flag.value]
@@ -97,6 +99,8 @@ def _check_flags(overrides: Sequence[str]) -> None:
             f"--workdir={_WORKDIR.value} is not on the file system that hosts share: give a folder "
             f"below {mount} (--mount)."
         )
+    elif not _CLAIM.value and (below := _below(mount, overrides)):
+        wrong.append(f"--claim=NAME is missing: {below} lies on the file system that it names.")
     # where sizes are taken from a pipeline's folder, that lies in the cluster
     if _CONFIG.value and not any(override.startswith("model.init=") for override in overrides):
         try:
@@ -105,6 +109,13 @@ def _check_flags(overrides: Sequence[str]) -> None:
             wrong.append(str(error))
     if wrong:
         raise app.UsageError("\n".join(wrong))
+
+
+def _below(mount: str, overrides: Sequence[str]) -> str:
+    """Returns the first of what the command names that lies on the file system, "" if nothing."""
+    named = [f"--workdir={_WORKDIR.value or ''}"]
+    named += [f"--config.{override}" for override in overrides]
+    return next((one for one in named if one.partition("=")[2].startswith(mount)), "")
 
 
 def _name_of(config: str) -> str:

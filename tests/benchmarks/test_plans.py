@@ -24,6 +24,8 @@ def row(on="v3:8x8", peak=5.0, name="align"):
         flops=Flops(128 * 61.5e12, 0.0, {f"Net/{n}": 1e12 for n in range(20)}),
         hlo_flops=0.0,
         traffic=0.0,
+        cpu_seconds=40.0,
+        host_bytes=2.0 * GIB,
     )
     return plans._row(program, on)
 
@@ -58,7 +60,8 @@ def test_kept_plans_are_rows_and_the_rest_is_named():
     assert len(cells) == len(header.strip("| ").split(" | "))
     assert cells[:4] == ["`dpo_aif:paper`", "v3:8x8", "5.00 of 15.48", "sample 20.00 (too much)"]
     assert cells[4:6] == ["1 to 2", "100%"]  # a second at the peak of a core, two at half of it
-    assert "libtpu" in cells[6]
+    assert cells[6] == "80 s, 2.0 GiB"
+    assert "libtpu" in cells[7]
     assert left.startswith("Not yet planned: ")
     assert "`rwr_aif:paper`" in left
     assert "`dpo_aif:paper`" not in left

@@ -69,7 +69,13 @@ REFUSED = {
             ((MINI, "--topology=v5e:3x3"), "--topology=v5e:3x3: v5e has 1x1, 2x2"),
         ],
         "image": [((MINI,), "--image=IMAGE is missing")],
-        "claim": [((MINI,), "--claim=NAME is missing")],
+        "claim": [
+            ((MINI, "--workdir=/shared/w"), "--claim=NAME is missing: --workdir=/shared/w lies"),
+            (
+                (MINI, "--workdir=gs://b/w", "--config.data.pairs=/shared/p.csv"),
+                "--claim=NAME is missing: --config.data.pairs=/shared/p.csv lies",
+            ),
+        ],
         "workdir": [
             ((MINI,), "--workdir=FOLDER is missing"),
             ((MINI, "--workdir=/tmp/w"), "--workdir=/tmp/w is not on the file system"),

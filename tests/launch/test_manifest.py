@@ -66,6 +66,19 @@ def test_overrides_arrive_as_they_were_given(launch):
     assert "$$(" in container["args"][-1]
 
 
+def test_a_run_in_a_bucket_needs_no_file_system(launch):
+    in_bucket = ("--workdir=gs://b/runs/dpo", "--config.data.path=gs://b/ssv2")
+    argv = [word for word in ARGV if not word.startswith(("--claim", "--workdir"))]
+    manifest = printed(launch, *argv, *in_bucket)
+    jsonschema.validate(manifest, JOBSET)
+    _, pod, container = host(manifest)
+    assert not [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts.keys() == {volume["name"] for volume in pod["volumes"]}
+    # what is brought from there lies on the node's disk, and not in the container's own layer
+    assert {"name": "VIDPREF_CACHE", "value": mounts["cache"]} in container["env"]
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [

@@ -29,14 +29,10 @@ class Brightness(nn.Module):
         return clips[:, :, ::2, ::2, :1]
 
 
-def main(clips: Path, out: Path) -> None:
-    encode(clips, out)
-
-
-def encode(clips: Path, out: Path) -> None:
+def encode(clips: pd.DataFrame, out: Path) -> None:
     encode_clips(
         out,
-        pd.read_csv(clips),
+        clips,
         Decoder(Brightness()),
         {},
         build(Data(frames=3, height=16, width=32, fps=4.0, max_bad_fraction=0.2)),
@@ -49,4 +45,4 @@ def encode(clips: Path, out: Path) -> None:
 if __name__ == "__main__":
     rank, port = int(sys.argv[1]), int(sys.argv[2])
     with joined(rank, port):
-        main(Path(sys.argv[3]), Path(sys.argv[4]))
+        encode(pd.read_csv(sys.argv[3]), Path(sys.argv[4]))

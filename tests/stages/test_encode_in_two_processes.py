@@ -40,7 +40,7 @@ def test_two_processes_encode_what_one_does(clips, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
-    encode(clips, one)
+    encode(pd.read_csv(clips), one)
     run_two(WORKER, clips, two)
     expected, found = latents(one), latents(two)
     assert expected.keys() == found.keys() == {f"{i}.mp4" for i in (0, 1, 2, 3, 4, 6)}
@@ -51,6 +51,6 @@ def test_two_processes_encode_what_one_does(clips, tmp_path):
     first, second = sorted(two.glob("latents-*.array_record"))
     kept = first.stat().st_mtime_ns
     second.unlink()
-    encode(clips, two)  # one process that goes on where two began does what is missing
+    encode(pd.read_csv(clips), two)  # one process that goes on where two began does what is missing
     assert latents(two).keys() == expected.keys()
     assert first.stat().st_mtime_ns == kept

@@ -13,7 +13,7 @@ Containers get `args` alone, as the image's entry point (tini) passes signals on
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vidpref.runs.slices import Slice
@@ -22,6 +22,7 @@ FINAL_CODES = (*range(1, 42), 126, 127)  # exit codes after which nothing starts
 _DAY = 24 * 60 * 60
 _JOB = "slice-job"  # as xpk has it
 _CONTAINER = "vidpref"
+_CACHE = "/cache"  # what buckets hold is brought there
 _LONGEST_NAME = 63 - len(f"-{_JOB}-0-9999-abcde")  # of a pod, which Kubernetes makes of it
 
 
@@ -33,7 +34,8 @@ class Job:
         name: of the JobSet.
         command: arguments of Python, in the folder of the checkout.
         image: container image.
-        claim: PersistentVolumeClaim of the file system that hosts share.
+        claim: PersistentVolumeClaim of the file system that hosts share; None where all that the
+            command names lies in buckets.
         mount: absolute path where it is mounted.
         queue: Kueue's LocalQueue, if there is one.
         secret: Secret that becomes environment variables, if there is one.
@@ -44,7 +46,7 @@ class Job:
     name: str
     command: Sequence[str]
     image: str
-    claim: str
+    claim: str | None
     mount: str
     queue: str | None = None
     secret: str | None = None
@@ -115,6 +117,20 @@ def _hosts(job: Job, tpus: Slice) -> dict[str, Any]:
     }
 
 
+def _volumes(job: Job) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Name, path and source of what is mounted."""
+    if job.claim:
+        yield "shared", job.mount, {"persistentVolumeClaim": {"claimName": job.claim}}
+    if _reads_buckets(job):
+        yield "cache", _CACHE, {"emptyDir": {}}  # of the node's disk, and gone with the pod
+    # by default /dev/shm has 64 MB, too few for loaders
+    yield "memory", "/dev/shm", {"emptyDir": {"medium": "Memory"}}
+
+
+def _reads_buckets(job: Job) -> bool:
+    return any("gs://" in word for word in job.command)
+
+
 def _pod(job: Job, tpus: Slice) -> dict[str, Any]:
     return {
         "restartPolicy": "Never",
@@ -127,10 +143,7 @@ def _pod(job: Job, tpus: Slice) -> dict[str, Any]:
         },
         "tolerations": [{"key": "google.com/tpu", "operator": "Exists", "effect": "NoSchedule"}],
         "containers": [_container(job, tpus)],
-        "volumes": [
-            {"name": "shared", "persistentVolumeClaim": {"claimName": job.claim}},
-            {"name": "memory", "emptyDir": {"medium": "Memory"}},
-        ],
+        "volumes": [{"name": name, **source} for name, _, source in _volumes(job)],
     }
 
 
@@ -140,6 +153,8 @@ def _container(job: Job, tpus: Slice) -> dict[str, Any]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",  # a crash, and kill -ABRT, print the stacks of all threads
     }
+    if _reads_buckets(job):
+        env["VIDPREF_CACHE"] = _CACHE
     secret = {"envFrom": [{"secretRef": {"name": job.secret}}]} if job.secret else {}
     return {
         "name": _CONTAINER,
@@ -150,8 +165,5 @@ def _container(job: Job, tpus: Slice) -> dict[str, Any]:
         # the image's own user may not open the TPU, which belongs to root on GKE's nodes
         "securityContext": {"runAsUser": 0},
         "resources": {"limits": {"google.com/tpu": tpus.chips}},
-        "volumeMounts": [
-            {"name": "shared", "mountPath": job.mount},
-            {"name": "memory", "mountPath": "/dev/shm"},  # by default 64 MB, too few for loaders
-        ],
+        "volumeMounts": [{"name": name, "mountPath": path} for name, path, _ in _volumes(job)],
     }

@@ -18,6 +18,7 @@ from vidpref.datasets.video import decode_frames
 from vidpref.rewards.by_name import NamedJudge
 from vidpref.rewards.reward import Judgement
 from vidpref.rewards.score_store import ScoreStore, content_key
+from vidpref.storage.copies import bring_named
 from vidpref.training.metrics import Progress
 
 _READERS = 8  # threads that open and decode files
@@ -73,13 +74,13 @@ def score_videos(
     count = jax.process_count()
     ends = [len(clips) * i // count for i in range(count + 1)]
     mine = range(ends[jax.process_index()], ends[jax.process_index() + 1])
-    work = _Work(judge, store, showing)
+    rows, work = clips.to_dict("records"), _Work(judge, store, showing)
+    bring_named(row["path"] for row in rows[mine.start : mine.stop])
     try:
         with (
             Progress("score", total=len(mine), enabled=jax.process_index() == 0) as progress,
             ThreadPoolExecutor(_READERS) as readers,
         ):
-            rows = clips.to_dict("records")
             for start in range(mine.start, mine.stop, showing.batch_size):
                 part = rows[start : min(start + showing.batch_size, mine.stop)]
                 work.do(part, readers)

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from vidpref.generation.first_frames import FirstFrames
 from vidpref.pixels import to_unit
 from vidpref.stages.row_files import RowFiles, ranges
 from vidpref.storage import mirror
+from vidpref.storage.copies import bring_named
 from vidpref.training.metrics import Progress
 from vidpref.training.processes import Share, share_of
 from vidpref.training.sharding import batch_sharding, in_scope
@@ -90,6 +91,7 @@ def encode_clips(
     reading = _Reading(data, missing, share, RepeatedFrames(data.fps))
     chunks = _chunks(rows, batch_size)
     todo = [chunk for chunk in chunks if missing[chunk.start : chunk.stop].any()]
+    bring_named(rows[n]["path"] for n in reading.numbers(todo))
     watched = Progress(
         "encode",
         total=len(clips),
@@ -266,6 +268,11 @@ class _Reading:
     share: Share
     repeated: RepeatedFrames
 
+    def numbers(self, chunks: Iterable[range]) -> Iterator[int]:
+        """The rows that this process reads."""
+        for numbers in itertools.chain.from_iterable(map(self.share.dealt, chunks)):
+            yield from (n for n in numbers[self.share.held].tolist() if self._reads(n))
+
     def encode(
         self,
         rows: Sequence[dict],
@@ -298,9 +305,12 @@ class _Reading:
                 known = {"clip_id": rows[n]["id"], "prompt": rows[n]["prompt"]}
                 records[n] = known | {name: values[i] for name, values in found.items()}
 
+    def _reads(self, number: int) -> bool:
+        return number >= 0 and bool(self.missing[number])
+
     def _read(self, row: dict, number: int) -> np.ndarray | ClipError | None:
         """The frames of a clip, or what is wrong with it; None where nobody asks for them."""
-        if number < 0 or not self.missing[number]:
+        if not self._reads(number):
             return None
         height, width = row["size"]
         try:

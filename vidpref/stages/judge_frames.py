@@ -23,6 +23,7 @@ from vidpref.datasets.video import decode_frames
 from vidpref.files import write_table, write_text
 from vidpref.language.video_reward import RewardReader
 from vidpref.stages.row_files import RowFiles, ranges
+from vidpref.storage.copies import bring_named
 from vidpref.training.metrics import Progress
 
 _READERS = 8  # threads that open and decode files
@@ -58,6 +59,7 @@ def write_frames(
     size = min(_CHUNK, -(-len(rows) // jax.process_count()))
     chunks = [range(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
     mine = chunks[jax.process_index() :: jax.process_count()]
+    bring_named(rows[n]["path"] for chunk in mine for n in chunk if missing[n])
     try:
         with (
             Progress("frames", total=sum(map(len, mine)), enabled=jax.process_index() == 0) as bar,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from vidpref.coordination.agreeing import first_host
 from vidpref.datasets.preferences.frames import CLIPS, COMPARISONS, SCORES, VERDICTS, Preferences
 from vidpref.storage.addresses import is_address
 from vidpref.storage.copies import address, bring_named, path_of
@@ -171,17 +172,22 @@ class Collector:
                 "remove one, or name two judges"
             )
 
-    def clips(self) -> pd.DataFrame:
+    def clips(self, *, bring: bool = True) -> pd.DataFrame:
         """Returns the clips added, as `Preferences` has them, whether their files exist or not.
 
-        Those in a bucket are brought.
+        Args:
+            bring: whether those in a bucket are brought.
         """
-        bring_named(clip["path"] for clip in self._clips.values())
+        if bring:
+            bring_named(clip["path"] for clip in self._clips.values())
         clips = [{"source": "", **clip} for clip in self._clips.values()]
         return pd.DataFrame(clips, columns=list(CLIPS)).astype(CLIPS)
 
     def preferences(self, where: Path, *, must_exist: bool = True) -> Preferences:
         """Returns everything added, once all clips are known to exist.
+
+        Of many hosts, the first brings what lies in a bucket, and looks: the others bring the clips
+        that they read themselves (`bring_named`), which are a part of them.
 
         Args:
             where: the file, for messages.
@@ -192,9 +198,11 @@ class Collector:
         """
         if not self._comparisons and not self._scores:
             raise ValueError(f"{where}: no comparison and no score in it")
-        clips = self.clips()
+        clips = self.clips(bring=first_host())
         missing = [
-            clip for clip in self._clips.values() if must_exist and not os.path.isfile(clip["path"])
+            clip
+            for clip in self._clips.values()
+            if must_exist and not (_left_there(clip["path"]) or os.path.isfile(clip["path"]))
         ]
         if missing:
             named = "; ".join(f"{clip['path']} ({clip['where']})" for clip in missing[:_NAMED])
@@ -209,6 +217,11 @@ class Collector:
             ),
             scores=pd.DataFrame(list(self._scores.values()), columns=list(SCORES)).astype(SCORES),
         )
+
+
+def _left_there(path: str) -> bool:
+    """Whether a clip lies in a bucket, and host 0 alone knows whether it is there."""
+    return not first_host() and is_address(address(path))
 
 
 def _check_dimension(name: str, where: str) -> None:
