@@ -78,12 +78,12 @@ def main(overrides: Sequence[str]) -> None:
 
 def _judged(workdir: Path, seed: int, changed: Sequence[str]) -> pd.DataFrame:
     """The held-out pairs: prompt, dimension, verdict, and the judge's margin."""
-    from vidpref import load_config
+    from vidpref.config.by_name import named_config
     from vidpref.runs import judge_run
     from vidpref.runs.judge_recipe import JudgeRecipe
 
     config, own = (
-        load_config("videoreward:mini", [f"seed={seed}", *changed]),
+        named_config("videoreward:mini", [f"seed={seed}", *changed]),
         workdir / f"seed{seed}",
     )
     folder = judge_run.run(config, own).parent

@@ -12,8 +12,8 @@ Time:     mini, measured: 70 s on one CPU core that others used too; paper, not 
           its steps are 2 epochs of the paper's 182k pairs in batches of 32.
 Number:   mini, measured with seed 0: of the pairs of held-out prompts that have a winner, 81.1 %
           [78.0, 83.8] are ordered right in visual quality, 81.1 % [77.8, 84.1] in motion quality
-          and 67.5 % [64.1, 70.6] in text alignment; nothing was tuned (docs/measurements.md). Paper,
-          VideoAlign's own: 61.26 % with ties and 73.59 % without on VideoGen-RewardBench.
+          and 67.5 % [64.1, 70.6] in text alignment; nothing was tuned (docs/measurements.md).
+          Paper, VideoAlign's own: 61.26 % with ties and 73.59 % without on VideoGen-RewardBench.
 """
 
 from vidpref.config.schema import new_config
