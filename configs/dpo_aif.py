@@ -5,8 +5,8 @@ Command:  python launch/tpu_run.py --config=dpo_aif:mini --workdir=runs/dpo
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3 (AIF appendix A): its step was compiled for
           them (planned: 3.12 of 15.48 GiB a core), not run.
 Time:     mini, measured: 6 min 27 s with the installation, a second round 2 min 57 s, busy cores.
-Number:   mini, measured: accepted clips of held-out prompts 26.9 -> 39.1 % after a round, +12.2
-          points [8.4, 16.0], and 45.5 % after two, +18.7 [14.3, 23.0] (docs/measurements.md).
+Number:   mini, measured: accepted clips of held-out prompts 28.2 -> 42.0 % after a round, +13.8
+          points [10.0, 17.7], and 48.8 % after two, +20.7 [16.4, 24.9] (docs/measurements.md).
 """
 
 from configs.shared import aif
