@@ -39,9 +39,14 @@ def calls(
     for section in ("pretrain", "superres"):
         found[section] = config[section].train.steps
     clips = drawn_clips(config, prompts)
+    # those of an alignment that draws its own are judged, and decoded where they are latents
+    train = config.align.train
+    fresh = found.get("draw", 0) * train.batch_size * config.align.online.group
     if clips is not None:
         rows = math.ceil(config.sampler.batch_size / shards) * shards
         found |= dict.fromkeys(_DRAWN, math.ceil(clips / rows))
+        found["decode"] += math.ceil(fresh / rows)
+        clips += fresh
     if clips is not None and config.reward.name == SCORES:
         found["score"] = math.ceil(clips / hosts / config.reward.video_reward.batch_size)
     if clips is not None and config.reward.name == ANSWERS:  # each once: how many fail is not known
