@@ -64,6 +64,11 @@ class Scores:
         """After minus before; nan where either has no score."""
         return self.after - self.before
 
+    @property
+    def tie(self) -> float:
+        """Differences below it are none."""
+        return TIE * self.length
+
     def of(self, category: str) -> "Scores":
         """Returns the scores of one category."""
         rows = np.flatnonzero(np.array(self.categories) == category)
@@ -171,7 +176,7 @@ def comparison_table(every: Sequence[Scores]) -> Table:
         named = [scores.judge, scores.dimension.replace("_", " ")]
         whole = compare(scores)
         if whole is None:
-            rows.append([*named, *([None] * 4), "", 0, 0, len(scores.before)])
+            rows.append([*named, *([None] * 4), 0, 0, 0, 0, len(scores.before)])
             continue
         percent = scores.share
         rows.append(
@@ -181,18 +186,17 @@ def comparison_table(every: Sequence[Scores]) -> Table:
                 Estimate(*whole.after, percent=percent),
                 Estimate(*whole.difference, signed=True, percent=percent),
                 Estimate(*whole.win_rate),
-                f"{whole.won} / {whole.tied} / {whole.lost}",
-                whole.clips,
+                *(whole.won, whole.tied, whole.lost),
                 whole.prompts,
                 whole.unscored,
             ]
         )
     columns = ["Judge", "Dimension", "Before", "After", "Difference", "Win rate"]
-    columns += ["Won / tied / lost", "Clips", "Prompts", "Without a score"]
+    columns += ["Won", "Tied", "Lost", "Prompts", "Without a score"]
     caption = (
         "Shares and win rates in per cent, other scores as the judge gives them; differences clip "
-        "by clip with equal noise; 95 % intervals over prompts. A win is a higher score "
-        f"afterwards, scores closer than {100 * TIE:g} % of the scale are a tie, and count as half."
+        "by clip with equal noise; 95 % intervals over prompts. Won are clips with a higher score "
+        f"afterwards; scores closer than {100 * TIE:g} % of the scale are a tie, and count as half."
     )
     return Table("Before and after", columns, rows, caption)
 
