@@ -27,9 +27,7 @@ def judge_configs(judges: Sequence[str], overrides: Sequence[str] = ()) -> Mappi
     for told in judges:
         judge, dimensions = _split(told)
         if judge in found:
-            raise ValueError(
-                f"the judge {judge} is there twice; give its dimensions with + between"
-            )
+            raise ValueError(f"--judges: {judge} is there twice; write JUDGE:DIMENSION+DIMENSION")
         shared = [override for override in overrides if not _of(override)]
         name = judge if judge in REWARDS else judge_config(judge, shared).reward.name
         mine = [override for override in overrides if _of(override) in ("", name)]
@@ -39,10 +37,8 @@ def judge_configs(judges: Sequence[str], overrides: Sequence[str] = ()) -> Mappi
     names = [config.reward.name for config in found.values()]
     for override in overrides:
         if override not in used:
-            hint = nearest(_of(override), names)
-            raise ValueError(
-                f"--config.{override.partition('=')[0]}: no judge of this name; {hint}"
-            )
+            field, hint = override.partition("=")[0], nearest(_of(override), names)
+            raise ValueError(f"--config.{field}: none of the judges has this name; {hint}")
     return found
 
 
