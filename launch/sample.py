@@ -30,6 +30,7 @@ from absl import app, flags
 from vidpref.config.overrides import DTYPE_SPELLINGS
 from vidpref.config.schema import DTYPES
 from vidpref.runs import command_line
+from vidpref.runs.drawing_fields import draws
 from vidpref.storage.copies import here
 from vidpref.storage.mirror import open_folder
 
@@ -87,9 +88,6 @@ _DTYPE = flags.DEFINE_string(
     "Type in which the network and the text encoder of --model compute, float32 or bfloat16; by "
     "default float32 on a CPU, where bfloat16 is slower, and bfloat16 elsewhere.",
 )
-# Fields of a pipeline's config that drawing reads; others would be ignored.
-_DRAWING = ("model.", "text.", "diffusion.", "sampler.", "compute_dtype")
-_DRAWING_DATA = ("data.frames", "data.height", "data.width", "data.fps")
 
 
 def main(overrides: Sequence[str]) -> None:
@@ -173,7 +171,7 @@ def _wrong_with_model(overrides: Sequence[str]) -> list[str]:
             wrong.append(f"--config.{name} and --{flag} say the same thing: leave one out.")
         elif name in ("model.init", "model.lora"):
             wrong.append(f"--config.{name}: give --{'lora' if 'lora' in name else 'model'}.")
-        elif not name.startswith(_DRAWING) and name not in _DRAWING_DATA:
+        elif not draws(name):
             wrong.append(f"--config.{name} does nothing where clips are drawn from --model.")
     return wrong
 

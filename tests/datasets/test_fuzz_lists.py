@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from vidpref.datasets.preferences import read_preferences
+from vidpref.datasets.prompt_sets import read_prompt_set
 from vidpref.datasets.prompts import load_prompts
 from vidpref.datasets.something_something import load_ids, load_labels
 from vidpref.datasets.video_folder import load_captions
@@ -60,6 +61,7 @@ PAIRS = [
     {"video1": i, "video2": 3 - i, "frame_caption": "a ball", "score": 0.25, "diff_score": 0.1}
     for i in range(2)
 ]
+SUITE = [{"prompt_en": f"a {name}", "dimension": ["scene", "color"]} for name in ("bed", "cat")]
 
 
 def read_captions(root):
@@ -75,6 +77,12 @@ def comparisons(root, name=""):
 LISTS = {
     "captions": ({"captions.csv": CAPTIONS}, "captions.csv", read_captions, 4),
     "prompts": ({"set.csv": PROMPTS}, "set.csv", lambda r: len(load_prompts(r / "set.csv")), 3),
+    "prompt_suite": (
+        {"full_info.json": json.dumps(SUITE)},
+        "full_info.json",
+        lambda root: len(read_prompt_set(root / "full_info.json").prompts),
+        2,
+    ),
     "videoalign": (
         {"pairs.csv": VIDEOALIGN},
         "pairs.csv",

@@ -11,6 +11,7 @@ DRAW = ("--model=m", "--prompt=a")
 RUN = ("--workdir=w", "--prompt=a")
 ASK = ("--videos=folder", "--prompt=a")
 SCORE = ("--judge=verifier", "--videos=.", "--out=o.csv")
+COMPARE = ("--model=m", "--lora=l", "--prompts=p.mp4", "--judges=verifier", "--out=o")
 MEASURE = ("--pairs=p.csv", "--scores=s.csv", "--out=o")
 
 # program -> flag -> (arguments, what the refusal says); every flag is here.
@@ -214,6 +215,54 @@ REFUSED = {
         "num_frames": [((*SCORE, "--num_frames=-1"), "--num_frames")],
         "batch_size": [((*SCORE, "--batch_size=0"), "--batch_size")],
     },
+    "evaluate": {
+        "model": [
+            (COMPARE[1:], "give either --model=FOLDER or --workdir=FOLDER"),
+            ((*COMPARE, "--workdir=w"), "give either --model=FOLDER or --workdir=FOLDER"),
+            ((*COMPARE, "--config.align.beta=2"), "--config.align.beta does nothing where clips"),
+            ((*COMPARE, "--config.model.init=m"), "--config.model.init: give --model"),
+        ],
+        "lora": [
+            ((COMPARE[0], *COMPARE[2:]), "give --lora=FILE or --tuned=FOLDER"),
+            (("--workdir=w", *COMPARE[1:]), "--lora goes with --model"),
+        ],
+        "lora_scale": [
+            ((COMPARE[0], *COMPARE[2:], "--tuned=t", "--lora_scale=2"), "--lora_scale goes with"),
+            ((*COMPARE, "--lora_scale=nan"), "--lora_scale=nan: give a finite number"),
+        ],
+        "tuned": [(("--workdir=w", *COMPARE[2:], "--tuned=t"), "--tuned goes with --model")],
+        "workdir": [
+            (("--workdir=w", *COMPARE[2:], "--config.sampler.steps=2"), "steps goes with --model"),
+        ],
+        "policy": [((*COMPARE, "--policy=p"), "--policy goes with --workdir")],
+        "prompts": [
+            ((*COMPARE[:2], *COMPARE[3:]), "--prompts=NAME or FILE is missing"),
+            ((*COMPARE, "--prompts=ta_hrd"), "no set of this name; the sets are aif, aif_train"),
+            ((*COMPARE, "--prompts=latin"), "latin, line 1: not UTF-8"),
+            ((*COMPARE, "--prompts=empty"), "empty: no prompt"),
+        ],
+        "limit": [((*COMPARE, "--limit=-1"), "--limit")],
+        "per_prompt": [((*COMPARE, "--per_prompt=0"), "--per_prompt")],
+        "seed": [((*COMPARE, "--seed=-1"), "--seed")],
+        "judges": [
+            ((*COMPARE[:3], COMPARE[4]), "--judges=JUDGE,JUDGE is missing"),
+            ((*COMPARE, "--judges=verifyer"), "did you mean verifier"),
+            ((*COMPARE, "--judges=verifier,"), "--judges: a name is empty"),
+            ((*COMPARE, "--judges=verifier:accept+"), "write JUDGE or JUDGE:DIMENSION+DIMENSION"),
+            ((*COMPARE, "--judges=verifier:acept"), "no dimension 'acept'; did you mean"),
+            (
+                (*COMPARE, "--config.reward.remote_judge.model=x"),
+                "--config.reward.remote_judge.model: none of the judges has this name",
+            ),
+        ],
+        "num_frames": [((*COMPARE, "--num_frames=-1"), "--num_frames")],
+        "batch_size": [((*COMPARE, "--batch_size=0"), "--batch_size")],
+        "shown": [((*COMPARE, "--shown=-1"), "--shown")],
+        "out": [
+            (COMPARE[:4], "--out=FOLDER is missing"),
+            ((*COMPARE, "--out=latin"), "--out=latin is a file"),
+        ],
+    },
     "evaluate_judge": {
         "pairs": [
             (("--scores=s.csv", "--out=o"), "--pairs=FILE is missing"),
@@ -327,6 +376,10 @@ TAKEN = {
         (*SCORE, "--prompt=a", "--dimensions=accept,motion_quality", "--num_frames=8"),
         (*SCORE, "--prompt=a", "--config.reward.dimension=motion_quality", "--cache=new/c"),
     ],
+    "evaluate": [
+        (*COMPARE, "--config.sampler.steps=3", "--config.data.height=64", "--limit=1"),
+        ("--workdir=w", "--policy=p", *COMPARE[2:], "--prompts=ta_hard", "--shown=0"),
+    ],
     "sample": [
         (*DRAW, "--dtype=bf16", "--negative_prompt=", "--config.data.fps=8"),
         (*DRAW, "--lora=l", "--lora_scale=0", "--guidance_scale=1", "--fps=12", "--out=new/a/"),
@@ -383,6 +436,7 @@ PATHS = [
     *(("sample", name) for name in ("init_noise", "step_noise", "save_latents")),
     *(("score", name) for name in ("judge", "videos", "prompts", "root", "out", "cache")),
     *(("annotate", name) for name in ("workdir", "prompts", "out")),
+    *(("evaluate", name) for name in ("model", "lora", "tuned", "workdir", "prompts", "out")),
     *(("evaluate_judge", name) for name in ("pairs", "root", "scores", "judge", "cache", "out")),
 ]
 

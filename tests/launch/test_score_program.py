@@ -154,7 +154,7 @@ def test_where_nothing_can_be_scored_the_table_says_why(folder, tmp_path):
     assert "a single frame is a picture" in (tmp_path / "x.csv").read_text()
 
 
-@pytest.mark.parametrize("name", ["score", "evaluate_judge"])
+@pytest.mark.parametrize("name", ["score", "evaluate", "evaluate_judge"])
 def test_help_is_there_without_jax(name):
     source = f"import sys; import launch.{name}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", source], cwd=ROOT).returncode == 0

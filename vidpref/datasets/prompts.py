@@ -30,7 +30,7 @@ class Prompt:
     Attributes:
         id: unique in its set, e.g. "OR-train-01".
         text: the prompt.
-        category: a key of `CATEGORIES`.
+        category: a key of `CATEGORIES`; of other sets, their own.
         split: "train", "validation" or "test".
     """
 

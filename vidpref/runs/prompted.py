@@ -1,61 +1,25 @@
 """Clips for prompts of one's own, from a diffusers pipeline or from the policy of a run."""
 
-import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
-from vidpref.datasets.scenes import Data, Scene
-from vidpref.datasets.text import TextCache
+from vidpref.datasets.scenes import Scene
 from vidpref.generation.adopt import load_config
-from vidpref.generation.cascade import Cascade, CascadeNetwork, DrawsClips, Sampler, chunked
-from vidpref.generation.first_frames import open_first_frames
+from vidpref.generation.cascade import Cascade, CascadeNetwork, chunked
 from vidpref.generation.generator import Generator, build_base
-from vidpref.generation.scene_conditions import SceneConditions
-from vidpref.generation.text_encoders import build_text_encoder
 from vidpref.interop.lora.reading import read_lora
 from vidpref.interop.pipelines import PipelineFolder
-from vidpref.models.condition import Condition
 from vidpref.models.lora import merge_into
-from vidpref.models.registry import backbone
+from vidpref.runs.drawing import MESH, Drawable, draw_chunks, drawn_at_once, embed
 from vidpref.runs.inputs import decoder_of, target
 from vidpref.runs.policies import Policy
 from vidpref.runs.recipe import Recipe
 from vidpref.storage.copies import here
-from vidpref.training.metrics import Progress
-from vidpref.training.sharding import filled_up, make_mesh
-from vidpref.typing import Array, Float, PyTree, UInt8
-
-MESH = {"data": 1, "fsdp": -1, "context": 1, "tensor": 1}  # any number of devices
-
-
-@dataclasses.dataclass(frozen=True)
-class Drawable:
-    """What clips are drawn from.
-
-    Attributes:
-        config: its sections `model`, `data`, `text` and `sampler` count.
-        generator: the network with its process and sampler, as it is without a reward's guidance.
-        cascade: the networks that clips go through, loaded when they are drawn.
-        data: data set of a run whose generator sees first frames; None otherwise.
-    """
-
-    config: ConfigDict
-    generator: Generator
-    cascade: Cascade
-    data: Data | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the clips in pixels, after super-resolution where there is one."""
-        data = self.config.data
-        if self.config.superres.enabled:
-            return data.high_height, data.high_width
-        return data.height, data.width
+from vidpref.training.sharding import make_mesh
+from vidpref.typing import Float, PyTree, UInt8
 
 
 def open_pipeline(
@@ -131,51 +95,23 @@ def draw(
         ValueError: weights that are not those of the network, a first frame that is missing or not
             taken, noise of another shape, or noise for the steps of a sampler that adds none.
     """
-    config, mesh = source.config, make_mesh(MESH)
     given = {"noise": noise, "step_noise": step_noise}
     given = {name: values for name, values in given.items() if values is not None}
     count = len(scenes) * per_scene
-    _check_scenes(source.generator, scenes)
+    check_scenes(source.generator, scenes)
     _check_noise(source.generator, count, given)
-    batch_size = filled_up(min(config.sampler.batch_size, count), mesh)
-    null = backbone(config.model.name).null_prompt(config.sampler.negative_prompt)
-    prompts = [scene.text for scene in scenes] + ([] if null is None else [null])
-    steps = sum(network.steps for network in source.cascade.networks)
-    total = steps * len(chunked(scenes, per_scene, batch_size))
-    with tempfile.TemporaryDirectory() as folder, Progress("steps", total=total) as progress:
-        # no name for the encoder: its weights leave the devices before others take their place
-        encoder = build_text_encoder(config.text, mesh)
-        texts = TextCache.build(folder, encoder, prompts, shared=False)
-        del encoder
-        guided = config.sampler.guidance_scale != 1.0
-        borrowed = scenes[0].record is not None
-        sampler = Sampler(
-            [_watched(network, progress) for network in source.cascade.networks],
-            SceneConditions(
-                texts, null if guided else None, source.data.clips if borrowed else None
-            ),
-            batch_size=batch_size,
-            mesh=mesh,
-        )
-        with source.cascade.loaded() as params:
-            images = []
-            if source.generator.image == "image_latent" and not borrowed:
-                images = _encoded(source, scenes, params[1], mesh)
-                scenes = [dataclasses.replace(scene, first_frame=None) for scene in scenes]
-            start = 0
-            for chunk in chunked(scenes, per_scene, batch_size):
-                end = start + len(chunk)
-                part = {name: values[start:end] for name, values in given.items()}
-                if images:
-                    part |= _rows([images[i // per_scene] for i in range(start, end)])
-                start = end
-                rows, drawn = sampler(params, chunk, seed, part)
-                *_, clips = drawn.values()
-                for i, (scene, _) in enumerate(rows):
-                    yield scene.text, clips[i], drawn["latent"][i] if "latent" in drawn else None
+    batch_size = drawn_at_once(source, count)
+    chunks = chunked(scenes, per_scene, batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        texts = embed(source, [scene.text for scene in scenes], folder, shared=False)
+        for (scene, _), clip, latent in draw_chunks(
+            source, chunks, texts, seed=seed, batch_size=batch_size, given=given
+        ):
+            yield scene.text, clip, latent
 
 
-def _check_scenes(generator: Generator, scenes: Sequence[Scene]) -> None:
+def check_scenes(generator: Generator, scenes: Sequence[Scene]) -> None:
+    """Refuses scenes with a first frame for a generator that sees none, and the reverse."""
     for scene in scenes:
         starts = scene.first_frame is not None or scene.record is not None
         if starts and not generator.image:
@@ -194,53 +130,3 @@ def _check_noise(generator: Generator, count: int, given: Mapping[str, np.ndarra
     ):
         if name in given and given[name].shape != wanted:
             raise ValueError(f"the {name} is {given[name].shape}, wanted {wanted}: ({axes})")
-
-
-def _encoded(
-    source: Drawable, scenes: Sequence[Scene], decoder: PyTree, mesh: Mesh
-) -> list[dict[str, np.ndarray]]:
-    """What the generator sees of every scene's first frame; equal frames are encoded once."""
-    model, steps = source.config.model, source.generator.clip_shape[0]
-    autoencoder = source.cascade.second.network, decoder
-    encoder, params = open_first_frames(model, PipelineFolder(model.init), autoencoder, mesh)
-    encode = jax.jit(encoder.encode, static_argnames="steps")
-    encoded = {}
-    for frame in (scene.first_frame for scene in scenes):
-        if id(frame) not in encoded:
-            found = encode(params, encoder.prepare(frame[None]), steps=steps)
-            encoded[id(frame)] = {name: np.asarray(values[0]) for name, values in found.items()}
-    return [encoded[id(scene.first_frame)] for scene in scenes]
-
-
-def _rows(images: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.stack([image[name] for image in images]) for name in images[0]}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Watched:
-    """A generator that counts its sampler's steps."""
-
-    network: DrawsClips
-    progress: Progress
-
-    @property
-    def output(self) -> str:
-        return self.network.output
-
-    @property
-    def steps(self) -> int:
-        return self.network.steps
-
-    def sample(self, params: PyTree, keys: Array, batch: dict) -> Array:
-        def guide(denoise: Callable, condition: Condition) -> Callable:
-            def counted(x: Array, tau: Array) -> Array:
-                jax.debug.callback(lambda: self.progress.update())
-                return denoise(x, tau)
-
-            return counted
-
-        return self.network.sample(params, keys, batch, guide)
-
-
-def _watched(network: DrawsClips, progress: Progress) -> DrawsClips:
-    return _Watched(network, progress) if network.steps else network
