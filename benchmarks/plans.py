@@ -58,6 +58,7 @@ _SLICES = {
     "realdpo:paper": "v5e:2x4",
     "own:paper": "v5e:2x4",
     "videoalign:paper": "v5e:8x16",
+    "vader:paper": "v5e:8x16",
     "mcdpo:wan2_1_1_3b": "v5e:2x4",
 }
 

@@ -35,7 +35,13 @@ from vidpref.stages.judge_training import JudgeTraining, judge_training
 from vidpref.stages.scratch_model import numbers_of_tokens, scratch_config, without_weights
 from vidpref.storage.copies import is_folder
 from vidpref.training.parts_and_adapters import PartsAndAdapters
-from vidpref.training.sharding import abstract_params, batch_sharding, filled_up, make_mesh
+from vidpref.training.sharding import (
+    abstract_params,
+    batch_sharding,
+    filled_up,
+    make_mesh,
+    row_shards,
+)
 from vidpref.typing import PyTree
 
 Arguments = dict[str, PyTree]
@@ -88,14 +94,35 @@ def scoring_of_clips(config: ConfigDict, mesh: Mesh) -> tuple[jax.stages.Wrapped
         opened = open_folder(own.folder, own.base, dimensions_of(config.reward))
         module, reader, spec = opened.module(), opened.reader(own.template), opened.lora
     else:
-        training = _training(config, mesh, batch_size=len(host))
-        module, reader, spec = training.module, training.reader, _lora(training)
-        if not (config.judge.scratch.layers or _base_is_there(config.judge)):
-            bytes_a_token = _BYTES_A_TOKEN
+        module, reader, spec, bytes_a_token = planned_judge(config, mesh)
     module = module.clone(attention="auto", remat="none", dtype=own.dtype)
     room = _room_of_drawn(config, reader, bytes_a_token)
     arguments = _scored(module, spec, mesh, filled_up(own.batch_size, mesh), room, kept=True)
     return scoring(module, mesh), arguments
+
+
+def planned_judge(
+    config: ConfigDict, mesh: Mesh
+) -> tuple[QwenVLReward, RewardReader, LoRA | None, int]:
+    """Returns the network, reader and adapters of the judge that a run trains, without weights.
+
+    And, where its tokenizer is not known, how many bytes a token has of ours, else 1.
+
+    Args:
+        config: the whole config.
+        mesh: devices.
+
+    Raises:
+        ValueError: a setting that cannot work.
+    """
+    training = _training(config, mesh, batch_size=row_shards(mesh))
+    known = config.judge.scratch.layers or _base_is_there(config.judge)
+    return training.module, training.reader, _lora(training), 1 if known else _BYTES_A_TOKEN
+
+
+def tokens_of_drawn(config: ConfigDict, reader: RewardReader, bytes_a_token: int) -> int:
+    """Returns the tokens of the row of a drawn clip with the longest prompt its generator reads."""
+    return _room_of_drawn(config, reader, bytes_a_token).tokens
 
 
 def _room_of_drawn(config: ConfigDict, reader: RewardReader, bytes_a_token: int) -> Room:
