@@ -31,7 +31,7 @@ from vidpref.stages.planned_judge import (
     planned_base,
 )
 from vidpref.training.parts_and_adapters import PartsAndAdapters
-from vidpref.training.sharding import abstract_params, batch_sharding, filled_up
+from vidpref.training.sharding import abstract_params, batch_sharding, filled_up, row_shards
 from vidpref.typing import PyTree
 
 Arguments = dict[str, PyTree]
@@ -72,13 +72,34 @@ def scoring_of_clips(config: ConfigDict, mesh: Mesh) -> tuple[jax.stages.Wrapped
         opened = open_folder(own.folder, own.base, dimensions_of(config.reward))
         module, reader, spec = opened.module(), opened.reader(own.template), opened.lora
     else:
-        training = _training(config, mesh, batch_size=mesh.size)
-        module, reader, spec = training.module, training.reader, _lora(training)
-        bytes_a_token = bytes_of_a_token(config)
+        module, reader, spec, bytes_a_token = judge_of_run(config, mesh)
     module = module.clone(attention="auto", remat="none", dtype=own.dtype)
     room = _room_of_drawn(config, reader, bytes_a_token)
     arguments = _scored(module, spec, mesh, filled_up(own.batch_size, mesh), room, kept=True)
     return scoring(module, mesh), arguments
+
+
+def judge_of_run(
+    config: ConfigDict, mesh: Mesh
+) -> tuple[QwenVLReward, RewardReader, LoRA | None, float]:
+    """Returns the network, reader and adapters of the judge that a run trains, without weights.
+
+    And, where its tokenizer is not known, how many bytes a token has of ours, else 1.
+
+    Args:
+        config: the whole config.
+        mesh: devices.
+
+    Raises:
+        ValueError: a setting that cannot work.
+    """
+    training = _training(config, mesh, batch_size=row_shards(mesh))
+    return training.module, training.reader, _lora(training), bytes_of_a_token(config)
+
+
+def tokens_of_drawn(config: ConfigDict, reader: RewardReader, bytes_a_token: float) -> int:
+    """Returns the tokens of the row of a drawn clip with the longest prompt its generator reads."""
+    return _room_of_drawn(config, reader, bytes_a_token).tokens
 
 
 def _room_of_drawn(config: ConfigDict, reader: RewardReader, bytes_a_token: float) -> Room:

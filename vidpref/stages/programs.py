@@ -130,9 +130,9 @@ def _step(config: ConfigDict, section: str, mesh: Mesh) -> Program:
 
 def _fresh(config: ConfigDict, mesh: Mesh) -> Program:
     planned = plan_section(config, "align", mesh)
-    plan = planned.training.plan
-    arguments = {"state": plan.state, "frozen": planned.frozen, "scenes": planned.scenes}
-    return Program(fresh_drawing(config, build_base(config), plan), arguments)
+    training = planned.training
+    arguments = {"state": training.plan.state, "frozen": planned.frozen, "scenes": planned.scenes}
+    return Program(fresh_drawing(config, build_base(config), training), arguments)
 
 
 def _text(config: ConfigDict, mesh: Mesh) -> Program:

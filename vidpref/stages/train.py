@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -13,6 +14,7 @@ from vidpref.datasets.clip_rows import ClipRows
 from vidpref.datasets.pipeline import training_batches
 from vidpref.generation.generator import Generator
 from vidpref.losses.alignment import AlignmentLoss, make_alignment_loss
+from vidpref.losses.reward_gradient import JUDGE, RewardGradientLoss
 from vidpref.objectives.alignment import OBJECTIVES, needs_real_clips
 from vidpref.stages.rows.fresh import SceneRows
 from vidpref.stages.rows.shapes import RowShape
@@ -43,6 +45,21 @@ class ErrorSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class JudgeInside:
+    """A judge whose network is part of the loss, in shapes.
+
+    Attributes:
+        loss: which asks it.
+        params: `mesh -> parameters` as `jax.ShapeDtypeStruct`s with shardings.
+        rows: what it reads of a row besides the clip, by name, without the axis of rows.
+    """
+
+    loss: RewardGradientLoss
+    params: Callable[[Mesh], PyTree]
+    rows: Mapping[str, jax.ShapeDtypeStruct]
+
+
+@dataclasses.dataclass(frozen=True)
 class Training:
     """What a section of a config trains: the stage runs it, and the planner compiles it.
 
@@ -53,6 +70,7 @@ class Training:
         row: what a training row holds.
         needs_reference: whether the loss has a reference that stands still.
         warning: see `fit`.
+        judge: the judge in the loss; None for none.
     """
 
     plan: Plan
@@ -61,17 +79,23 @@ class Training:
     row: RowShape
     needs_reference: bool = False
     warning: Callable[[Mapping[str, float]], str] | None = None
+    judge: JudgeInside | None = None
 
-    def frozen(self, params: PyTree, reference: PyTree | None = None) -> dict[str, PyTree]:
+    def frozen(
+        self, params: PyTree, reference: PyTree | None = None, judge: PyTree | None = None
+    ) -> dict[str, PyTree]:
         """Returns what the loss needs besides the trainable parameters.
 
         Args:
             params: those of the network at the start; None for fresh ones.
             reference: the reference policy, by default `params`.
+            judge: parameters of the judge in the loss, where there is one.
         """
+        beside = {} if judge is None else {JUDGE: judge}
         if not self.needs_reference:
-            return self.plan.tuning.frozen(params)
-        return self.plan.tuning.frozen(params, params if reference is None else reference)
+            return self.plan.tuning.frozen(params) | beside
+        reference = params if reference is None else reference
+        return self.plan.tuning.frozen(params, reference) | beside
 
 
 def generator_training(
@@ -133,6 +157,7 @@ def train(
     beside: ClipRows | None = None,
     validate: Callable[[PyTree], dict[str, float]] | None = None,
     rollout: Rollout | None = None,
+    judge: PyTree | None = None,
 ) -> None:
     """Runs a plan on batches of `rows` and writes what was trained, see `Tuning.save`.
 
@@ -146,6 +171,7 @@ def train(
         beside: real clips that are mixed in, one a row.
         validate: metrics of a whole network's parameters, at every checkpoint.
         rollout: what the policy draws from rows before a step learns from it.
+        judge: parameters of the judge in the loss.
     """
     plan = training.plan
     tuning, settings = plan.tuning, plan.settings
@@ -167,7 +193,7 @@ def train(
         folder,
         seed=seed,
         start=tuning.start(params),
-        frozen=training.frozen(params, reference),
+        frozen=training.frozen(params, reference, judge),
         evaluate=None if validate is None else evaluate,
         warning=training.warning,
         rollout=rollout,
