@@ -55,6 +55,7 @@ class Weights:
     clip_score: float = field(0.0, "", "Weight of CLIP's score.", when=_MEASURED)
     pick_score: float = field(0.0, "", "Weight of PickScore.", when=_MEASURED)
     hps_v2: float = field(0.0, "", "Weight of HPSv2.", when=_MEASURED)
+    hps_v3: float = field(0.0, "", "Weight of HPSv3.", when=_MEASURED)
     optical_flow: float = field(0.0, "", "Weight of the optical flow.", when=_MEASURED)
     aesthetic: float = field(0.0, "", "Weight of LAION's aesthetic score.", when=_MEASURED)
 
