@@ -15,6 +15,7 @@ from vidpref.interop.loading import component_config, load_onto
 from vidpref.interop.safetensors_files import TensorFolder
 from vidpref.interop.table import Rule, Table, plan
 from vidpref.models.videomae import VideoMae
+from vidpref.models.vit import Vit
 from vidpref.storage.copies import here
 from vidpref.typing import PyTree
 
@@ -26,6 +27,8 @@ _LAYERS = {
     "intermediate.dense": "blocks/mlp_in",
     "output.dense": "blocks/mlp_out",
 }
+_QKV = ("query", "key", "value")
+_ATTENTION = "encoder.layer.{i}.attention.attention."
 _NORMS = {"fc_norm": "mean", "layernorm": "tokens"}  # of a file, and what `VideoMae` calls them
 
 
@@ -116,11 +119,9 @@ def videomae_table(module: VideoMae, prefix: str) -> Table:
         module: the network, whose last norm counts.
         prefix: of the names of the encoder, "videomae." or "".
     """
-    attention = f"{prefix}encoder.layer.{{i}}.attention.attention."
+    attention = prefix + _ATTENTION
     rules = [
-        *_patches(prefix, "conv"),
-        *_layers(f"{prefix}encoder.layer.{{i}}.", _LAYERS),
-        *(Rule(f"{attention}{n}.weight", f"blocks/{n}/kernel", "linear") for n in _QKV),
+        *_blocks(prefix),
         Rule(f"{attention}q_bias", "blocks/query/bias", "vector"),
         Rule(f"{attention}v_bias", "blocks/value/bias", "vector"),
     ]
@@ -131,7 +132,21 @@ def videomae_table(module: VideoMae, prefix: str) -> Table:
     return tuple(rules)
 
 
-_QKV = ("query", "key", "value")
+def vit_table(module: Vit, prefix: str) -> Table:
+    """Returns the table of `Vit`, by the names of published files.
+
+    Args:
+        module: the network.
+        prefix: of the names of the encoder, "vit." or "".
+    """
+    embeddings = f"{prefix}embeddings."
+    return (
+        Rule(f"{embeddings}cls_token", "whole", "kept"),
+        Rule(f"{embeddings}position_embeddings", "positions", "kept"),
+        *_blocks(prefix),
+        *(Rule(f"{prefix}{_ATTENTION}{n}.bias", f"blocks/{n}/bias", "vector") for n in _QKV),
+        *_layers(prefix, {"layernorm": "norm_out"}),
+    )
 
 
 def _videomae(config: Mapping[str, Any], names: Iterable[str], **options: Any) -> VideoMae:
@@ -141,12 +156,20 @@ def _videomae(config: Mapping[str, Any], names: Iterable[str], **options: Any) -
     return VideoMae.from_config(config, norm=norm, **options)
 
 
-def _patches(prefix: str, kind: str) -> tuple[Rule, ...]:
+def _vit(config: Mapping[str, Any], names: Iterable[str], **options: Any) -> Vit:
+    return Vit.from_config(config, **options)
+
+
+def _blocks(prefix: str) -> list[Rule]:
+    """The rules of patches and blocks, but for the biases of queries, keys and values."""
     torch = f"{prefix}embeddings.patch_embeddings.projection"
-    return (
-        Rule(f"{torch}.weight", "patches/kernel", kind),
+    attention = prefix + _ATTENTION
+    return [
+        Rule(f"{torch}.weight", "patches/kernel", "conv"),
         Rule(f"{torch}.bias", "patches/bias", "vector"),
-    )
+        *_layers(f"{prefix}encoder.layer.{{i}}.", _LAYERS),
+        *(Rule(f"{attention}{n}.weight", f"blocks/{n}/kernel", "linear") for n in _QKV),
+    ]
 
 
 def _layers(prefix: str, names: Mapping[str, str]) -> list[Rule]:
@@ -172,3 +195,10 @@ def _clip(module: VideoMae) -> np.ndarray:
 VIDEOMAE = Encoder(
     "VideoMAE", _videomae, videomae_table, ("embeddings.position_embeddings",), _clip
 )
+
+
+def _image(module: Vit) -> np.ndarray:
+    return np.zeros((1, module.image_size, module.image_size, 3), np.float32)
+
+
+DINO = Encoder("ViT", _vit, vit_table, ("pooler.", "embeddings.mask_token"), _image)
