@@ -27,6 +27,7 @@ from pathlib import Path
 from absl import app, flags
 
 from vidpref.runs import command_line
+from vidpref.runs.places import address_problem
 from vidpref.storage.copies import is_folder
 
 _VIDEOS = flags.DEFINE_list("videos", [], "Folders of videos or lists of clips, with commas.")
@@ -161,15 +162,18 @@ def _check_flags(overrides: Sequence[str]) -> None:
     places = [place.strip() for place in _VIDEOS.value]
     if any(not place for place in places):
         wrong.append("--videos: a name is empty.")
+    wrong += filter(None, (address_problem("--videos", place, read=True) for place in places))
     wrong += [f"--videos: {p} stands twice." for p in dict.fromkeys(places) if places.count(p) > 1]
     if any(not name.strip() for name in _METRICS.value):
         wrong.append("--metrics: a name is empty.")
+    if _EPSILON.value == 0:
+        wrong.append("--i3d_epsilon=0: give a number above 0.")
     for flag in (_PROMPTS, _VBENCH):
         if flag.value and len(places) > 1:
             wrong.append(f"--{flag.name} goes with one folder of --videos, not {len(places)}.")
     if _PROMPTS.value and _NAMED.value:
         wrong.append("give either --prompts or --named_by_prompts.")
-    if _PROMPTS.value and places and not is_folder(places[0]):
+    if _PROMPTS.value and len(places) == 1 and not is_folder(places[0]):
         wrong.append("--prompts goes with a folder: a list has its own prompts.")
     if _OUT.value and Path(_OUT.value).is_file():
         wrong.append(f"--out={_OUT.value} is a file: give a folder.")

@@ -146,18 +146,3 @@ def test_vbench_of_dimensions_from_elsewhere(folder, measured):
     (scores,) = json.loads((folder / "vbench" / "metrics.json").read_text())["vbench"].values()
     assert scores["total"] == pytest.approx((4 * scores["quality"] + scores["semantic"]) / 5)
     assert "VBench total" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--metrics=fidd"], "no metric 'fidd'; did you mean fid?"),
-        (["--metrics=fid"], "fid needs weights: give --inception"),
-        (["--reference="], "--reference is empty"),
-        (["--videomae="], "--videomae is empty"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused(folder, argv, message):
-    done = measure(folder, *argv)
-    assert done.returncode == 1
-    assert message in done.stderr

@@ -48,7 +48,10 @@ class ClipScore:
         """Returns the score of each clip."""
         texts = self._model.texts(self._tokens([clip.prompt for clip in clips]))
         frames = [self._model.images(clip.frames[None])[0] for clip in clips]
-        return [np.float32(clip_score(f, text)) for f, text in zip(frames, texts, strict=True)]
+        return [
+            np.asarray(clip_score(f, text), np.float32)
+            for f, text in zip(frames, texts, strict=True)
+        ]
 
 
 class TemporalFlickering:
@@ -62,7 +65,7 @@ class TemporalFlickering:
 
     def __call__(self, clips: Sequence[Clip]) -> list[np.ndarray]:
         """Returns the value of each clip."""
-        return [np.float32(temporal_flickering(clip.frames)) for clip in clips]
+        return [np.asarray(temporal_flickering(clip.frames), np.float32) for clip in clips]
 
 
 class OfFrames:
@@ -104,7 +107,7 @@ class OfFrames:
 
     def __call__(self, clips: Sequence[Clip]) -> list[np.ndarray]:
         """Returns the value of each clip."""
-        return [np.float32(self._value(self._network(clip.frames))) for clip in clips]
+        return [np.asarray(self._value(self._network(clip.frames)), np.float32) for clip in clips]
 
 
 def aesthetic_value(
@@ -161,8 +164,8 @@ class DynamicDegree:
         for clip in clips:
             frames = clip.frames[list(dynamic_frames(len(clip.frames), clip.fps))]
             if len(frames) < 2:  # shorter than an eighth of a second: nothing to compare
-                found.append(np.float32(0.0))
+                found.append(np.asarray(0.0, np.float32))
                 continue
             speeds = self._network(np.stack([frames[:-1], frames[1:]], axis=1))
-            found.append(np.float32(is_dynamic(speeds, *frames.shape[1:3])))
+            found.append(np.asarray(is_dynamic(speeds, *frames.shape[1:3]), np.float32))
         return found

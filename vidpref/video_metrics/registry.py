@@ -119,15 +119,15 @@ def check_metrics(names: Sequence[str], places: Places) -> None:
         ValueError: names all that is wrong.
     """
     wrong = [
-        f"no metric {name!r}; {nearest(name, METRICS)}" for name in names if name not in METRICS
+        f"--metrics: no metric {name!r}; {nearest(name, METRICS)}"
+        for name in names
+        if name not in METRICS
     ]
     wrong += [f"{name} stands twice" for name in dict.fromkeys(names) if names.count(name) > 1]
     for name in dict.fromkeys(names):
         for place in METRICS[name].places if name in METRICS else ():
             if not getattr(places, place):
                 wrong.append(f"{name} needs weights: give --{place}")
-    if not names:
-        wrong.append(f"no metric: {', '.join(METRICS)}")
     if wrong:
         raise ValueError("; ".join(wrong))
 
