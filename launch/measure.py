@@ -52,6 +52,7 @@ PLACES = {
     "aesthetic_head": "Safetensors file of LAION's linear head: aesthetic_quality.",
     "dino": "Folder of DINO ViT-B/16: subject_consistency.",
     "raft": "Safetensors file of torchvision's large RAFT, C_T_V1: dynamic_degree.",
+    "musiq": "Safetensors file of pyiqa's MUSIQ of SPAQ: imaging_quality.",
 }
 _PLACES = {name: flags.DEFINE_string(name, "", text) for name, text in PLACES.items()}
 _FVD_FRAMES = flags.DEFINE_integer(

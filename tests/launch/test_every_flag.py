@@ -263,6 +263,7 @@ REFUSED = {
                 ("aesthetic_head", "aesthetic_quality"),
                 ("dino", "subject_consistency"),
                 ("raft", "dynamic_degree"),
+                ("musiq", "imaging_quality"),
             )
         },
         "fvd_frames": [((*CLIPS, "--fvd_frames=8"), "--fvd_frames")],
@@ -449,6 +450,7 @@ PATHS = [
     *(("measure", name) for name in ("videos", "reference", "prompts", "out", "cache")),
     *(("measure", name) for name in ("vbench_results", "videomae", "i3d", "inception", "raft")),
     *(("measure", name) for name in ("clip", "clip_b32", "clip_l14", "aesthetic_head", "dino")),
+    ("measure", "musiq"),
     *(("annotate", name) for name in ("workdir", "prompts", "out")),
     *(("evaluate_judge", name) for name in ("pairs", "root", "scores", "judge", "cache", "out")),
 ]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import transformers
 
 from tests.interop import tiny_clip
-from tests.models import i3d_in_torch, inception_in_torch
+from tests.models import i3d_in_torch, inception_in_torch, musiq_in_torch
 from tests.models.normed import randomize_normed
 from tests.models.raft_in_torch import SMALL, RaftInTorch
 from tests.models.torch_parity import randomize, state_dict
@@ -173,6 +173,20 @@ def test_frames_of_inception_are_spread_over_the_clip(tmp_path):
     assert ours.shape == (2, 2048 + 1008)
     for mine, theirs in zip(np.split(ours, [2048], axis=1), wanted, strict=True):
         assert np.abs(mine - theirs.numpy()).max() < 2e-4 * theirs.abs().max()
+
+
+def test_imaging_quality_is_a_hundredth_of_musiqs_mean(tmp_path):
+    torch.manual_seed(0)
+    model = musiq_in_torch.Musiq().eval()
+    with torch.no_grad():
+        model.head.bias += 50.0
+    (path,) = write_tensors(tmp_path, state_dict(model))
+    one = clip(0, frames=2, h=72, w=100)
+    shown = torch.from_numpy(one.frames.transpose(0, 3, 1, 2)).float() / 255
+    with torch.no_grad():
+        wanted = model(shown).mean().item() / 100
+    (ours,) = measure("imaging_quality", musiq=str(path))([one])
+    np.testing.assert_allclose(ours, wanted, rtol=TOLERANCE)
 
 
 def test_every_metric_has_a_measure_and_places():

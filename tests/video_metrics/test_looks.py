@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from vidpref.interop.vision_encoders import IMAGENET
-from vidpref.video_metrics.looks import Look, middle_square, whole_square
+from vidpref.video_metrics.looks import Look, at_most, middle_square, whole_square
 
 SIZES = [(40, 64), (64, 41), (57, 57), (20, 31)]
 
@@ -74,3 +74,15 @@ def test_fid_of_pytorch_fid(h, w):
     with jax.default_matmul_precision("float32"):
         ours = whole_square(shown, 75)
     np.testing.assert_allclose(ours, (2 * x - 1).numpy().transpose(0, 2, 3, 1), atol=2e-5)
+
+
+@pytest.mark.parametrize(("h", "w"), SIZES)
+def test_musiq_sees_at_most_so_many_pixels(h, w):
+    shown = frames(h, w)
+    scale = 48.0 / max(h, w)
+    x = tensor(shown).float()
+    if max(h, w) > 48:
+        x = F.interpolate(x, size=(int(scale * h), int(scale * w)), mode="bilinear")
+    with jax.default_matmul_precision("float32"):
+        ours = at_most(shown, 48)
+    np.testing.assert_allclose(ours, (2 * x / 255 - 1).numpy().transpose(0, 2, 3, 1), atol=2e-5)

@@ -1,4 +1,4 @@
-"""Files of I3D and Inception-V3: networks whose layers are called as PyTorch's are."""
+"""Files of I3D, Inception-V3 and MUSIQ: networks that FVD, FID and VBench measure with."""
 
 import os
 from typing import Any
@@ -13,6 +13,7 @@ from vidpref.interop.safetensors_files import PICKLES, TensorFolder
 from vidpref.interop.table import Rule, Table, plan
 from vidpref.models.i3d import FEWEST, SIDE, I3d
 from vidpref.models.inception import Inception
+from vidpref.models.musiq import Musiq
 from vidpref.storage.copies import here
 from vidpref.typing import PyTree
 
@@ -20,12 +21,16 @@ _PARTS = {"scale": "weight", "mean": "running_mean", "variance": "running_var", 
 _COUNTED = "num_batches_tracked"
 # How the names begin of what is not used: the bias of Inception Score's logits, and the classifier
 # on the way, which torchvision's Inception-V3 has.
-_UNUSED = {"Inception": ("fc.bias", "AuxLogits."), "I3d": ()}
-_CALLED = {"Inception": "pytorch-fid's Inception-V3", "I3d": "pytorch-i3d"}
+_UNUSED = {"Inception": ("fc.bias", "AuxLogits."), "I3d": (), "Musiq": ()}
+_CALLED = {
+    "Inception": "pytorch-fid's Inception-V3",
+    "I3d": "pytorch-i3d",
+    "Musiq": "pyiqa's MUSIQ",
+}
 
 
 class ConvolutionalFile:
-    """Weights of `I3d` or `Inception` in a safetensors file.
+    """Weights of `I3d`, `Inception` or `Musiq` in a safetensors file.
 
     Attributes:
         module: the network.
@@ -35,7 +40,7 @@ class ConvolutionalFile:
         ValueError: no such file, or tensors of another network; no value is read.
     """
 
-    def __init__(self, path: str | os.PathLike, module: I3d | Inception):
+    def __init__(self, path: str | os.PathLike, module: I3d | Inception | Musiq):
         path, kind = here(path), type(module).__name__
         if path.suffix in PICKLES:
             raise ValueError(
@@ -46,7 +51,9 @@ class ConvolutionalFile:
             raise ValueError(f"{path}: no such file of {_CALLED[kind]}'s weights")
         self.module = module
         self.abstract = abstract_of(module)
-        self._tensors, self._table = TensorFolder(path), table_of(self.abstract)
+        self._tensors = TensorFolder(path)
+        own = isinstance(module, Musiq)
+        self._table = musiq_table() if own else table_of(self.abstract)
         counted = tuple(name for name in self._tensors if name.endswith(_COUNTED))
         self._unused = (*counted, *_UNUSED[kind])
         meant = {n: s for n, s in self._tensors.shapes.items() if not n.startswith(self._unused)}
@@ -68,16 +75,56 @@ class ConvolutionalFile:
 
 
 def table_of(abstract: PyTree) -> Table:
-    """Returns the table of a network with these parameters, given as their shapes."""
+    """Returns the table of `I3d` or `Inception`, whose layers are called as PyTorch's are.
+
+    Args:
+        abstract: shapes of the parameters.
+    """
     paths = jax.tree_util.tree_leaves_with_path(meta.unbox(abstract))
     return tuple(_rule(tuple(key.key for key in path), leaf.ndim) for path, leaf in paths)
+
+
+def musiq_table() -> Table:
+    """Returns the table of `Musiq`, by pyiqa's names."""
+    encoder = "transformer_encoder."
+    block = f"{encoder}transformer.encoderblock_{{i}}."
+    layers = {
+        "embedding": "embedding",
+        "head": "head",
+        f"{encoder}encoder_norm": "norm_out",
+        f"{block}norm1": "blocks/norm1",
+        f"{block}norm2": "blocks/norm2",
+        f"{block}mlp.fc1": "blocks/mlp_in",
+        f"{block}mlp.fc2": "blocks/mlp_out",
+        "gn_root": "patches/root_norm",
+        "block1.gn_proj": "patches/projection_norm",
+        **{f"block1.gn{n}": f"patches/norm{n}" for n in (1, 2, 3)},
+        **{f"{block}attention.{n}": f"blocks/{n}" for n in ("query", "key", "value", "out")},
+    }
+    convolutions = {
+        "conv_root": "patches/root",
+        "block1.conv_proj": "patches/projection",
+        **{f"block1.conv{n}": f"patches/conv{n}" for n in (1, 2, 3)},
+    }
+    rules = [
+        Rule(f"{encoder}posembed_input.position_emb", "positions", "kept"),
+        Rule(f"{encoder}scaleembed_input.scale_emb", "scales", "embedding"),
+        Rule(f"{encoder}cls", "whole", "kept"),
+        *(Rule(f"{n}.weight", f"{ours}/kernel", "conv") for n, ours in convolutions.items()),
+    ]
+    for torch, ours in layers.items():
+        norm = "norm" in ours
+        kind = ("scale", "vector") if norm else ("kernel", "linear")
+        rules.append(Rule(f"{torch}.weight", f"{ours}/{kind[0]}", kind[1]))
+        rules.append(Rule(f"{torch}.bias", f"{ours}/bias", "vector"))
+    return tuple(rules)
 
 
 def abstract_of(module: nn.Module) -> PyTree:
     """Returns the shapes of a network's parameters, boxed with their logical names."""
 
     def init(key: jax.Array) -> Any:
-        shape = (1, FEWEST, SIDE, SIDE, 3) if isinstance(module, I3d) else (1, 75, 75, 3)
+        shape = (1, FEWEST, SIDE, SIDE, 3) if isinstance(module, I3d) else (1, 96, 96, 3)
         return module.init(key, np.zeros(shape, np.float32))["params"]
 
     return jax.eval_shape(init, jax.random.key(0))

@@ -18,7 +18,6 @@ from vidpref.models.raft.network import SMALLEST
 from vidpref.pixels import to_unit
 from vidpref.rewards.metrics.frames import ClipFrames
 from vidpref.typing import Array, Float, PyTree
-from vidpref.video_metrics.looks import Look
 from vidpref.video_metrics.measure import Clip, single
 from vidpref.video_metrics.networks import Network, Weights
 
@@ -74,9 +73,9 @@ class OfFrames:
     Args:
         name: of the measure.
         weights: of the network.
-        features: (parameters, what the network is shown [n, h, w, 3]) -> features [n, d].
-        look: how frames are shown to it.
-        value: features [t, d] of a clip -> the number.
+        features: (parameters, what the network is shown [n, h, w, 3]) -> features [n, ...].
+        look: bytes of frames -> what the network is shown.
+        value: features [t, ...] of a clip -> the number.
         causes: what values depend on.
         batch_size: frames at once.
         several: whether a single frame has no value.
@@ -89,8 +88,8 @@ class OfFrames:
         name: str,
         weights: Weights,
         features: Callable[[PyTree, Array], Array],
-        look: Look,
-        value: Callable[[Float[Array, "t d"]], float],
+        look: Callable[[Array], Array],
+        value: Callable[[Float[Array, "t ..."]], float],
         *,
         causes: dict[str, object],
         batch_size: int,
@@ -115,6 +114,11 @@ def aesthetic_value(
 ) -> Callable[[Float[Array, "t d"]], float]:
     """Returns VBench's aesthetic quality of directions: a tenth of LAION's mean linear score."""
     return lambda directions: float(np.mean(directions @ weight + bias)) / 10.0
+
+
+def imaging_value(scores: Float[Array, " t"]) -> float:
+    """Returns VBench's imaging quality: a hundredth of MUSIQ's mean score."""
+    return float(np.mean(scores)) / 100.0
 
 
 class _OfRaft:

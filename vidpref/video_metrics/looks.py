@@ -60,3 +60,16 @@ def middle_square(frames: UInt8[Array, "*b h w 3"], side: int) -> Float[Array, "
 def whole_square(frames: UInt8[Array, "n h w 3"], side: int) -> Float[Array, "n s s 3"]:
     """Returns whole frames in [-1, 1], squeezed into a square as pytorch-fid does."""
     return 2.0 * resize(frames.astype(jnp.float32) / 255.0, side, side, "linear") - 1.0
+
+
+def at_most(frames: UInt8[Array, "n h w 3"], longest: int) -> Float[Array, "n h2 w2 3"]:
+    """Returns frames in [-1, 1], shrunk where the longer side has more than `longest` pixels.
+
+    So VBench shows them to MUSIQ (its mode "longer").
+    """
+    h, w = frames.shape[1:3]
+    x = frames.astype(jnp.float32)
+    if max(h, w) > longest:
+        scale = longest / max(h, w)
+        x = resize(x, int(scale * h), int(scale * w), "linear")
+    return 2.0 * (x / 255.0) - 1.0

@@ -15,6 +15,7 @@ from vidpref.interop.raft import RaftFile
 from vidpref.interop.vision_encoders import DINO, IMAGENET, VIDEOMAE, EncoderFolder
 from vidpref.models.i3d import I3d
 from vidpref.models.inception import Inception
+from vidpref.models.musiq import Musiq
 from vidpref.rewards.metrics.aesthetic import read_head
 from vidpref.rewards.metrics.frames import ClipFrames
 from vidpref.storage.copies import here
@@ -24,10 +25,13 @@ from vidpref.video_metrics.clip_values import (
     OfFrames,
     TemporalFlickering,
     aesthetic_value,
+    imaging_value,
 )
 from vidpref.video_metrics.features import I3dFeatures, InceptionFrames, VideoMaeFeatures
-from vidpref.video_metrics.looks import Look
+from vidpref.video_metrics.looks import Look, at_most
 from vidpref.video_metrics.measure import Measure
+
+_LONGEST = 512  # pixels of a side that VBench's imaging quality looks at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +65,7 @@ METRICS = {
     "subject_consistency": Metric("subject_consistency", "mean", ("dino",)),
     "background_consistency": Metric("background_consistency", "mean", ("clip_b32",)),
     "aesthetic_quality": Metric("aesthetic_quality", "mean", ("clip_l14", "aesthetic_head")),
+    "imaging_quality": Metric("imaging_quality", "mean", ("musiq",)),
 }
 
 
@@ -78,6 +83,7 @@ class Places:
         aesthetic_head: safetensors file of LAION's linear head on it.
         dino: folder of DINO ViT-B/16 of transformers.
         raft: safetensors file of torchvision's RAFT.
+        musiq: safetensors file of pyiqa's MUSIQ.
     """
 
     videomae: str = ""
@@ -89,6 +95,7 @@ class Places:
     aesthetic_head: str = ""
     dino: str = ""
     raft: str = ""
+    musiq: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,8 +187,20 @@ def _clip_score(place: str, settings: Settings) -> ClipScore:
 
 
 def _of_frames(name: str, places: Places, batch_size: int) -> OfFrames:
-    """VBench's dimensions by DINO and CLIP."""
-    options = {"batch_size": batch_size, "several": name != "aesthetic_quality"}
+    """VBench's dimensions by DINO, CLIP and MUSIQ."""
+    options = {"batch_size": batch_size, "several": name.endswith("consistency")}
+    if name == "imaging_quality":
+        file = ConvolutionalFile(places.musiq, Musiq())
+        score = file.module.apply
+        return OfFrames(
+            name,
+            file,
+            lambda params, images: score({"params": params}, images),
+            lambda frames: at_most(frames, _LONGEST),
+            imaging_value,
+            causes={"weights": digest(places.musiq)},
+            **options,
+        )
     if name == "subject_consistency":
         folder = EncoderFolder(places.dino, DINO)
         look = Look(folder.module.image_size, "linear", crop=False, **IMAGENET)
