@@ -53,6 +53,7 @@ PLACES = {
     "dino": "Folder of DINO ViT-B/16: subject_consistency.",
     "raft": "Safetensors file of torchvision's large RAFT, C_T_V1: dynamic_degree.",
     "musiq": "Safetensors file of pyiqa's MUSIQ of SPAQ: imaging_quality.",
+    "amt": "Safetensors file of AMT-S: motion_smoothness.",
 }
 _PLACES = {name: flags.DEFINE_string(name, "", text) for name, text in PLACES.items()}
 _FVD_FRAMES = flags.DEFINE_integer(

@@ -264,6 +264,7 @@ REFUSED = {
                 ("dino", "subject_consistency"),
                 ("raft", "dynamic_degree"),
                 ("musiq", "imaging_quality"),
+                ("amt", "motion_smoothness"),
             )
         },
         "fvd_frames": [((*CLIPS, "--fvd_frames=8"), "--fvd_frames")],
@@ -450,7 +451,7 @@ PATHS = [
     *(("measure", name) for name in ("videos", "reference", "prompts", "out", "cache")),
     *(("measure", name) for name in ("vbench_results", "videomae", "i3d", "inception", "raft")),
     *(("measure", name) for name in ("clip", "clip_b32", "clip_l14", "aesthetic_head", "dino")),
-    ("measure", "musiq"),
+    *(("measure", name) for name in ("musiq", "amt")),
     *(("annotate", name) for name in ("workdir", "prompts", "out")),
     *(("evaluate_judge", name) for name in ("pairs", "root", "scores", "judge", "cache", "out")),
 ]

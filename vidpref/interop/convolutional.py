@@ -1,6 +1,7 @@
-"""Files of I3D, Inception-V3 and MUSIQ: networks that FVD, FID and VBench measure with."""
+"""Files of I3D, Inception-V3, MUSIQ and AMT, which FVD, FID and VBench measure with."""
 
 import os
+import re
 from typing import Any
 
 import flax.linen as nn
@@ -11,26 +12,39 @@ from flax.core import meta
 from vidpref.interop.loading import load_onto
 from vidpref.interop.safetensors_files import PICKLES, TensorFolder
 from vidpref.interop.table import Rule, Table, plan
+from vidpref.models.amt import STRIDE, Amt
 from vidpref.models.i3d import FEWEST, SIDE, I3d
 from vidpref.models.inception import Inception
 from vidpref.models.musiq import Musiq
 from vidpref.storage.copies import here
 from vidpref.typing import PyTree
 
-_PARTS = {"scale": "weight", "mean": "running_mean", "variance": "running_var", "bias": "bias"}
+_PARTS = {
+    "scale": "weight",
+    "slope": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "variance": "running_var",
+}
+# Layers of RAFT's encoder, which AMT has too, by AMT's names.
+_RENAMED = {"convnormrelu/conv": "conv1", "output": "conv2", "downsample/conv": "downsample/0"}
+_RENAMED |= {f"convnormrelu{n}/conv": f"conv{n}" for n in (1, 2, 3)}
+_RENAMED |= {f"layer{i}_{j}": f"layer{i}/{j}" for i in (1, 2, 3) for j in (0, 1)}
+_SIDE = 8 * STRIDE  # of a picture that every network can look at
 _COUNTED = "num_batches_tracked"
 # How the names begin of what is not used: the bias of Inception Score's logits, and the classifier
 # on the way, which torchvision's Inception-V3 has.
-_UNUSED = {"Inception": ("fc.bias", "AuxLogits."), "I3d": (), "Musiq": ()}
+_UNUSED = {"Inception": ("fc.bias", "AuxLogits."), "I3d": (), "Musiq": (), "Amt": ()}
 _CALLED = {
     "Inception": "pytorch-fid's Inception-V3",
     "I3d": "pytorch-i3d",
     "Musiq": "pyiqa's MUSIQ",
+    "Amt": "AMT-S",
 }
 
 
 class ConvolutionalFile:
-    """Weights of `I3d`, `Inception` or `Musiq` in a safetensors file.
+    """Weights of `I3d`, `Inception`, `Musiq` or `Amt` in a safetensors file.
 
     Attributes:
         module: the network.
@@ -40,7 +54,7 @@ class ConvolutionalFile:
         ValueError: no such file, or tensors of another network; no value is read.
     """
 
-    def __init__(self, path: str | os.PathLike, module: I3d | Inception | Musiq):
+    def __init__(self, path: str | os.PathLike, module: I3d | Inception | Musiq | Amt):
         path, kind = here(path), type(module).__name__
         if path.suffix in PICKLES:
             raise ValueError(
@@ -75,7 +89,7 @@ class ConvolutionalFile:
 
 
 def table_of(abstract: PyTree) -> Table:
-    """Returns the table of `I3d` or `Inception`, whose layers are called as PyTorch's are.
+    """Returns the table of `I3d`, `Inception` or `Amt`, whose layers are called as PyTorch's are.
 
     Args:
         abstract: shapes of the parameters.
@@ -124,14 +138,20 @@ def abstract_of(module: nn.Module) -> PyTree:
     """Returns the shapes of a network's parameters, boxed with their logical names."""
 
     def init(key: jax.Array) -> Any:
-        shape = (1, FEWEST, SIDE, SIDE, 3) if isinstance(module, I3d) else (1, 96, 96, 3)
-        return module.init(key, np.zeros(shape, np.float32))["params"]
+        shape = (1, FEWEST, SIDE, SIDE, 3) if isinstance(module, I3d) else (1, _SIDE, _SIDE, 3)
+        images = (np.zeros(shape, np.float32),) * (2 if isinstance(module, Amt) else 1)
+        return module.init(key, *images)["params"]
 
     return jax.eval_shape(init, jax.random.key(0))
 
 
 def _rule(path: tuple[str, ...], ndim: int) -> Rule:
     *layers, last = path
+    if layers[0] == "feat_encoder":
+        own = "/".join(layers)
+        for ours, theirs in _RENAMED.items():
+            own = re.sub(rf"/{ours}(?=/|$)", f"/{theirs}", own)
+        layers = own.split("/")
     if last == "kernel":
         kind = "linear" if ndim == 2 else "conv"
         return Rule(".".join([*layers, "weight"]), "/".join(path), kind)

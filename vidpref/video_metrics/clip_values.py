@@ -2,27 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
 from vidpref.evaluation.clip_score import clip_score
-from vidpref.evaluation.vbench_dimensions import (
-    dynamic_frames,
-    is_dynamic,
-    temporal_flickering,
-)
+from vidpref.evaluation.vbench_dimensions import temporal_flickering
 from vidpref.interop.clip_tokens import ClipTokens
-from vidpref.interop.raft import RaftFile, abstract_raft
-from vidpref.models.raft.encoder import STRIDE
-from vidpref.models.raft.network import SMALLEST
-from vidpref.pixels import to_unit
 from vidpref.rewards.metrics.frames import ClipFrames
 from vidpref.typing import Array, Float, PyTree
 from vidpref.video_metrics.measure import Clip, single
 from vidpref.video_metrics.networks import Network, Weights
-
-UPDATES = 20  # of RAFT, as VBench has them
-_TOP = 0.05  # of the pixels
 
 
 class ClipScore:
@@ -119,57 +107,3 @@ def aesthetic_value(
 def imaging_value(scores: Float[Array, " t"]) -> float:
     """Returns VBench's imaging quality: a hundredth of MUSIQ's mean score."""
     return float(np.mean(scores)) / 100.0
-
-
-class _OfRaft:
-    """RAFT's file as `Weights`."""
-
-    def __init__(self, file: RaftFile):
-        self.module, self.load = file.module, file.load
-        self.abstract = abstract_raft(file.module)
-
-
-class DynamicDegree:
-    """Whether a clip moves, 0 or 1, by RAFT's flow between frames an eighth of a second apart.
-
-    Args:
-        file: RAFT; VBench's own weights (raft-things) are torchvision's `C_T_V1` of the large size.
-        weights: digest of its file.
-        batch_size: pairs of frames at once.
-    """
-
-    name, of_prompt = "dynamic_degree", False
-
-    def __init__(self, file: RaftFile, weights: str, *, batch_size: int):
-        self.causes = {"weights": weights, "updates": UPDATES}
-
-        def fastest(params: PyTree, pairs: Array) -> Array:
-            h, w = pairs.shape[2:4]
-            more = [((-n % STRIDE) // 2, -n % STRIDE - (-n % STRIDE) // 2) for n in (h, w)]
-            frames = to_unit(pairs)
-            frames = jnp.pad(frames, ((0, 0), (0, 0), *more, (0, 0)), mode="edge")
-            flow = file.module.apply({"params": params}, frames[:, 0], frames[:, 1], UPDATES)
-            norms = -jnp.sort(-jnp.linalg.norm(flow, axis=-1).reshape(len(pairs), -1), axis=-1)
-            return norms[:, : int(_TOP * norms.shape[1])].mean(axis=1)
-
-        self._network = Network(_OfRaft(file), fastest, batch_size)
-
-    def why_not(self, clip: Clip) -> str:
-        """Refuses a clip of one frame, or one that is too small for RAFT."""
-        h, w = clip.frames.shape[1:3]
-        least = SMALLEST - STRIDE + 1  # sides are filled up to a multiple
-        if min(h, w) < least:
-            return f"too_small: {h}x{w} pixels, and RAFT needs {least} a side"
-        return single(clip)
-
-    def __call__(self, clips: Sequence[Clip]) -> list[np.ndarray]:
-        """Returns 1 for each clip that moves."""
-        found = []
-        for clip in clips:
-            frames = clip.frames[list(dynamic_frames(len(clip.frames), clip.fps))]
-            if len(frames) < 2:  # shorter than an eighth of a second: nothing to compare
-                found.append(np.asarray(0.0, np.float32))
-                continue
-            speeds = self._network(np.stack([frames[:-1], frames[1:]], axis=1))
-            found.append(np.asarray(is_dynamic(speeds, *frames.shape[1:3]), np.float32))
-        return found

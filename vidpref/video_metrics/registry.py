@@ -13,6 +13,7 @@ from vidpref.interop.convolutional import ConvolutionalFile
 from vidpref.interop.image_processor import ImageProcessor
 from vidpref.interop.raft import RaftFile
 from vidpref.interop.vision_encoders import DINO, IMAGENET, VIDEOMAE, EncoderFolder
+from vidpref.models.amt import Amt
 from vidpref.models.i3d import I3d
 from vidpref.models.inception import Inception
 from vidpref.models.musiq import Musiq
@@ -21,7 +22,6 @@ from vidpref.rewards.metrics.frames import ClipFrames
 from vidpref.storage.copies import here
 from vidpref.video_metrics.clip_values import (
     ClipScore,
-    DynamicDegree,
     OfFrames,
     TemporalFlickering,
     aesthetic_value,
@@ -30,6 +30,7 @@ from vidpref.video_metrics.clip_values import (
 from vidpref.video_metrics.features import I3dFeatures, InceptionFrames, VideoMaeFeatures
 from vidpref.video_metrics.looks import Look, at_most
 from vidpref.video_metrics.measure import Measure
+from vidpref.video_metrics.motion import DynamicDegree, MotionSmoothness
 
 _LONGEST = 512  # pixels of a side that VBench's imaging quality looks at
 
@@ -65,6 +66,7 @@ METRICS = {
     "subject_consistency": Metric("subject_consistency", "mean", ("dino",)),
     "background_consistency": Metric("background_consistency", "mean", ("clip_b32",)),
     "aesthetic_quality": Metric("aesthetic_quality", "mean", ("clip_l14", "aesthetic_head")),
+    "motion_smoothness": Metric("motion_smoothness", "mean", ("amt",)),
     "imaging_quality": Metric("imaging_quality", "mean", ("musiq",)),
 }
 
@@ -84,6 +86,7 @@ class Places:
         dino: folder of DINO ViT-B/16 of transformers.
         raft: safetensors file of torchvision's RAFT.
         musiq: safetensors file of pyiqa's MUSIQ.
+        amt: safetensors file of AMT-S.
     """
 
     videomae: str = ""
@@ -96,6 +99,7 @@ class Places:
     dino: str = ""
     raft: str = ""
     musiq: str = ""
+    amt: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,6 +179,9 @@ def _measure(name: str, places: Places, settings: Settings) -> Measure:
         return TemporalFlickering()
     if name == "dynamic_degree":
         return DynamicDegree(RaftFile(places.raft), digest(places.raft), batch_size=batch)
+    if name == "motion_smoothness":
+        file = ConvolutionalFile(places.amt, Amt())
+        return MotionSmoothness(file, digest(places.amt), batch_size=batch)
     return _of_frames(name, places, batch)
 
 
