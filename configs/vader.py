@@ -34,5 +34,5 @@ def get_config(scale: str = "paper"):
         c.align.train.update({"steps": 60, "batch_size": 32})
         c.align.train.optimizer.learning_rate = 1e-3
         return c
-    c.align.train.update({"steps": 1000, "batch_size": 32})
+    c.align.train.update({"steps": 1000, "batch_size": 128})
     return c

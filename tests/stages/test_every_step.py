@@ -77,6 +77,7 @@ def check(found):
         moves = align and (align.train.reference_decay or method in FROM_ADVANTAGES)
         assert step["follows"] == bool(moves), case
         beside = ["judge"] if method in BACKPROPAGATED else []
+        beside += ["pretrained"] if method == "diffusion_nft" else []
         if align and method != "nrg" and align.lora.rank:
             assert step["frozen"] == ["base", *beside], case
             assert step["trained"] < 0.2 * step["network"], case

@@ -174,7 +174,7 @@ class Align:
         "previous",
         REFERENCES,
         "Policy that later rounds are held to.",
-        when=(_REFERS, {**_GRPO, "align.online.kl": ON}),
+        when=(_REFERS, {**_GRPO, "align.online.kl": ON}, {"align.method": "diffusion_nft"}),
     )
 
     rows: str = field("pairs", ROWS, "Clips of a training row.", when=TRAINS)

@@ -82,7 +82,11 @@ class Online:
         when={**_RATIOS, ".updates": Not(1)},
     )
     kl: float = field(
-        0.0, ">= 0", "Weight of the divergence of each step from the reference's.", when=_GRPO
+        0.0,
+        ">= 0",
+        "Weight of the divergence of each step from the reference's; of diffusion_nft, of the "
+        "squared distance of the network's output from the pre-trained policy's.",
+        when={"align.method": (TRAJECTORIES, "diffusion_nft")},
     )
     last: int = field(
         1,

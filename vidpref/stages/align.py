@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from vidpref.config.align import FRESH_ROWS
 from vidpref.config.fields import lookup
-from vidpref.config.online import BACKPROPAGATED, PIXELS, TRAJECTORIES
+from vidpref.config.online import BACKPROPAGATED, FROM_ADVANTAGES, PIXELS, TRAJECTORIES
 from vidpref.config.schema import counts_in
 from vidpref.generation.adapters import trained_adapters
 from vidpref.generation.generator import Generator
@@ -79,7 +79,8 @@ def check(config: ConfigDict, generator: Generator) -> None:
     _with_times(generator, section)
     tuning = make_tuning(generator.init, section, trained_adapters(config, generator))
     jax.eval_shape(tuning.init, jax.random.key(0))  # its targets or parts must match
-    if section.reference == "pretrained" and section.train.reference_decay:
+    follows = section.method not in FROM_ADVANTAGES and section.train.reference_decay
+    if section.reference == "pretrained" and follows:
         raise ValueError(
             "config.align.reference='pretrained': with config.align.train.reference_decay the "
             "reference follows the policy from where that starts; use 'previous'"

@@ -13,7 +13,7 @@ from vidpref.config.training import loop_settings
 from vidpref.datasets.clip_rows import ClipRows
 from vidpref.datasets.pipeline import training_batches
 from vidpref.generation.generator import Generator
-from vidpref.losses.alignment import AlignmentLoss, make_alignment_loss
+from vidpref.losses.alignment import PRETRAINED, AlignmentLoss, make_alignment_loss
 from vidpref.losses.reward_gradient import JUDGE, RewardGradientLoss
 from vidpref.objectives.alignment import OBJECTIVES, needs_real_clips
 from vidpref.stages.rows.fresh import SceneRows
@@ -69,6 +69,7 @@ class Training:
         generator: whose clips are learnt from.
         row: what a training row holds.
         needs_reference: whether the loss has a reference that stands still.
+        needs_pretrained: whether it has one besides, which is only diverged from.
         warning: see `fit`.
         judge: the judge in the loss; None for none.
     """
@@ -78,6 +79,7 @@ class Training:
     generator: Generator
     row: RowShape
     needs_reference: bool = False
+    needs_pretrained: bool = False
     warning: Callable[[Mapping[str, float]], str] | None = None
     judge: JudgeInside | None = None
 
@@ -91,11 +93,13 @@ class Training:
             reference: the reference policy, by default `params`.
             judge: parameters of the judge in the loss, where there is one.
         """
-        beside = {} if judge is None else {JUDGE: judge}
-        if not self.needs_reference:
-            return self.plan.tuning.frozen(params) | beside
+        tuning, beside = self.plan.tuning, {} if judge is None else {JUDGE: judge}
         reference = params if reference is None else reference
-        return self.plan.tuning.frozen(params, reference) | beside
+        if self.needs_pretrained:
+            beside[PRETRAINED] = tuning.frozen(params, reference)
+        if not self.needs_reference:
+            return tuning.frozen(params) | beside
+        return tuning.frozen(params, reference) | beside
 
 
 def generator_training(
@@ -142,6 +146,7 @@ def generator_training(
             pair_score=spec.needs_pair_score(hyper),
         ),
         needs_reference=spec.needs_reference and not follows,
+        needs_pretrained=spec.diverges,
         warning=loss_fn.warning,
     )
 
