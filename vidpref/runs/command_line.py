@@ -155,7 +155,9 @@ def start_devices(workdir: Path, configs: Sequence[ConfigDict] = ()) -> None:
     _join_hosts(configs)
     _watch_over_steps(configs)
     jax.config.update("jax_compilation_cache_dir", address((workdir / "compiled").resolve()))
-    if mirrored(workdir):  # those are XLA's own, which writes on a file system only
+    # XLA's own caches are of GPUs, write on a file system only, and make jax's depend on its place:
+    # a folder that was moved would be compiled for anew
+    if mirrored(workdir) or _only_cpus():
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
 
