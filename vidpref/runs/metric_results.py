@@ -21,6 +21,7 @@ from vidpref.runs.score_tables import write
 from vidpref.video_metrics.registry import METRICS
 
 _NAMED = 20  # clips in a message
+_ALIKE = 0.05  # relative difference up to which clips count as alike
 _SHOWN = ("frames", "height", "width", "fps")
 
 
@@ -109,20 +110,20 @@ def _moments(clips: MeasuredClips, measure: str) -> tuple[Moments, int] | None:
 
 
 def _unlike(program: MeasuredClips, reference: MeasuredClips) -> list[str]:
-    """In what the usual clip of a program differs from that of the reference."""
-    usual = [_usual_shape(clips) for clips in (program, reference)]
-    if any(shape is None for shape in usual):
+    """In what the clips of a program differ from those of the reference, or from each other."""
+    shapes = [np.array([s for _, s in clips.values(SHAPE)]) for clips in (program, reference)]
+    if not all(map(len, shapes)):
         return []
-    return [
-        f"{name} {a:g}, of the reference {b:g}"
-        for name, a, b in zip(_SHOWN, *usual, strict=True)
-        if abs(a - b) > 0.05 * b
-    ]
-
-
-def _usual_shape(clips: MeasuredClips) -> np.ndarray | None:
-    shapes = [shape for _, shape in clips.values(SHAPE)]
-    return np.median(shapes, axis=0) if shapes else None
+    notes = []
+    for place, name in enumerate(_SHOWN):
+        own, real = (of[:, place] for of in shapes)
+        usual = np.median(real)
+        if np.abs(np.median(own) - usual) > _ALIKE * usual:
+            notes.append(f"{name} {np.median(own):g}, of the reference {usual:g}")
+        for whose, of in (("", own), (" of the reference", real)):
+            if np.ptp(of) > _ALIKE * of.max():
+                notes.append(f"{name}{whose} from {of.min():g} to {of.max():g}")
+    return notes
 
 
 def _inception_score(program: MeasuredClips, name: str, splits: int) -> Result:
