@@ -151,7 +151,7 @@ def _mean(program: MeasuredClips, name: str) -> Result:
     else:
         interval = clustered_mean(values, clusters, bounds=metric.bounds)
     groups = clusters.max() + 1
-    note = f"{groups} prompts" if groups < len(found) else ""
+    note = f"{groups} prompt{'s' if groups > 1 else ''}" if groups < len(found) else ""
     return Result(program.name, name, *interval, clips=len(found), note=note)
 
 
