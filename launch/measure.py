@@ -80,7 +80,7 @@ _BATCH = flags.DEFINE_integer("batch_size", 8, "Clips or frames at once.", lower
 def main(overrides: Sequence[str]) -> None:
     _check_flags(overrides)
     from vidpref.datasets.program_clips import program_clips
-    from vidpref.runs import metric_results
+    from vidpref.runs import metric_results, metric_tables
     from vidpref.video_metrics import registry
 
     places = registry.Places(**{name: flag.value for name, flag in _PLACES.items()})
@@ -116,15 +116,15 @@ def main(overrides: Sequence[str]) -> None:
         own = metric_results.results(program, reference, metrics, _SPLITS.value)
         vbench[program.name] = metric_results.vbench_of(own, others)
         found += own
-    table = metric_results.table(found)
-    clips = metric_results.clip_table([*programs, *([reference] if reference else [])], metrics)
+    table = metric_tables.table(found)
+    clips = metric_tables.clip_table([*programs, *([reference] if reference else [])], metrics)
     about = {"metrics": list(metrics), "reference": _REFERENCE.value, "is_splits": _SPLITS.value}
     about |= dataclasses.asdict(settings) | {name: m.causes for name, m in measures.items()}
-    metric_results.write_results(out, table, clips, vbench, about)
+    metric_tables.write_results(out, table, clips, vbench, about)
     for place, read in listed.items():
         if len(read.skipped):
             print(f"left out of {place}:\n{read.skipped.table()}")
-    print(metric_results.account(table, clips, vbench))
+    print(metric_tables.account(table, clips, vbench))
     print(f"written: {out}")
     if table["value"].isna().all():
         raise ValueError(f"nothing could be measured; {out / 'clips.csv'} says why for each clip")

@@ -9,15 +9,8 @@ import pytest
 from vidpref.datasets.video_writing import encode_clip
 from vidpref.evaluation.intervals import clustered_mean, clustered_rate
 from vidpref.runs.measure_videos import measure_clips
-from vidpref.runs.metric_results import (
-    account,
-    clip_table,
-    read_vbench_results,
-    results,
-    table,
-    vbench_of,
-    write_results,
-)
+from vidpref.runs.metric_results import read_vbench_results, results, vbench_of
+from vidpref.runs.metric_tables import account, clip_table, table, write_results
 
 
 class Brightness:
