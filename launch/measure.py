@@ -119,6 +119,7 @@ def main(overrides: Sequence[str]) -> None:
     table = metric_tables.table(found)
     clips = metric_tables.clip_table([*programs, *([reference] if reference else [])], metrics)
     about = {"metrics": list(metrics), "reference": _REFERENCE.value, "is_splits": _SPLITS.value}
+    about["left_out"] = {p: read.skipped.rows for p, read in listed.items() if len(read.skipped)}
     about |= dataclasses.asdict(settings) | {name: m.causes for name, m in measures.items()}
     metric_tables.write_results(out, table, clips, vbench, about)
     for place, read in listed.items():
