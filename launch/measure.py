@@ -23,12 +23,16 @@ file in --cache: a run that was stopped goes on, and the hosts of a pod divide t
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import app, flags
 
 from vidpref.runs import command_line
 from vidpref.runs.places import address_problem
 from vidpref.storage.copies import is_folder
+
+if TYPE_CHECKING:
+    from vidpref.video_metrics.registry import Settings
 
 _VIDEOS = flags.DEFINE_list("videos", [], "Folders of videos or lists of clips, with commas.")
 _REFERENCE = flags.DEFINE_string("reference", "", "Real clips, for FVD and FID.")
@@ -76,41 +80,61 @@ _BATCH = flags.DEFINE_integer("batch_size", 8, "Clips or frames at once.", lower
 def main(overrides: Sequence[str]) -> None:
     _check_flags(overrides)
     from vidpref.datasets.program_clips import program_clips
-    from vidpref.runs import metric_results
-    from vidpref.video_metrics.registry import (
-        METRICS,
-        Places,
-        Settings,
-        build_measures,
-        check_metrics,
-    )
+    from vidpref.runs import metric_results, metric_tables
+    from vidpref.video_metrics import registry
 
-    places = Places(**{name: flag.value for name, flag in _PLACES.items()})
-    metrics = _METRICS.value or [
-        name
-        for name, metric in METRICS.items()
-        if all(getattr(places, place) for place in metric.places)
-        and (_REFERENCE.value or metric.kind != "distance")
-    ]
-    check_metrics(metrics, places)
-    distances = [name for name in metrics if METRICS[name].kind == "distance"]
-    if distances and not _REFERENCE.value:
-        raise app.UsageError(f"--reference=FOLDER is missing: {distances[0]} is a distance to it.")
-    if _REFERENCE.value and not distances:
-        raise app.UsageError("--reference does nothing: no distance is measured, such as fid.")
+    places = registry.Places(**{name: flag.value for name, flag in _PLACES.items()})
+    metrics = _METRICS.value or registry.measurable(places, reference=bool(_REFERENCE.value))
+    registry.check_metrics(metrics, places)
+    distances = [name for name in metrics if registry.METRICS[name].kind == "distance"]
+    _check_reference(distances)
     others = metric_results.read_vbench_results(Path(_VBENCH.value)) if _VBENCH.value else {}
     listed = {
         place: program_clips(place, _PROMPTS.value, named_by_prompts=_NAMED.value)
         for place in _VIDEOS.value
     }
+    real = program_clips(_REFERENCE.value) if _REFERENCE.value else None
     out = Path(_OUT.value)
     cache = Path(_CACHE.value) if _CACHE.value else out.parent / "measure_cache"
-    reference = program_clips(_REFERENCE.value) if _REFERENCE.value else None
     command_line.start_devices(cache)
     from vidpref.coordination.agreeing import first_host
     from vidpref.runs.measure_videos import measure_clips
 
-    settings = Settings(
+    settings = _settings()
+    batch = settings.batch_size
+    measures = registry.build_measures(metrics, places, settings)
+    programs = [measure_clips(p, c.clips, measures, cache, batch) for p, c in listed.items()]
+    reference = None
+    if real is not None:
+        needed = {registry.METRICS[name].measure for name in distances}
+        own = {name: measure for name, measure in measures.items() if name in needed}
+        reference = measure_clips(_REFERENCE.value, real.clips, own, cache, batch)
+    if not first_host():
+        return
+    found, vbench = [], {}
+    for program in programs:
+        own = metric_results.results(program, reference, metrics, _SPLITS.value)
+        vbench[program.name] = metric_results.vbench_of(own, others)
+        found += own
+    table = metric_tables.table(found)
+    clips = metric_tables.clip_table([*programs, *([reference] if reference else [])], metrics)
+    about = {"metrics": list(metrics), "reference": _REFERENCE.value, "is_splits": _SPLITS.value}
+    about["left_out"] = {p: read.skipped.rows for p, read in listed.items() if len(read.skipped)}
+    about |= dataclasses.asdict(settings) | {name: m.causes for name, m in measures.items()}
+    metric_tables.write_results(out, table, clips, vbench, about)
+    for place, read in listed.items():
+        if len(read.skipped):
+            print(f"left out of {place}:\n{read.skipped.table()}")
+    print(metric_tables.account(table, clips, vbench))
+    print(f"written: {out}")
+    if table["value"].isna().all():
+        raise ValueError(f"nothing could be measured; {out / 'clips.csv'} says why for each clip")
+
+
+def _settings() -> "Settings":
+    from vidpref.video_metrics.registry import Settings
+
+    return Settings(
         fvd_frames=_FVD_FRAMES.value,
         fvd_stride=_FVD_STRIDE.value,
         i3d_epsilon=_EPSILON.value,
@@ -118,42 +142,13 @@ def main(overrides: Sequence[str]) -> None:
         clip_frames=_CLIP_FRAMES.value,
         batch_size=_BATCH.value,
     )
-    measures = build_measures(metrics, places, settings)
-    programs = [
-        measure_clips(place, found.clips, measures, cache, settings.batch_size)
-        for place, found in listed.items()
-    ]
-    real = None
-    if reference is not None:
-        needed = {METRICS[name].measure for name in distances}
-        of_distances = {name: m for name, m in measures.items() if name in needed}
-        real = measure_clips(
-            _REFERENCE.value, reference.clips, of_distances, cache, settings.batch_size
-        )
-    if not first_host():
-        return
-    found, vbench = [], {}
-    for program in programs:
-        own = metric_results.results(program, real, metrics, _SPLITS.value)
-        vbench[program.name] = metric_results.vbench_of(own, others)
-        found += own
-    table = metric_results.table(found)
-    clips = metric_results.clip_table([*programs, *([real] if real else [])], metrics)
-    about = {
-        "metrics": list(metrics),
-        "reference": _REFERENCE.value,
-        "is_splits": _SPLITS.value,
-        **dataclasses.asdict(settings),
-        **{name: measure.causes for name, measure in measures.items()},
-    }
-    metric_results.write_results(out, table, clips, vbench, about)
-    for place, read in listed.items():
-        if len(read.skipped):
-            print(f"left out of {place}:\n{read.skipped.table()}")
-    print(metric_results.account(table, clips, vbench))
-    print(f"written: {out}")
-    if table["value"].isna().all():
-        raise ValueError(f"nothing could be measured; {out / 'clips.csv'} says why for each clip")
+
+
+def _check_reference(distances: Sequence[str]) -> None:
+    if distances and not _REFERENCE.value:
+        raise app.UsageError(f"--reference=FOLDER is missing: {distances[0]} is a distance to it.")
+    if _REFERENCE.value and not distances:
+        raise app.UsageError("--reference does nothing: no distance is measured, such as fid.")
 
 
 def _check_flags(overrides: Sequence[str]) -> None:

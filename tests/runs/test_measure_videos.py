@@ -9,15 +9,8 @@ import pytest
 from vidpref.datasets.video_writing import encode_clip
 from vidpref.evaluation.intervals import clustered_mean, clustered_rate
 from vidpref.runs.measure_videos import measure_clips
-from vidpref.runs.metric_results import (
-    account,
-    clip_table,
-    read_vbench_results,
-    results,
-    table,
-    vbench_of,
-    write_results,
-)
+from vidpref.runs.metric_results import read_vbench_results, results, vbench_of
+from vidpref.runs.metric_tables import account, clip_table, table, write_results
 
 
 class Brightness:
@@ -121,6 +114,7 @@ def test_metrics_of_programs(tmp_path):
     assert "4 clips against 5" in found[0].note
     assert "height 32, of the reference 48" in found[0].note
     assert "fps 8, of the reference 12" in found[0].note
+    assert "from" not in found[0].note  # the clips of either are alike
     assert "biased" not in found[0].note  # 4 clips for 2 features
     values = np.array([float(v) for _, v in programs["a"].values("temporal_flickering")])
     wanted = clustered_mean(values, np.array([0, 0, 1, 1]), bounds=(0.0, 1.0))
@@ -140,6 +134,18 @@ def test_metrics_of_programs(tmp_path):
     assert whole["metrics"][0]["low"] is None
     assert len(pd.read_csv(tmp_path / "out" / "clips.csv")) == 9
     assert "a:\n  fvd_videomae v " in account(shown, clips, vbench)
+
+
+def test_clips_of_several_sizes_are_said(tmp_path):
+    clips = write(tmp_path / "a", [40, 80])
+    encode_clip(tmp_path / "a" / "1.mp4", np.full((6, 64, 48, 3), 80, np.uint8), 8)
+    measures = {"videomae": Brightness("videomae", width=1)}
+    measured = measure_clips("a", clips, measures, tmp_path / "cache", 2)
+    (found,) = results(measured, measured, ["fvd_videomae"], 10)
+    assert found.value == pytest.approx(0.0, abs=1e-9)
+    assert "frames from 4 to 6; frames of the reference from 4 to 6" in found.note
+    assert "height from 32 to 64" in found.note
+    assert "width" not in found.note
 
 
 def test_vbenchs_own_results_are_read(tmp_path):

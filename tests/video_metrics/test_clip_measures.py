@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import transformers
 
 from tests.interop import tiny_clip
+from tests.interop.test_amt import original as amt
 from tests.models import i3d_in_torch, inception_in_torch, musiq_in_torch
 from tests.models.normed import randomize_normed
 from tests.models.raft_in_torch import SMALL, RaftInTorch
@@ -187,6 +188,24 @@ def test_imaging_quality_is_a_hundredth_of_musiqs_mean(tmp_path):
         wanted = model(shown).mean().item() / 100
     (ours,) = measure("imaging_quality", musiq=str(path))([one])
     np.testing.assert_allclose(ours, wanted, rtol=TOLERANCE)
+
+
+def test_motion_smoothness_is_how_near_amt_comes(tmp_path):
+    """VBench's loop: frames 0, 2 and 4 filled up, those between compared as bytes."""
+    model, one = amt(), clip(0, frames=6, h=124, w=135)
+    (path,) = write_tensors(tmp_path, state_dict(model))
+    shown = torch.from_numpy(one.frames.transpose(0, 3, 1, 2)).float() / 255
+    shown = F.pad(shown, (4, 5, 2, 2), mode="replicate")  # 128 x 144
+    off = []
+    for t in (0, 2):
+        with torch.no_grad():
+            drawn = model(shown[t : t + 1], shown[t + 2 : t + 3])[0, :, 2:126, 4:139]
+        drawn = (drawn * 255).numpy().astype(np.uint8).transpose(1, 2, 0)
+        off.append(np.abs(drawn.astype(float) - one.frames[t + 1]).mean())
+    found = measure("motion_smoothness", amt=str(path))
+    (ours,) = found([one])
+    np.testing.assert_allclose(ours, (255 - np.mean(off)) / 255, atol=TOLERANCE)
+    assert found.why_not(clip(0, frames=2)) == "too_short: 2 frames, and 3 are needed"
 
 
 def test_every_metric_has_a_measure_and_places():

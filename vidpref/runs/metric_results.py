@@ -1,10 +1,9 @@
 """Metrics of programs made of the measures of their clips: numbers, intervals, and what to mind."""
 
 import dataclasses
-import json
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,16 +11,15 @@ import pandas as pd
 from vidpref.evaluation.frechet import Moments, distance_of
 from vidpref.evaluation.inception_score import inception_score
 from vidpref.evaluation.intervals import clustered_mean, clustered_rate
-from vidpref.evaluation.vbench_scores import DIMENSIONS, VBenchScores, normalised, vbench_scores
-from vidpref.files import write_text
+from vidpref.evaluation.vbench_scores import DIMENSIONS, VBenchScores, vbench_scores
 from vidpref.json_text import read_json
 from vidpref.models.inception import WIDTH
 from vidpref.runs.measure_videos import SHAPE, MeasuredClips
-from vidpref.runs.score_tables import write
 from vidpref.video_metrics.registry import METRICS
 
-_NAMED = 20  # clips in a message
-_SHOWN = ("frames", "height", "width", "fps")
+_CLIPS = 64  # whose features are counted at once
+_ALIKE = 0.05  # relative difference up to which clips count as alike
+SHOWN = ("frames", "height", "width", "fps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,30 +97,31 @@ def _distance(program: MeasuredClips, reference: MeasuredClips, name: str) -> Re
 
 def _moments(clips: MeasuredClips, measure: str) -> tuple[Moments, int] | None:
     """Moments of features, and of how many clips; None of none."""
+    found = (values for _, values in clips.values(measure))
     moments, count = None, 0
-    for _, values in clips.values(measure):
-        rows = values[:, :WIDTH] if values.ndim == 2 else values[None]
+    while part := list(itertools.islice(found, _CLIPS)):
+        rows = np.concatenate([v[:, :WIDTH] if v.ndim == 2 else v[None] for v in part])
         moments = moments or Moments(rows.shape[1])
         moments.add(rows)
-        count += 1
+        count += len(part)
     return None if moments is None else (moments, count)
 
 
 def _unlike(program: MeasuredClips, reference: MeasuredClips) -> list[str]:
-    """In what the usual clip of a program differs from that of the reference."""
-    usual = [_usual_shape(clips) for clips in (program, reference)]
-    if any(shape is None for shape in usual):
+    """In what the clips of a program differ from those of the reference, or from each other."""
+    shapes = [np.array([s for _, s in clips.values(SHAPE)]) for clips in (program, reference)]
+    if not all(map(len, shapes)):
         return []
-    return [
-        f"{name} {a:g}, of the reference {b:g}"
-        for name, a, b in zip(_SHOWN, *usual, strict=True)
-        if abs(a - b) > 0.05 * b
-    ]
-
-
-def _usual_shape(clips: MeasuredClips) -> np.ndarray | None:
-    shapes = [shape for _, shape in clips.values(SHAPE)]
-    return np.median(shapes, axis=0) if shapes else None
+    notes = []
+    for place, name in enumerate(SHOWN):
+        own, real = (of[:, place] for of in shapes)
+        usual = np.median(real)
+        if np.abs(np.median(own) - usual) > _ALIKE * usual:
+            notes.append(f"{name} {np.median(own):g}, of the reference {usual:g}")
+        for whose, of in (("", own), (" of the reference", real)):
+            if np.ptp(of) > _ALIKE * of.max():
+                notes.append(f"{name}{whose} from {of.min():g} to {of.max():g}")
+    return notes
 
 
 def _inception_score(program: MeasuredClips, name: str, splits: int) -> Result:
@@ -150,7 +149,7 @@ def _mean(program: MeasuredClips, name: str) -> Result:
     else:
         interval = clustered_mean(values, clusters, bounds=metric.bounds)
     groups = clusters.max() + 1
-    note = f"{groups} prompts" if groups < len(found) else ""
+    note = f"{groups} prompt{'s' if groups > 1 else ''}" if groups < len(found) else ""
     return Result(program.name, name, *interval, clips=len(found), note=note)
 
 
@@ -187,112 +186,3 @@ def read_vbench_results(path: Path) -> dict[str, float]:
             raise ValueError(f"{path}: {name} is no number but {str(value)[:40]!r}")
         found[key] = float(number)
     return found
-
-
-def table(found: Sequence[Result]) -> pd.DataFrame:
-    """Returns a row a program and metric, with VBench's normalised value where there is one."""
-    rows = [
-        dataclasses.asdict(r)
-        | {
-            "better": "higher" if METRICS[r.metric].higher else "lower",
-            "normalised": normalised(r.metric, r.value) if r.metric in DIMENSIONS else float("nan"),
-        }
-        for r in found
-    ]
-    return pd.DataFrame(rows)
-
-
-def clip_table(programs: Sequence[MeasuredClips], metrics: Sequence[str]) -> pd.DataFrame:
-    """Returns a row a clip: what it is like, the metrics that are numbers a clip, and failures."""
-    names = [name for name in metrics if METRICS[name].kind in ("mean", "rate")]
-    tables = []
-    for program in programs:
-        own = program.clips[["id", "prompt"]].rename(columns={"id": "clip"})
-        own = own.assign(program=program.name).reset_index(drop=True)
-        shapes = dict(program.values(SHAPE))
-        for place, column in enumerate(_SHOWN):
-            own[column] = [shapes[n][place] if n in shapes else np.nan for n in range(len(own))]
-        for name in names:
-            measured = METRICS[name].measure in program.failures
-            values = dict(program.values(METRICS[name].measure)) if measured else {}
-            own[name] = [float(values[n]) if n in values else np.nan for n in range(len(own))]
-        own["failure"] = _failures(program)
-        tables.append(own)
-    found = pd.concat(tables, ignore_index=True)
-    found = found[["program", *(name for name in found if name != "program")]]
-    return found.astype(dict.fromkeys(("frames", "height", "width"), "Int64"))
-
-
-def _failures(program: MeasuredClips) -> list[str]:
-    """What of each clip could not be measured, in words; "" if all could."""
-    found = []
-    for number in range(len(program.clips)):
-        whys: dict[str, list[str]] = {}
-        for measure, failed in program.failures.items():
-            if number in failed:
-                whys.setdefault(failed[number], []).append(measure)
-        if SHAPE in [measure for measures in whys.values() for measure in measures]:
-            found.append("; ".join(whys))  # the file itself cannot be read
-        else:
-            found.append("; ".join(f"{', '.join(of)}: {why}" for why, of in whys.items()))
-    return found
-
-
-def account(found: pd.DataFrame, clips: pd.DataFrame, vbench: Mapping[str, VBenchScores]) -> str:
-    """Returns the metrics of all programs in words, and which clips could not be measured."""
-    lines = []
-    for program, rows in found.groupby("program", sort=False):
-        lines.append(f"{program}:")
-        for row in rows.itertuples():
-            spread = f", from {row.low:.4g} to {row.high:.4g}" if np.isfinite(row.low) else ""
-            arrow = {"higher": "^", "lower": "v"}[row.better]
-            note = f"; {row.note}" if row.note else ""
-            lines.append(
-                f"  {row.metric} {arrow} {row.value:.4g}{spread} ({row.clips} clips{note})"
-            )
-        scores = vbench[program]
-        for name in ("quality", "semantic", "total"):
-            value = getattr(scores, name)
-            if value is not None:
-                lines.append(f"  VBench {name} {100 * value:.2f} %")
-        if scores.total is None and any(name in DIMENSIONS for name in rows["metric"]):
-            lines.append(f"  no VBench total without {', '.join(scores.missing)}")
-    failed = clips[clips["failure"] != ""]
-    if len(failed):
-        lines.append(f"{len(failed)} of {len(clips)} clips could not be measured in all:")
-        shown = failed.head(_NAMED)
-        lines += [f"  {row.program}/{row.clip}: {row.failure}" for row in shown.itertuples()]
-        lines += [f"  ... and {len(failed) - _NAMED} more"] if len(failed) > _NAMED else []
-    return "\n".join(lines)
-
-
-def write_results(
-    folder: Path,
-    found: pd.DataFrame,
-    clips: pd.DataFrame,
-    vbench: Mapping[str, VBenchScores],
-    about: Mapping[str, Any],
-) -> None:
-    """Writes metrics.csv, clips.csv, and both numbers and settings as metrics.json.
-
-    Args:
-        folder: is made.
-        found: see `table`.
-        clips: see `clip_table`.
-        vbench: VBench's averages by program.
-        about: what the numbers depend on.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    write(folder / "metrics.csv", found)
-    write(folder / "clips.csv", clips)
-    whole = {
-        "settings": dict(about),
-        "metrics": json.loads(found.to_json(orient="records")),
-        "vbench": {name: dataclasses.asdict(scores) for name, scores in vbench.items()},
-        "not_measured": json.loads(
-            clips.loc[clips["failure"] != "", ["program", "clip", "failure"]].to_json(
-                orient="records"
-            )
-        ),
-    }
-    write_text(folder / "metrics.json", json.dumps(whole, indent=2) + "\n")

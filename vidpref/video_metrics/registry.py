@@ -123,6 +123,21 @@ class Settings:
     batch_size: int = 8
 
 
+def measurable(places: Places, *, reference: bool) -> list[str]:
+    """Returns the names of the metrics whose weights are at hand.
+
+    Args:
+        places: where weights lie.
+        reference: whether there are clips that distances are to.
+    """
+    return [
+        name
+        for name, metric in METRICS.items()
+        if all(getattr(places, place) for place in metric.places)
+        and (reference or metric.kind != "distance")
+    ]
+
+
 def check_metrics(names: Sequence[str], places: Places) -> None:
     """Refuses metrics that are not known, twice there, or whose weights are not given.
 
