@@ -81,3 +81,17 @@ def test_a_card_is_described_as_the_compiler_wants_it():
     assert f"memory_bandwidth: {3350 * 10**9}" in text
     assert text.count("{") == text.count("}")
     assert CARDS["gpu24"].limit < 24 * GIB
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("v5e:8x16", "v5e:2x2"),
+        ("v5p:4x4x4:2", "v5p:2x2x1"),
+        ("v3:8x8", "v3:2x2"),
+        ("v6e:1x1", "v6e:1x1"),
+        ("gpu80:8", "gpu80:8"),
+    ],
+)
+def test_a_host_has_four_chips_or_all_cards(name, host):
+    assert parse_topology(name).host.name == host

@@ -56,6 +56,13 @@ class Topology:
         return self.chips * self.chip.devices
 
     @property
+    def host(self) -> "Topology":
+        """What one host has of it: 2x2 chips, or all cards of a machine."""
+        if isinstance(self.chip, Card) or self.chips <= 4:
+            return self
+        return parse_topology(f"{self.chip.name}:{'2x2' if self.chip.axes == 2 else '2x2x1'}")
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the environment of a process must have that compiles for it."""
         return _GPU_ENVIRONMENT if isinstance(self.chip, Card) else _TPU_ENVIRONMENT

@@ -30,7 +30,8 @@ from vidpref.planning.hlo_flops import hlo_flops
 from vidpref.planning.program_plan import Memory, ProgramPlan, from_dict
 from vidpref.planning.topologies import NoTopology, Topology, parse_topology
 from vidpref.planning.traffic import memory_traffic
-from vidpref.stages.programs import Program, programs
+from vidpref.stages.judge_programs import is_judge
+from vidpref.stages.programs import ON_ONE_HOST, Program, programs
 from vidpref.training.sharding import make_mesh
 from vidpref.training.state import TrainState
 from vidpref.typing import PyTree
@@ -61,7 +62,11 @@ def main(request: str) -> None:
     try:
         config = load_config(asked["config"], asked["overrides"])
         mesh = make_mesh(config.mesh.to_dict(), topology.describe())
-        known = programs(config, mesh)
+        known = {name: (make, topology) for name, make in programs(config, mesh).items()}
+        if topology.host != topology and not is_judge(config):
+            # compilers refuse a part of a slice
+            alone = programs(config, make_mesh({"fsdp": -1}, topology.host.describe()))
+            known |= {n: (alone[n], topology.host) for n in ON_ONE_HOST if n in alone}
     except NoTopology as error:
         _say({"no_topology": str(error)})
         return
@@ -72,7 +77,7 @@ def main(request: str) -> None:
     for name in asked["programs"] or known:
         if name in known:
             _say({"started": name})
-            found = plan(name, known[name], topology, asked["effort"], done)
+            found = plan(name, *known[name], asked["effort"], done)
             _say({"program": found.to_dict()})
 
 

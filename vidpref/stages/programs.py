@@ -35,6 +35,8 @@ from vidpref.stages.rows.shapes import RowShape, abstract_batch
 from vidpref.training.sharding import abstract_params, batch_sharding, filled_up
 from vidpref.typing import PyTree
 
+ON_ONE_HOST = ("score", "ask")  # of a run, where every host asks about clips of its own
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:
