@@ -93,6 +93,10 @@ def clips(out):
     return {path.relative_to(out): path for path in out.rglob("*.mp4")}
 
 
+def frames_of(path):
+    return decode_frames(path, 0)[0].astype(int)
+
+
 def test_every_clip_is_drawn_twice_and_judged(folder, straight):
     out, done = straight
     table = pd.read_csv(out / "clips.csv")
@@ -159,8 +163,12 @@ def test_killed_and_called_again_it_ends_with_the_same_bits(folder, straight):
     assert done.returncode == 0, done.stderr
     found = clips(folder / "killed")
     assert found.keys() == expected.keys()
-    for name, path in found.items():
-        assert path.read_bytes() == expected[name].read_bytes()
+    other = {
+        str(name): np.abs(frames_of(path) - frames_of(expected[name])).max()
+        for name, path in found.items()
+        if path.read_bytes() != expected[name].read_bytes()
+    }
+    assert not other, f"levels by which frames differ: {other}"
     assert all(found[name].stat().st_mtime_ns == when for name, when in early.items())
     for name in ("evaluation.json", "clips.csv", "evaluation.md"):
         assert (folder / "killed" / name).read_text() == (straight[0] / name).read_text()
