@@ -22,7 +22,7 @@ SMALL = (
 
 def main(folder: str, out: Path) -> None:
     models = pipelines(folder, SMALL, lora="", lora_scale=1.0, tuned="")
-    prompts = read_prompt_set("ta_hard").first(3)
+    prompts = read_prompt_set(Path(folder).with_name("prompts.txt"))
     judges = judge_configs(["verifier:visual_quality"])
     what = Evaluation(models, prompts, judges, per_prompt=2, seed=0)
     out.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from tests.tiny_pipelines import tiny_wan
 from tests.two_processes import ROOT, run_two
+from vidpref.datasets.miniworld import PROMPTS
 from vidpref.datasets.video import decode_frames
 
 WORKER = "tests/multiprocess/evaluate_worker.py"
@@ -16,6 +17,8 @@ WORKER = "tests/multiprocess/evaluate_worker.py"
 
 def test_two_processes_evaluate_as_one_does(tmp_path):
     tiny_wan(tmp_path / "pipe")
+    texts = [prompt.text for prompt in PROMPTS[::400]]
+    (tmp_path / "prompts.txt").write_text("\n".join(texts))
     run_two(WORKER, tmp_path / "pipe", tmp_path / "two", devices=2)
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "training")])
     env = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
