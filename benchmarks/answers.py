@@ -8,8 +8,9 @@
 Both have the weights of one random `Qwen2VLForConditionalGeneration` and get the same prompts, a
 video each. Unless their greedy answers agree nothing is timed. Every round then times each once;
 the table shows medians over rounds with the fastest and slowest, and the median of each round's
-ratio of times. The works: one greedy answer a prompt, and several drawn ones, which share the
-prompt here and repeat it in transformers.
+ratio of times. The works: one greedy answer a prompt; several drawn ones, which share the prompt
+here and repeat it in transformers; and one pass that reads the clips and says no word, as a judge
+scores them.
 """
 
 import os
@@ -17,6 +18,7 @@ import os
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU is PyTorch's too
 
 import functools
+import statistics
 from collections.abc import Callable, Sequence
 
 import interleaved
@@ -30,11 +32,13 @@ from vidpref.interop.qwen_vl import NEW, qwen_vl_table
 from vidpref.interop.table import to_params
 from vidpref.language.decoding import answer
 from vidpref.language.sampling import Sampling
+from vidpref.models.qwen_vl.inputs import Inputs
 from vidpref.models.qwen_vl.network import QwenVL
 from vidpref.models.qwen_vl.packing import Room, Row, pack
 from vidpref.models.qwen_vl.positions import Media
 from vidpref.models.qwen_vl.sizes import PUBLISHED
 from vidpref.runs import command_line as program
+from vidpref.typing import PyTree
 
 _SIZE = flags.DEFINE_enum("size", "2b", ["2b", "small"], "Widths: of Qwen2-VL-2B, or 64.")
 _LAYERS = flags.DEFINE_integer("layers", 4, "Of the text model and of the tower.", lower_bound=1)
@@ -49,6 +53,7 @@ _DEVICE = flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "Of both.")
 
 _SPECIAL = ("vision_start", "vision_end", "image", "video")  # the first four tokens
 _SIDE = 8  # patches of a frame, in rows and columns
+_APART = 1e-3  # deviations of the logits of the next token
 _AGREE = 0.9  # of the tokens; two chances may be equal but for rounding, and then all differs
 
 
@@ -58,21 +63,27 @@ def main(overrides: Sequence[str]) -> None:
     model = _theirs()
     rows = [_row(seed) for seed in range(_ROWS.value)]
     contenders = {"transformers": _generate(model, rows), "vidpref": _answer(model, rows)}
-    greedy, several = ({name: own[i]() for name, own in contenders.items()} for i in (0, 1))
+    greedy, several, read = ({name: own[i]() for name, own in contenders.items()} for i in range(3))
     agree = (greedy["vidpref"] == greedy["transformers"]).mean()
     if agree < _AGREE or (greedy["vidpref"][:, 0] != greedy["transformers"][:, 0]).any():
         raise SystemExit(f"{agree:.0%} of the greedy tokens agree: nothing is timed")
     shapes = {name: drawn.shape for name, drawn in several.items()}
     if len(set(shapes.values())) > 1:
         raise SystemExit(f"the drawn answers differ in number: {shapes}")
+    apart = np.abs(read["vidpref"] - read["transformers"]).max() / read["transformers"].std()
+    if apart > _APART:
+        raise SystemExit(f"what is read differs by {apart:.1e} deviations: nothing is timed")
     print(
         f"{model.num_parameters() / 1e6:.0f}M parameters, {len(rows)} prompts of "
         f"{len(rows[0].tokens)} tokens, answers of {_LENGTH.value} tokens; {agree:.0%} of the "
         f"greedy tokens agree; {_DEVICE.value}, float32"
     )
     found = interleaved.times(contenders, _ROUNDS.value)
-    names = (f"{len(rows)} x 1 greedy", f"{len(rows)} x {_ANSWERS.value} drawn")
+    names = (f"{len(rows)} x 1 greedy", f"{len(rows)} x {_ANSWERS.value} drawn", "read")
     interleaved.print_table(found, names, "transformers")
+    for name, times in found.items():
+        seconds = statistics.median(own[-1] for own in times)
+        print(f"{name} reads {len(rows) / seconds:.3g} clips a second")
 
 
 def _theirs() -> torch.nn.Module:
@@ -110,7 +121,7 @@ def _row(seed: int) -> Row:
     return Row(tokens, [media], [pixels])
 
 
-def _generate(model: torch.nn.Module, rows: Sequence[Row]) -> tuple[Callable, Callable]:
+def _generate(model: torch.nn.Module, rows: Sequence[Row]) -> tuple[Callable, ...]:
     flat = [
         row.pixels[0].reshape(-1, 2, 14, 14, 3).transpose(0, 4, 1, 2, 3).reshape(-1, 3 * 2 * 14**2)
         for row in rows
@@ -138,11 +149,17 @@ def _generate(model: torch.nn.Module, rows: Sequence[Row]) -> tuple[Callable, Ca
         )
         return out[:, tokens.shape[1] :].cpu().numpy()
 
+    @torch.no_grad()
+    def read() -> np.ndarray:
+        model.model.rope_deltas = None
+        return model(**given, logits_to_keep=1).logits[:, -1].float().cpu().numpy()
+
     several = {"do_sample": True, "top_k": 0, "num_return_sequences": _ANSWERS.value}
-    return functools.partial(generate, do_sample=False), functools.partial(generate, **several)
+    greedy = functools.partial(generate, do_sample=False)
+    return greedy, functools.partial(generate, **several), read
 
 
-def _answer(model: torch.nn.Module, rows: Sequence[Row]) -> tuple[Callable, Callable]:
+def _answer(model: torch.nn.Module, rows: Sequence[Row]) -> tuple[Callable, ...]:
     module = QwenVL.from_config(model.config.to_dict())
     tensors = {k: v.float().cpu().numpy() for k, v in model.state_dict().items()}
     tensors.pop("lm_head.weight", None)  # tied
@@ -159,7 +176,12 @@ def _answer(model: torch.nn.Module, rows: Sequence[Row]) -> tuple[Callable, Call
 
         return drawn
 
-    return work(0.0, 1), work(1.0, _ANSWERS.value)
+    def last(params: PyTree, inputs: Inputs) -> jax.Array:
+        states = module.apply({"params": params}, inputs, method="states")
+        return module.apply({"params": params}, states[:, -1], method="logits")
+
+    run = jax.jit(last)
+    return work(0.0, 1), work(1.0, _ANSWERS.value), lambda: np.asarray(run(params, inputs))
 
 
 if __name__ == "__main__":

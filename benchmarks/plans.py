@@ -16,15 +16,23 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # compilers have processes of the
 
 import datetime
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 from absl import app, flags
 from claimed.blocks import fill
 
-from vidpref.config.by_name import PROJECT_ROOT, config_module, config_names, import_from_checkout
+from vidpref.config.by_name import (
+    PROJECT_ROOT,
+    config_module,
+    config_names,
+    import_from_checkout,
+    judge_names,
+)
 from vidpref.files import write_text
 from vidpref.generation.adopt import load_config
 from vidpref.planning.chips import GIB
@@ -44,6 +52,8 @@ _MINUTES = flags.DEFINE_float(
 _KEPT = PROJECT_ROOT / "docs" / "plans.json"
 _DOCUMENT = PROJECT_ROOT / "docs" / "pods.md"
 _BLOCK = "plans of the configs"
+_KNOWN = Path(tempfile.gettempdir()) / "vidpref-plans.json"
+_STEPS = ("align", "judge", "judge-reasoning")  # the training that a config is there for
 
 # What the files of the configs say under "Hardware".
 _SLICES = {
@@ -58,6 +68,11 @@ _SLICES = {
     "realdpo:paper": "v5e:2x4",
     "own:paper": "v5e:2x4",
     "videoalign:paper": "v5e:8x16",
+    "mcsc:paper": "v5p:2x4x4",
+    "ipo:paper": "v5e:8x16",
+    "videoreward:paper": "v5p:2x2x4",
+    "critic:paper": "v5p:4x4x4",
+    "vader:paper": "v5e:8x16",
     "mcdpo:wan2_1_1_3b": "v5e:2x4",
 }
 
@@ -71,21 +86,28 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"--only={strange[0]}: there are {', '.join(known)}")
     until = time.monotonic() + 60 * (_MINUTES.value if _MINUTES.value is not None else 1e9)
     kept: Kept = json.loads(_KEPT.read_text()) if _KEPT.exists() else {}
-    for spec in _ONLY.value or known:
-        if time.monotonic() < until:
-            _plan(spec, known[spec], kept, until)
+    for steps in (True, False):  # the steps of all first, which differ most
+        for spec in _ONLY.value or known:
+            if time.monotonic() < until:
+                _plan(spec, known[spec], kept, until, steps=steps)
     _write(kept)
 
 
-def _plan(spec: str, topology: str, kept: Kept, until: float) -> None:
-    """Compiles what has no row yet of a config, and keeps what comes before `until`."""
+def _plan(spec: str, topology: str, kept: Kept, until: float, *, steps: bool) -> None:
+    """Compiles what has no row yet of a config, and keeps what comes before `until`.
+
+    What is the same program as one that has a row is not compiled again.
+    """
     there = {} if _AGAIN.value else kept.get(spec, {})
     names = programs(load_config(spec), make_mesh({}, jax.devices()[:1]))
-    missing = tuple(name for name in names if name not in there)
+    missing = [name for name in names if name not in there and (name in _STEPS) == steps]
     if not missing:
         return
+    rows = [row["program"] for own in kept.values() for row in own.values()]
+    write_text(_KNOWN, json.dumps({one["digest"]: one for one in rows if one.get("digest")}))
+    request = Request(spec, topology, programs=tuple(missing), known=str(_KNOWN))
     try:
-        for plan in compile_programs(Request(spec, topology, programs=missing)):
+        for plan in compile_programs(request):
             kept.setdefault(spec, {})[plan.name] = _row(plan, topology)
             _write(kept)
             print(f"{spec} {plan.name}: {_peak(plan)} GiB, {plan.cpu_seconds:.0f} s", flush=True)
@@ -108,7 +130,7 @@ def shipped() -> dict[str, str]:
     """
     one_gpu = import_from_checkout(PROJECT_ROOT / "configs" / "shared" / "one_gpu.py")
     found = {}
-    for name in config_names():
+    for name in (*config_names(), *judge_names()):
         for scale in config_module(name).SCALES:
             if scale == "mini":
                 continue
@@ -147,11 +169,12 @@ def _cells(spec: str, topology: str, rows: dict[str, dict[str, Any]]) -> Iterato
         programs=tuple(plans.values()),
         calls={},
     )
-    align = plans.get("align")
+    trained = next((name for name in _STEPS if name in plans), "")
+    align = plans.get(trained)
     yield f"`{spec}`"
     yield topology
     yield f"{_peak(align)} of {plan.topology.chip.limit / GIB:.2f}" if align else "?"
-    yield ", ".join(f"{name} {_peak(plans[name])}" for name in plans if name != "align")
+    yield ", ".join(f"{name} {_peak(plans[name])}" for name in plans if name != trained)
     step = plan.time(align) if align else None
     yield f"{step.least:.3g} to {step.most:.3g}" if step else ""
     yield f"{plan.mfu(align):.0%}" if step else ""

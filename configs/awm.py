@@ -15,7 +15,7 @@ Number:   mini, measured with seed 0: accepted clips of held-out prompts 23.5 ->
 from configs import flow_grpo
 
 PAPER = "Advantage Weighted Matching: Aligning RL with Pretraining in Diffusion Models"
-SCALES = flow_grpo.SCALES
+SCALES = ("mini", "paper")
 
 
 def get_config(scale: str = "paper"):

@@ -1,8 +1,11 @@
 """DiffusionNFT: clips drawn by the old policy, the good ones a target and the bad ones its mirror.
 
-Clean clips are all it looks at, so any sampler and any noise process will do. The public code can
-also hold the policy to the pre-trained one by a divergence, which is not here; and the decay with
-which the old policy follows is one number here, not tuned.
+Clean clips are all it looks at, so any sampler and any noise process will do. The old policy is the
+one in training at first and slows down: at `paper` scale its decay rises by 0.001 a step up to 0.5,
+as in the public code, whose other schedule is --config.align.train.reference_decay=0.999
+--config.align.train.reference_rise=0.0075 --config.align.train.reference_flat=75. How far the two
+have come from the pre-trained policy is in the metrics; --config.align.online.kl=1e-4, the public
+code's, holds the policy to it.
 
 Paper:    DiffusionNFT, "Online Diffusion Reinforcement with Forward Process" (arXiv 2509.16117)
 Command:  python launch/tpu_run.py --config=diffusion_nft:mini --workdir=runs/diffusion_nft
@@ -16,7 +19,7 @@ Number:   mini, measured with seed 0: accepted clips of held-out prompts 23.5 ->
 from configs import flow_grpo
 
 PAPER = "DiffusionNFT: Online Diffusion Reinforcement with Forward Process"
-SCALES = flow_grpo.SCALES
+SCALES = ("mini", "paper")
 
 
 def get_config(scale: str = "paper"):
@@ -25,8 +28,9 @@ def get_config(scale: str = "paper"):
     c.align.method = "diffusion_nft"
     # as the public code: the error of the clean clip, which is divided by its own root
     c.align.beta, c.align.error_in = 1.0, "x0"
-    c.align.train.reference_decay = 0.5
+    c.align.train.reference_decay, c.align.train.reference_rise = 0.5, 0.001
     c.align.train.optimizer.learning_rate = 3e-4
     if scale == "mini":
+        c.align.train.reference_rise = 0.0  # 100 steps would end at 0.1; the number is of 0.5
         c.align.train.optimizer.learning_rate = 1e-3
     return c

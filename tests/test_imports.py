@@ -18,7 +18,10 @@ FLOORS = (
     ),
     ("models", "diffusion", "objectives"),
     ("datasets", "language"),
-    ("training", "losses", "rewards", "interop", "evaluation", "generation", "annotation"),
+    (
+        *("training", "losses", "rewards", "interop", "evaluation", "generation", "annotation"),
+        "video_metrics",
+    ),
     ("stages",),
     ("runs",),
     ("planning",),
@@ -28,6 +31,7 @@ SAME_FLOOR = {
     "rewards": {"training", "interop"},
     "generation": {"training", "losses", "interop"},
     "annotation": {"evaluation"},
+    "video_metrics": {"training", "interop", "rewards", "evaluation"},
 }
 PROGRAMS = {
     "data": {"datasets"},

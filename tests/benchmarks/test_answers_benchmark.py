@@ -23,3 +23,4 @@ def test_answers_agree_and_are_timed():
         r"^\| (\w+) \| [\d.]+ \([\d.]+-[\d.]+\) \| [\d.]+ ", done.stdout, re.MULTILINE
     )
     assert rows == ["transformers", "vidpref"]
+    assert re.findall(r"^(\w+) reads [\d.]+ clips a second", done.stdout, re.MULTILINE) == rows

@@ -6,7 +6,13 @@ import plans
 import pytest
 from claimed.blocks import fill
 
-from vidpref.config.by_name import PROJECT_ROOT, config_module, config_names, named_config
+from vidpref.config.by_name import (
+    PROJECT_ROOT,
+    config_module,
+    config_names,
+    judge_names,
+    named_config,
+)
 from vidpref.planning.chips import GIB
 from vidpref.planning.flops import Flops
 from vidpref.planning.program_plan import Memory, ProgramPlan
@@ -34,7 +40,7 @@ def test_every_shipped_config_has_a_topology_that_there_is():
     shipped = plans.shipped()
     scales = [
         f"{name}:{scale}"
-        for name in config_names()
+        for name in (*config_names(), *judge_names())
         for scale in config_module(name).SCALES
         if scale != "mini"
     ]

@@ -90,6 +90,7 @@ def test_short_names_of_types_are_read(path, spelling, meant):
         "reward.video_reward.dtype": ["reward.name=video_reward"],
         "reward.vlm_judge.dtype": ["reward.name=vlm_judge"],
         "reward.metrics.dtype": ["reward.name=metrics"],
+        "reward.metrics.hps_v3.dtype": ["reward.name=metrics"],
         "judge.export_dtype": ["judge.name=video_reward"],
     }
     config = named_config("dpo_aif:mini", [*counts.get(path, []), f"{path}={spelling}"])

@@ -89,7 +89,7 @@ def test_the_local_judge_has_the_arguments_of_its_class():
 @pytest.mark.parametrize(
     ("path", "known"),
     [
-        ("align.method", {*OBJECTIVES, align.TRAJECTORIES, align.GUIDANCE}),
+        ("align.method", {*OBJECTIVES, align.TRAJECTORIES, *align.BACKPROPAGATED, align.GUIDANCE}),
         ("align.rows", set(ROW_BUILDERS)),
         ("align.reduction", set(REDUCTIONS)),
         ("align.error_in", {"", *KINDS}),

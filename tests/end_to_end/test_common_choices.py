@@ -47,15 +47,18 @@ def tiny(name, overrides):
     network = config.model.name
     small = [f if f.startswith("model.") else f"model.{network}.{f}" for f in NETWORKS[network]]
     more = ["align.lora.rank=2"] if config.align.lora.rank and name != "flow_nrg" else []
-    more += ["align.layers=1"] if name == "flow_nrg" else []
+    more += ["align.layers=1"] if name in ("flow_nrg", "prfl") else []
+    more += ["align.reward_train.steps=3"] if name == "prfl" else []
     judges = {"": [], "video_reward": TINY_JUDGE, "vlm_judge": TINY_ANSWERS}
     more += judges[config.judge.name]
     counts = load_config(f"{name}:mini").align
     more += ["align.real_clips=8"] if counts.real_weight or counts.rows.startswith("real") else []
     sampled = not config.align.rows.startswith(("real", "fresh"))
+    sampled |= name in ("prfl", "vader")  # for their judges
     fields = [f for f in FIELDS if sampled or not f.startswith("label.")]
     if config.align.rows.startswith("fresh"):
-        more += ["align.online.group=2", "align.online.prompts=6"]
+        more += ["align.online.prompts=6"]
+        more += ["align.online.group=2"] if name not in ("prfl", "vader") else []
     more += ["align.online.window=(0,1)"] if name == "flow_grpo" else []
     return load_config(f"{name}:mini", [*fields, *small, *overrides, *more])
 

@@ -21,7 +21,7 @@ RUNS = {
         *("align.online.window=(0,1)", "align.online.slide=1", "align.online.updates=2"),
         *OF_GRPO,
     ),
-    "diffusion_nft": TWICE,
+    "diffusion_nft": (*TWICE, "align.online.kl=0.01"),
     "awm": TWICE,
     "flow_dpo": ("align.rows=fresh_pairs",),
     "flow_rwr": ("align.rows=fresh", "align.lora.rank=0"),
@@ -76,4 +76,8 @@ def test_a_policy_learns_from_clips_of_its_own(name, workdir, graded):
     if name == "awm":
         assert lines[2]["error"] == pytest.approx(lines[2]["error_old"], rel=1e-5)
         assert [line["ratio"] == pytest.approx(1, abs=1e-6) for line in lines][::2] == [True, True]
+        # it starts at the pre-trained policy, from which both come away
+        assert lines[0]["divergence"] < 1e-3 * lines[1]["divergence"]
+        assert lines[0]["divergence_old"] == lines[1]["divergence_old"] == 0
+        assert 0 < lines[2]["divergence_old"] < lines[3]["divergence"]
     assert name in page

@@ -22,6 +22,7 @@ def test_every_metric_of_an_objective_has_words(case):
     more = {"real": policy} if hyper.get("real_weight") else {}
     more |= {"mismatched": policy} if "mismatched" in hyper.values() else {}
     more |= {"distance": policy} if spec.needs_distance else {}
+    more |= {"moved": policy, "reference_moved": policy} if spec.diverges else {}
     given = errors(policy, reference, **more)
     motion = reward[..., None].repeat(2, axis=-1)
     _, metrics = spec.fn(given, labels(reward, motion=motion, pair_score=reward[:, 0]), **hyper)

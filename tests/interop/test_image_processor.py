@@ -21,10 +21,10 @@ def test_frames_are_those_of_transformers_bit_for_bit(h, w, side, tmp_path):
     theirs.save_pretrained(tmp_path)
     shown = frames(h, w)
     wanted = np.stack(theirs(list(shown))["pixel_values"]).transpose(0, 2, 3, 1)
-    ours = read_processor(tmp_path, side, "crop")(shown)
+    ours = read_processor(tmp_path, ImageProcessor(side))(shown)
     assert ours.dtype == wanted.dtype == np.float32
     np.testing.assert_array_equal(ours, wanted)
-    assert read_processor(tmp_path / "none", side, "crop") == ImageProcessor(side)
+    assert read_processor(tmp_path / "none", ImageProcessor(side)) == ImageProcessor(side)
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,4 @@ def test_hpsv2_sees_the_whole_frame_on_black(h, w, top, left):
 def test_processors_of_something_else_are_refused(fields, message, tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(fields))
     with pytest.raises(ValueError, match=f"preprocessor_config.json is not .* {message}"):
-        read_processor(tmp_path, 28, "crop")
+        read_processor(tmp_path, ImageProcessor(28))

@@ -13,6 +13,7 @@ ASK = ("--videos=folder", "--prompt=a")
 SCORE = ("--judge=verifier", "--videos=.", "--out=o.csv")
 COMPARE = ("--model=m", "--lora=l", "--prompts=p.mp4", "--judges=verifier", "--out=o")
 MEASURE = ("--pairs=p.csv", "--scores=s.csv", "--out=o")
+CLIPS = ("--videos=folder", "--out=o")
 
 # program -> flag -> (arguments, what the refusal says); every flag is here.
 REFUSED = {
@@ -263,6 +264,66 @@ REFUSED = {
             ((*COMPARE, "--out=latin"), "--out=latin is a file"),
         ],
     },
+    "measure": {
+        "videos": [
+            (CLIPS[1:], "--videos=FOLDER is missing"),
+            ((*CLIPS, "--videos=folder,"), "--videos: a name is empty"),
+            ((*CLIPS, "--videos=folder,folder"), "--videos: folder stands twice"),
+            ((*CLIPS, "--videos=nowhere"), "nowhere: no such file or folder"),
+            (CLIPS, "folder: no video in it (.avi"),
+            ((*CLIPS, "--videos=s3://b/v"), "--videos=s3://b/v: "),
+            ((*CLIPS, "--config.align.beta=3"), "--config.align.beta does nothing here"),
+        ],
+        "reference": [
+            ((*CLIPS, "--reference=folder"), "--reference does nothing: no distance is measured"),
+            ((*CLIPS, "--metrics=fid", "--inception=i"), "--reference=FOLDER is missing: fid is a"),
+        ],
+        "metrics": [
+            ((*CLIPS, "--metrics=fidd"), "--metrics: no metric 'fidd'; did you mean fid or"),
+            ((*CLIPS, "--metrics=is,is", "--inception=i"), "is stands twice"),
+            ((*CLIPS, "--metrics=is,"), "--metrics: a name is empty"),
+        ],
+        "out": [
+            (CLIPS[:1], "--out=FOLDER is missing"),
+            ((*CLIPS, "--out=latin"), "--out=latin is a file: give a folder"),
+        ],
+        "cache": [((*CLIPS, "--cache="), "--cache is empty")],
+        "prompts": [
+            ((*CLIPS, "--videos=a,b", "--prompts=p"), "--prompts goes with one folder of --videos"),
+            ((*CLIPS, "--videos=x.csv", "--prompts=p"), "--prompts goes with a folder: a list"),
+            ((*CLIPS, "--videos=.", "--prompts=latin"), "latin, line 1: not UTF-8"),
+        ],
+        "named_by_prompts": [
+            ((*CLIPS, "--prompts=p", "--named_by_prompts"), "either --prompts or --named_by_promp"),
+        ],
+        "vbench_results": [
+            ((*CLIPS, "--videos=a,b", "--vbench_results=v"), "--vbench_results goes with one"),
+            ((*CLIPS, "--vbench_results=nowhere"), "nowhere"),
+        ],
+        **{
+            place: [((*CLIPS, f"--metrics={metric}"), f"{metric} needs weights: give --{place}")]
+            for place, metric in (
+                ("videomae", "fvd_videomae"),
+                ("i3d", "fvd_i3d"),
+                ("inception", "is"),
+                ("clip", "clip_score"),
+                ("clip_b32", "background_consistency"),
+                ("clip_l14", "aesthetic_quality"),
+                ("aesthetic_head", "aesthetic_quality"),
+                ("dino", "subject_consistency"),
+                ("raft", "dynamic_degree"),
+                ("musiq", "imaging_quality"),
+                ("amt", "motion_smoothness"),
+            )
+        },
+        "fvd_frames": [((*CLIPS, "--fvd_frames=8"), "--fvd_frames")],
+        "fvd_stride": [((*CLIPS, "--fvd_stride=0"), "--fvd_stride")],
+        "i3d_epsilon": [((*CLIPS, "--i3d_epsilon=0"), "--i3d_epsilon=0: give a number above 0")],
+        "image_frames": [((*CLIPS, "--image_frames=-1"), "--image_frames")],
+        "clip_frames": [((*CLIPS, "--clip_frames=-1"), "--clip_frames")],
+        "is_splits": [((*CLIPS, "--is_splits=0"), "--is_splits")],
+        "batch_size": [((*CLIPS, "--batch_size=0"), "--batch_size")],
+    },
     "evaluate_judge": {
         "pairs": [
             (("--scores=s.csv", "--out=o"), "--pairs=FILE is missing"),
@@ -380,6 +441,11 @@ TAKEN = {
         (*COMPARE, "--config.sampler.steps=3", "--config.data.height=64", "--limit=1"),
         ("--workdir=w", "--policy=p", *COMPARE[2:], "--prompts=ta_hard", "--shown=0"),
     ],
+    "measure": [
+        ("--videos=.", "--out=o"),
+        ("--videos=.", "--reference=.", "--i3d=i", "--out=new/o", "--cache=new/c"),
+        ("--videos=.", "--out=o", "--metrics=clip_score", "--clip=c", "--named_by_prompts"),
+    ],
     "sample": [
         (*DRAW, "--dtype=bf16", "--negative_prompt=", "--config.data.fps=8"),
         (*DRAW, "--lora=l", "--lora_scale=0", "--guidance_scale=1", "--fps=12", "--out=new/a/"),
@@ -435,6 +501,10 @@ PATHS = [
     *(("sample", name) for name in ("model", "lora", "workdir", "prompts_file", "image", "out")),
     *(("sample", name) for name in ("init_noise", "step_noise", "save_latents")),
     *(("score", name) for name in ("judge", "videos", "prompts", "root", "out", "cache")),
+    *(("measure", name) for name in ("videos", "reference", "prompts", "out", "cache")),
+    *(("measure", name) for name in ("vbench_results", "videomae", "i3d", "inception", "raft")),
+    *(("measure", name) for name in ("clip", "clip_b32", "clip_l14", "aesthetic_head", "dino")),
+    *(("measure", name) for name in ("musiq", "amt")),
     *(("annotate", name) for name in ("workdir", "prompts", "out")),
     *(("evaluate", name) for name in ("model", "lora", "tuned", "workdir", "prompts", "out")),
     *(("evaluate_judge", name) for name in ("pairs", "root", "scores", "judge", "cache", "out")),

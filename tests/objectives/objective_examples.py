@@ -34,6 +34,7 @@ CASES = {
     "kto_own_class": ("kto", {"beta": 20.0, "reference_point": "own_class"}),
     "kto_mismatched": ("kto", {"beta": 20.0, "reference_point": "mismatched"}),
     "diffusion_nft": ("diffusion_nft", {"beta": 0.5}),
+    "diffusion_nft_held": ("diffusion_nft", {"beta": 0.5, "kl": 0.2}),
     "awm": ("awm", {"clip": 1.0}),
 }
 

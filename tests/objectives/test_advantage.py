@@ -81,6 +81,31 @@ def test_nft_without_an_advantage_goes_back_to_the_old_policy():
     assert np.square(step - OLD).sum() < np.square(moved - OLD).sum()
 
 
+def test_nft_is_held_to_the_pretrained_policy_by_its_output():
+    """Whatever space the errors are measured in: `kl` times the squared distance of the outputs."""
+    first = np.random.default_rng(2).normal(size=OLD.shape).astype(np.float32)
+
+    def loss(output, **hyper):
+        mine, old, far = denoised(output), denoised(OLD), denoised(first)
+        (moved,), (also,) = mine.output_distances(far), old.output_distances(far)
+        given = measured(output, OLD).replace(moved=moved, reference_moved=also)
+        return diffusion_nft(given, labels(ADVANTAGE), beta=1.0, **hyper)
+
+    pull = jax.value_and_grad(loss, has_aux=True)
+    (free, metrics), slope = pull(jnp.asarray(OUTPUT))
+    (held, _), held_slope = pull(jnp.asarray(OUTPUT), kl=0.3)
+    wide, far = OUTPUT.astype(np.float64), first.astype(np.float64)
+    divergence = ((wide - far) ** 2).mean()
+    np.testing.assert_allclose(metrics["divergence"], divergence, rtol=1e-5)
+    old = ((OLD.astype(np.float64) - far) ** 2).mean()
+    np.testing.assert_allclose(metrics["divergence_old"], old, rtol=1e-5)
+    np.testing.assert_allclose(held - free, 0.3 * divergence, rtol=1e-4)
+    expected = 0.3 * 2 * (wide - far) / wide.size
+    np.testing.assert_allclose(held_slope - slope, expected, rtol=1e-3, atol=1e-6)
+    with pytest.raises(ValueError, match=r"kl=0\.3: a divergence needs the outputs"):
+        diffusion_nft(measured(OUTPUT, OLD), labels(ADVANTAGE), beta=1.0, kl=0.3)
+
+
 def test_awm_is_a_weighted_error_where_the_policies_are_the_same():
     loss, slope = ours(awm, OLD, OLD, clip=1e-4)
     np.testing.assert_allclose(loss, -ADVANTAGE.mean(), rtol=1e-5)

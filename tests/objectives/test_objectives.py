@@ -24,6 +24,9 @@ def build(case, weight=None, rows=slice(None)):
         policy = reference + 0.01 * (policy - reference)  # a clipped ratio pulls nothing
     if spec.needs_distance:
         more["distance"] = rng.uniform(size=(B, 1)).astype(np.float32)
+    if spec.diverges:
+        for name in ("moved", "reference_moved"):
+            more[name] = rng.uniform(size=(B, 1)).astype(np.float32)
     if hyper.get("reference_point") == "mismatched":
         more["mismatched"] = rng.uniform(size=(B, 1)).astype(np.float32)
         more["mismatched"][4:] = -70.0
@@ -36,6 +39,8 @@ def build(case, weight=None, rows=slice(None)):
         real=None if found.real is None else found.real[rows],
         mismatched=None if found.mismatched is None else found.mismatched[rows],
         distance=None if found.distance is None else found.distance[rows],
+        moved=None if found.moved is None else found.moved[rows],
+        reference_moved=None if found.moved is None else found.reference_moved[rows],
     )
     motion = None if motion is None else motion[rows]
     probability = rng.uniform(0.1, 0.9, B).astype(np.float32)[rows]
@@ -57,7 +62,7 @@ def test_padding_rows_do_not_count(case):
     assert metrics.keys() == expected.keys()
     for key in metrics:
         np.testing.assert_allclose(metrics[key], expected[key], rtol=1e-5, err_msg=key)
-    names = ("real", "mismatched", "distance")
+    names = ("real", "mismatched", "distance", "moved", "reference_moved")
     more = {n: getattr(found, n) for n in names if getattr(found, n) is not None}
     pull = gradient(fn, found.policy, found.reference, given, more, **hyper)
     assert np.all(np.asarray(pull[4:]) == 0)

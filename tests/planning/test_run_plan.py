@@ -126,6 +126,15 @@ def test_calls_are_those_of_the_config():
     assert "sample" not in calls(named_config("dpo_aif"))  # only the data say how many prompts
 
 
+def test_clips_that_an_alignment_draws_are_judged_too():
+    given = ["align.online.group=4", "align.train.batch_size=8", "align.train.steps=10"]
+    config = named_config("flow_grpo:mini", ["reward.name=video_reward", *given])
+    found = calls(config, prompts=500)
+    assert found["draw"] == found["align"] == 10
+    at_once = config.reward.video_reward.batch_size
+    assert found["score"] == -(-(drawn_clips(config, 500) + 10 * 8 * 4) // at_once)
+
+
 def fake_compiler(monkeypatch, needs):
     """A compiler for which a program holds what `needs(overrides)` says; returns what was asked."""
     asked = []

@@ -1,5 +1,6 @@
 """What the compiling process reads out of refusals and arguments."""
 
+import dataclasses
 import json
 
 import jax
@@ -59,6 +60,25 @@ def test_a_program_that_cannot_be_read_back_is_planned_by_its_memory(monkeypatch
     assert found.unread == "INTERNAL: RET_CHECK failure"
     assert found.traffic is None
     assert from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_a_program_that_was_planned_is_not_compiled_again(monkeypatch):
+    config = load_config("dpo_aif:mini", TINY)
+    known = programs(config, make_mesh({}, jax.devices()[:1]))
+    topology = parse_topology("v5e:1x1")
+    first = plan("sample", known["sample"], topology, 0.0)
+    done = {first.digest: json.loads(json.dumps(first.to_dict()))}
+
+    def compiled(*args, **kwargs):
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compiled)
+    assert plan("draw", known["sample"], topology, 0.0, done) == dataclasses.replace(
+        first, name="draw"
+    )
+    for other in ((known["align"], topology, 0.0), (known["sample"], topology, 1.0)):
+        with pytest.raises(AssertionError, match="again"):
+            plan("sample", *other, done)
 
 
 def test_arguments_count_as_they_lie_on_a_device():

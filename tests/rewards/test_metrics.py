@@ -141,12 +141,13 @@ def test_a_stage_labels_clips_of_the_mini_world_by_all_metrics(models, tmp_path)
     for name in ("samples", "labels"):
         (tmp_path / name).mkdir()
     write_sampled(tmp_path / "samples", shown)
-    reward = section(root, *METRICS)
-    assert check_reward(reward) == METRICS
+    names = tuple(name for name in METRICS if name != "hps_v3")  # see test_hps_v3.py
+    reward = section(root, *names)
+    assert check_reward(reward) == names
     label.label_clips(tmp_path / "labels", tmp_path / "samples", reward, name="label")
     labels = label.read_labels(tmp_path / "labels")
     assert labels["rationale"].str.count("; ").tolist() == [4] * 4
-    assert np.isfinite(labels[list(METRICS)]).all(axis=None)
+    assert np.isfinite(labels[list(names)]).all(axis=None)
     texts = [f"prompt {i}" for i in range(4)]
     wanted = cosines(originals["hps_v2"], root, "hps", shown, texts, "pad").sum(axis=1)
     np.testing.assert_allclose(labels["hps_v2"], wanted, rtol=TOLERANCE, atol=TOLERANCE)

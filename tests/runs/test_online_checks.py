@@ -7,6 +7,8 @@ from vidpref.runs import checks
 from vidpref.runs.methods import open_recipe
 from vidpref.training.sharding import make_mesh
 
+OVERALL = ("visual_quality", "motion_quality", "text_alignment")
+SCORED = f"reward.dimensions={('accept', *OVERALL)}"
 CASES = {
     "no fresh rows": (
         ("flow_grpo", "align.rows=pairs"),
@@ -44,6 +46,39 @@ CASES = {
     "real clips a prompt": (
         ("ipo_kto", "align.rows=fresh"),
         r"config.align.real_weight=.*: with config.align.rows='fresh' there are more clips",
+    ),
+    "no fresh rows for a gradient": (
+        ("vader", "align.rows=pairs"),
+        r"config.align.rows='pairs': vader learns from clips .* set it to 'fresh'",
+    ),
+    "a judge without a gradient": (
+        ("vader", "judge.name=", "reward.name=verifier", "reward.dimension=accept", SCORED),
+        r"config.reward.name='verifier': vader learns from the gradient .*'video_reward' alone",
+    ),
+    "more steps than there are": (
+        ("vader", "align.online.last=9"),
+        r"config.align.online.last=9: the sampler has 8 steps",
+    ),
+    "an odd number of frames": (
+        ("vader", "align.online.seen=3"),
+        r"config.align.online.seen=3: must be an even number",
+    ),
+    "no noisy clip": (
+        ("prfl", "sampler.steps=1"),
+        r"config.sampler.steps=1: prfl judges noisy clips",
+    ),
+    "a weight of nothing": (
+        ("prfl", "align.dimensions=('motion_quality',)"),
+        r"config.align.reward.text_alignment: the latent reward scores .*'motion_quality'",
+    ),
+    "no weight": (
+        ("prfl", *(f"align.reward.{name}=0" for name in OVERALL)),
+        "config.align.reward: no dimension of .* has a weight",
+    ),
+    "no layers": (("prfl", "align.layers=9"), "align.layers=9: the generator has 4"),
+    "a group of a gradient": (
+        ("prfl", "align.online.group=4"),
+        "align.online.group would change nothing",
     ),
     "an option that does nothing": (
         ("flow_dpo", "align.online.group=4"),

@@ -6,7 +6,7 @@ import pytest
 
 from tests import tpu_compiler
 from vidpref.config.by_name import config_module, config_names
-from vidpref.config.online import FROM_ADVANTAGES
+from vidpref.config.online import BACKPROPAGATED, FROM_ADVANTAGES
 from vidpref.generation.adopt import load_config
 from vidpref.stages.planning import trained_sections
 
@@ -27,11 +27,13 @@ for argument in sys.argv[1:]:
     text = planned.lower().as_text()
     assert "stablehlo.dot_general" in text
     state = planned.training.plan.state
+    names = ("clips", "states", "state")
+    clips = [planned.batch[name] for name in names if name in planned.batch]
     found = {
         "batch": sorted(planned.batch),
         "frozen": sorted(planned.frozen),
         "follows": state.reference is not None,
-        "k": planned.batch.get("clips", planned.batch.get("states")).shape[1],
+        "k": clips[0].shape[1],
         "trained": sum(x.size for x in jax.tree.leaves(state.params)),
         "network": sum(x.size for x in jax.tree.leaves(planned.params)),
     }
@@ -74,12 +76,14 @@ def check(found):
         assert ("preference" in step["batch"]) == (method == "nrg"), case
         moves = align and (align.train.reference_decay or method in FROM_ADVANTAGES)
         assert step["follows"] == bool(moves), case
+        beside = ["judge"] if method in BACKPROPAGATED else []
+        beside += ["pretrained"] if method == "diffusion_nft" else []
         if align and method != "nrg" and align.lora.rank:
-            assert step["frozen"] == ["base"], case
+            assert step["frozen"] == ["base", *beside], case
             assert step["trained"] < 0.2 * step["network"], case
         else:
             refers = method in ("dpo", "mcdpo", "kto") and not step["follows"]
-            assert step["frozen"] == (["reference"] if refers else []), case
+            assert step["frozen"] == [*beside, *(["reference"] if refers else [])], case
             assert step["trained"] == step["network"], case
 
 

@@ -9,15 +9,13 @@ from vidpref.models.qwen_vl.reward import to_arrays
 from vidpref.planning.calls import calls
 from vidpref.planning.flops import count_flops
 from vidpref.planning.worker import _parameters
-from vidpref.stages import judge_programs
+from vidpref.stages import answer_programs, judge_programs
 from vidpref.stages.judge_rows import largest_room
 from vidpref.stages.programs import programs
 from vidpref.training.sharding import make_mesh
 
-SMALL = (
-    *("judge.scratch.layers=1", "judge.scratch.width=32", "judge.scratch.vision_width=32"),
-    *("judge.train.batch_size=8", "judge.score_batch=8"),
-)
+ANSWERING = ("judge.scratch.layers=1", "judge.scratch.width=32", "judge.scratch.vision_width=32")
+SMALL = (*ANSWERING, "judge.train.batch_size=8", "judge.score_batch=8")
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +32,63 @@ def shapes(tree):
     [
         ("videoreward:mini", (), ["judge", "score"]),
         ("videoalign:mini", (), ["align", "pretrain", "sample", "judge", "score"]),
+        ("ipo:mini", (), ["align", "pretrain", "sample", "judge", "ask"]),
+        ("critic:mini", (), ["judge"]),
         ("flow_dpo:mini", (), ["align", "pretrain", "sample"]),
         ("flow_dpo:mini", ("reward.name=video_reward",), ["align", "pretrain", "sample", "score"]),
     ],
 )
 def test_programs_of_a_run_with_a_judge(spec, overrides, expected, mesh):
     assert list(programs(load_config(spec, overrides), mesh)) == expected
+
+
+def test_a_judge_that_learns_from_its_own_answers(mesh):
+    config = load_config("mcsc:mini", ANSWERING)
+    drawn = ["draw-reasoning", "judge-reasoning", "draw-hierarchy", "judge-hierarchy"]
+    assert [n for n in programs(config, mesh) if "judge" in n or "draw" in n] == ["judge", *drawn]
+    config.judge.critic.instruct = False
+    config.judge.hierarchy.enabled = False
+    left = programs(config, mesh)
+    assert [n for n in left if "judge" in n or "draw" in n] == drawn[:2]
+    assert calls(config, prompts=500)["judge-reasoning"] == config.judge.reasoning.train.steps
+    draw, step = (left[name]() for name in drawn[:2])
+    answers = draw.trace().out_info
+    assert answers["drawn"].shape == (16, 8, config.reward.vlm_judge.max_tokens)
+    assert answers["supported"].shape == answers["ended"].shape == (16, 8)
+    batch = step.arguments["batch"]
+    assert batch["advantage"].shape == (16, 8)
+    assert shapes({name: batch[name] for name in ("drawn", "log_probs", "lengths")}) == shapes(
+        {name: answers[name] for name in ("drawn", "log_probs", "lengths")}
+    )
+    assert len(jax.tree.leaves(step.arguments["frozen"])) > 0  # the start, for the KL term
+    _, metrics = step.trace().out_info
+    assert {"kl", "sampler_gap"} <= set(metrics)
+
+
+def test_drawn_clips_have_room_with_the_longest_prompt(mesh):
+    config = load_config("ipo:mini", ANSWERING)
+    ask = programs(config, mesh)["ask"]()
+    rows = ask.arguments["rows"]
+    training = answer_programs._training(config, mesh)
+    questions, own = training.reader.questions, config.reward.vlm_judge
+    seen = questions.see(np.zeros((own.frames, 16, 16, 3), np.uint8))
+    longest = " ".join(["word"] * config.text.length)
+    asked = [q.about(longest, own.frames) for one in training.reader.single.values() for q in one]
+    tokens = [len(questions.row(seen, text).tokens) for text in asked]
+    assert 0 <= rows.tokens.shape[1] - max(tokens) < 128
+    assert rows.patches.pixels.shape == (own.batch_size, *seen[0][1].shape)
+    assert ask.trace().out_info.shape[0] == own.batch_size
+    found = calls(config, prompts=500)
+    assert found["ask"] > found["sample"] > 0
+
+
+def test_an_asked_model_that_is_not_there_has_its_published_size(mesh):
+    given = ["reward.name=vlm_judge", "reward.vlm_judge.folder=models/Qwen2.5-VL-3B-Instruct"]
+    ask = programs(load_config("ipo_dpo:mini", given), mesh)["ask"]()
+    assert _parameters(ask.arguments) == pytest.approx(3.75e9, rel=0.02)
+    wrong = load_config("ipo_dpo:mini", [given[0], "reward.vlm_judge.folder=models/Other"])
+    with pytest.raises(ValueError, match=r"reward\.vlm_judge\.folder='models/Other' is no folder"):
+        programs(wrong, mesh)["ask"]()
 
 
 def test_the_step_is_given_rows_that_no_row_exceeds(mesh):

@@ -9,7 +9,7 @@ import tiny_training as tiny
 from test_loop import Interrupted, same, train
 
 from vidpref.training.metrics import read_metrics
-from vidpref.training.plan import check_config
+from vidpref.training.plan import check_config, reference_decay
 from vidpref.training.sharding import make_mesh
 from vidpref.training.state import create_state, state_shardings
 from vidpref.training.step import make_train_step, put_batch
@@ -76,6 +76,32 @@ def test_it_is_saved_and_a_stopped_run_ends_with_the_same_bits(tmp_path):
     assert read_metrics(tmp_path / "parts") == read_metrics(tmp_path / "whole")
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), whole.reference, whole.params)
     assert max(jax.tree.leaves(moved)) > 1e-3  # not merely a copy
+
+
+def test_it_may_slow_down():
+    """DiffusionNFT's schedules, by its own function of the steps done."""
+
+    def theirs(step, flat, rise, most):
+        return 0.0 if step < flat else min((step - flat) * rise, most)
+
+    for flat, rise, most in ((0, 0.001, 0.5), (75, 0.0075, 0.999)):
+        settings = tiny.config(reference_decay=most, reference_rise=rise, reference_flat=flat)
+        decay = reference_decay(settings)
+        for step in (1, 74, 75, 76, 200, 208, 209, 499, 500, 501, 10_000):
+            np.testing.assert_allclose(decay(step), theirs(step, flat, rise, most), rtol=1e-6)
+    assert reference_decay(tiny.config(reference_decay=0.5)) == 0.5
+
+
+def test_the_step_takes_the_decay_of_the_steps_done(tmp_path):
+    mesh = make_mesh({}, jax.devices()[:1])
+    rising = {"reference_decay": 0.9, "reference_rise": 0.2, "reference_flat": 2}
+    train(tmp_path, mesh, steps=7, log_every=1, loss_fn=loss_fn, **rising)
+    lines = read_metrics(tmp_path)
+    found = [line["reference_decay"] for line in lines]
+    np.testing.assert_allclose(found, [0, 0, 0.2, 0.4, 0.6, 0.8, 0.9], rtol=1e-6)
+    # at first it is the policy itself; what a step sees is what the one before left
+    assert lines[0]["distance"] == lines[1]["distance"] == lines[2]["distance"] == 0
+    assert lines[3]["distance"] > 0
 
 
 def test_without_decay_there_is_none(tmp_path):

@@ -3,13 +3,13 @@
 import dataclasses
 
 from vidpref.config.fields import ON, PATTERN, Not, field, section
-from vidpref.config.online import FROM_ADVANTAGES, TRAJECTORIES, Online
-from vidpref.config.training import AlignTrain, Lora
+from vidpref.config.online import BACKPROPAGATED, FROM_ADVANTAGES, LATENT, TRAJECTORIES, Online
+from vidpref.config.training import AlignTrain, Lora, Train
 
 GUIDANCE = "nrg"  # the method that trains a reward for the sampler and no generator
 OFFLINE = ("sft", "rwr", "flow_rwr", "dpo", "mcdpo", "kto")  # from clips of any policy
 LEARNS_FROM_CLIPS = (*OFFLINE, *FROM_ADVANTAGES)
-METHODS = (*LEARNS_FROM_CLIPS, TRAJECTORIES, GUIDANCE)
+METHODS = (*LEARNS_FROM_CLIPS, TRAJECTORIES, *BACKPROPAGATED, GUIDANCE)
 ROWS = (
     *("all", "pairs", "winners", "real", "real_and_samples"),
     *("preferred", "preferred_winners", "labelled", "preferred_and_losers"),
@@ -28,10 +28,12 @@ REFERENCE_POINTS = ("mean", "balanced", "mismatched", "own_class")
 TRAINS = {"align.method": Not(GUIDANCE)}
 _DENOISES = (
     {"align.method": LEARNS_FROM_CLIPS},
-    {"align.method": TRAJECTORIES, "align.real_weight": ON},
+    {"align.method": (TRAJECTORIES, *BACKPROPAGATED), "align.real_weight": ON},
 )
 _REFERS = {"align.method": ("dpo", "mcdpo", "kto")}
 _GRPO = {"align.method": TRAJECTORIES}
+_HELD_TO_DATA = {"align.method": (TRAJECTORIES, *BACKPROPAGATED)}
+_LATENT_REWARD = {"align.method": (GUIDANCE, LATENT)}
 _DPO = {"align.method": ("dpo", "mcdpo")}
 _WEIGHED = {"align.pair_weight": ON}
 _MEASURED = {"reward.name": "metrics"}
@@ -53,6 +55,7 @@ class Weights:
     clip_score: float = field(0.0, "", "Weight of CLIP's score.", when=_MEASURED)
     pick_score: float = field(0.0, "", "Weight of PickScore.", when=_MEASURED)
     hps_v2: float = field(0.0, "", "Weight of HPSv2.", when=_MEASURED)
+    hps_v3: float = field(0.0, "", "Weight of HPSv3.", when=_MEASURED)
     optical_flow: float = field(0.0, "", "Weight of the optical flow.", when=_MEASURED)
     aesthetic: float = field(0.0, "", "Weight of LAION's aesthetic score.", when=_MEASURED)
 
@@ -101,8 +104,8 @@ class Align:
     real_weight: float = field(
         0.0,
         ">= 0",
-        "Adds this much of the error on real clips (IPO eq. 7, 9; DDRL).",
-        when=(_REFERS, _GRPO),
+        "Adds this much of the error on real clips (IPO eq. 7, 9; DDRL; PRFL).",
+        when=(_REFERS, _HELD_TO_DATA),
     )
     time_power: float = field(
         0.0,
@@ -171,7 +174,7 @@ class Align:
         "previous",
         REFERENCES,
         "Policy that later rounds are held to.",
-        when=(_REFERS, {**_GRPO, "align.online.kl": ON}),
+        when=(_REFERS, {**_GRPO, "align.online.kl": ON}, {"align.method": "diffusion_nft"}),
     )
 
     rows: str = field("pairs", ROWS, "Clips of a training row.", when=TRAINS)
@@ -226,7 +229,7 @@ class Align:
         ("visual_quality", "motion_quality", "text_alignment"),
         "",
         "Dimensions of the latent reward model.",
-        when={"align.method": GUIDANCE},
+        when=_LATENT_REWARD,
     )
     weights: Weights = section(Weights, when={"align.method": GUIDANCE})
     scale: float = field(
@@ -242,11 +245,12 @@ class Align:
         True,
         "",
         "Train the reward on noisy clips, not on clean ones alone.",
-        when={"align.method": GUIDANCE},
+        when=_LATENT_REWARD,
     )
     layers: int = field(
-        8, ">= 1", "Layers of the generator in the reward model.", when={"align.method": GUIDANCE}
+        8, ">= 1", "Layers of the generator in the reward model.", when=_LATENT_REWARD
     )
     pairs_per_prompt: int = field(
-        64, ">= 1", "Pairs of a prompt for the reward model.", when={"align.method": GUIDANCE}
+        64, ">= 1", "Pairs of a prompt for the reward model.", when=_LATENT_REWARD
     )
+    reward_train: Train = section(Train, when={"align.method": LATENT})

@@ -23,7 +23,7 @@ _SPEC = "vidpref"
 
 @dataclasses.dataclass(frozen=True)
 class Not:
-    """In a condition: any value but this one."""
+    """In a condition: any value but this one, or but those of a tuple."""
 
     value: Any
 
@@ -249,7 +249,7 @@ def _holds(config: ConfigDict, path: str, wanted: Any) -> bool:
     if wanted is ON:
         return bool(value)
     if isinstance(wanted, Not):
-        return value != wanted.value
+        return value not in _several(wanted.value)
     return value in wanted if isinstance(wanted, tuple) else value == wanted
 
 
@@ -261,10 +261,14 @@ def _wanted_text(wanted: Any) -> str:
     if wanted is ON:
         return "set"
     if isinstance(wanted, Not):
-        return f"not {wanted.value}"
+        return f"not {' or '.join(map(str, _several(wanted.value)))}"
     if wanted == "":
         return "not set"
     return " or ".join(map(str, wanted)) if isinstance(wanted, tuple) else str(wanted)
+
+
+def _several(value: Any) -> tuple:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _flat(value: Any) -> list[Any]:

@@ -6,10 +6,11 @@ from typing import Any
 from vidpref.config.fields import field, section
 
 TEXT_IMAGE = ("clip_score", "pick_score", "hps_v2")
-METRICS = (*TEXT_IMAGE, "optical_flow", "aesthetic")
+METRICS = (*TEXT_IMAGE, "hps_v3", "optical_flow", "aesthetic")
 # Fields of the section `Metrics` that are files or folders.
 METRIC_PLACES = (
     *(f"{name}.{place}" for name in TEXT_IMAGE for place in ("folder", "tokenizer")),
+    *("hps_v3.folder", "hps_v3.template"),
     *("optical_flow.weights", "aesthetic.folder", "aesthetic.head"),
 )
 DTYPES = ("float32", "bfloat16")
@@ -36,6 +37,32 @@ class TextImage:
     tokenizer: str = field(
         "", "", "Folder of CLIP's tokenizer; '': the model's folder.", touches="place"
     )
+    eta: float = _eta()
+    gamma: float = _gamma()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HpsV3:
+    """HPSv3, a Qwen2-VL that says how people would like an image; scores add up over frames."""
+
+    folder: str = field(
+        "",
+        "",
+        "Folder of HPSv3.safetensors with config.json and tokenizer of Qwen2-VL-7B-Instruct.",
+        touches="place",
+    )
+    template: str = field(
+        "",
+        "",
+        "Text file of what it is asked, with {text_prompt} and <|Reward|>, as in HPSv3's code.",
+        touches="place",
+    )
+    min_pixels: int = field(200_704, ">= 1", "Pixels of a frame at least: smaller ones grow.")
+    max_pixels: int = field(200_704, ">= 1", "Pixels of a frame at most: larger ones shrink.")
+    batch_size: int = field(
+        8, ">= 1", "Frames that are seen at once, over the devices of a host.", touches="speed"
+    )
+    dtype: str = field("bfloat16", DTYPES, "Compute type; its head has float32.")
     eta: float = _eta()
     gamma: float = _gamma()
 
@@ -73,7 +100,7 @@ class Metrics:
     """A judge whose dimensions are metrics; each has a section with its own weights."""
 
     frames: int = field(
-        0, ">= 0", "Frames that CLIP sees of a clip, evenly spaced; 0: all. Flow sees all."
+        0, ">= 0", "Frames of a clip that are seen, evenly spaced; 0: all. Flow sees all."
     )
     batch_size: int = field(
         32, ">= 1", "Frames that CLIP sees at once, over the devices of a host.", touches="speed"
@@ -82,5 +109,6 @@ class Metrics:
     clip_score: TextImage = section(TextImage)
     pick_score: TextImage = section(TextImage)
     hps_v2: TextImage = section(TextImage)
+    hps_v3: HpsV3 = section(HpsV3)
     optical_flow: OpticalFlow = section(OpticalFlow)
     aesthetic: Aesthetic = section(Aesthetic)

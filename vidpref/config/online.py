@@ -6,6 +6,8 @@ from vidpref.config.fields import ON, Not, field
 
 TRAJECTORIES = "flow_grpo"  # the method that learns from the sampler's steps, not from clips alone
 FROM_ADVANTAGES = ("diffusion_nft", "awm")  # from clips, by their advantage over others
+LATENT, PIXELS = "prfl", "vader"  # from the gradient of a reward of noisy clips, or of pixels
+BACKPROPAGATED = (LATENT, PIXELS)
 NOISES = ("flow_grpo", "dance_grpo", "cps")
 SCALES = ("group", "batch", "none")
 ORDERS = ("sum_then_normalise", "normalise_then_sum")
@@ -13,6 +15,7 @@ ORDERS = ("sum_then_normalise", "normalise_then_sum")
 _GRPO = {"align.method": TRAJECTORIES}
 _COMPARED = {"align.method": (TRAJECTORIES, *FROM_ADVANTAGES)}
 _RATIOS = {"align.method": (TRAJECTORIES, "awm")}
+_GROUPS = {"align.method": Not(BACKPROPAGATED)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,8 +23,10 @@ class Online:
     """What a step draws; `align.train.batch_size` is its number of prompts."""
 
     prompts: int = field(0, ">= 0", "Train prompts that clips are drawn for; 0: all.")
-    group: int = field(8, ">= 2", "Clips of a prompt, drawn from different noise.")
-    updates: int = field(1, ">= 1", "Steps that learn from one drawing, each from a part of it.")
+    group: int = field(8, ">= 2", "Clips of a prompt, drawn from different noise.", when=_GROUPS)
+    updates: int = field(
+        1, ">= 1", "Steps that learn from one drawing, each from a part of it.", when=_GROUPS
+    )
 
     watch: str = field(
         "",
@@ -77,5 +82,28 @@ class Online:
         when={**_RATIOS, ".updates": Not(1)},
     )
     kl: float = field(
-        0.0, ">= 0", "Weight of the divergence of each step from the reference's.", when=_GRPO
+        0.0,
+        ">= 0",
+        "Weight of the divergence of each step from the reference's; of diffusion_nft, of the "
+        "squared distance of the network's output from the pre-trained policy's.",
+        when={"align.method": (TRAJECTORIES, "diffusion_nft")},
+    )
+    last: int = field(
+        1,
+        ">= 1",
+        "Last steps of the sampler that the reward's gradient goes through.",
+        when={"align.method": PIXELS},
+    )
+    seen: int = field(
+        0,
+        ">= 0",
+        "Frames of a clip that the judge sees in training at most, an even number; 0: those that "
+        "it always sees.",
+        when={"align.method": PIXELS},
+    )
+    target: float = field(
+        0.0,
+        ">= 0",
+        "Reward at which a clip pulls no more (PRFL's code: 2); 0: all pull, at any reward.",
+        when={"align.method": BACKPROPAGATED},
     )

@@ -21,9 +21,10 @@ from vidpref.config.fields import (
     section,
     walk,
 )
-from vidpref.config.judge import ANSWERS, SCORES, Judge
+from vidpref.config.judge import ANSWERS, DRAWN, SCORES, Judge
 from vidpref.config.metrics import Metrics
 from vidpref.config.networks import LATENT_NETWORKS, PIXEL_NETWORKS, Model, SuperresModel
+from vidpref.config.online import LATENT
 from vidpref.config.training import Train
 from vidpref.config.video_reward import VideoReward
 from vidpref.config.vlm_judge import GRADED, GRADES, TEMPLATES, VlmJudge
@@ -416,7 +417,12 @@ class Config:
     pretrain: Pretrain = section(Pretrain, when={"model.name": PIXEL_NETWORKS})
     superres: Superres = section(Superres, when={"model.name": PIXEL_NETWORKS})
     label: Label = section(
-        Label, when=({"align.method": GUIDANCE}, {"align.rows": SAMPLED_ROWS, **TRAINS})
+        Label,
+        when=(
+            {"align.method": (GUIDANCE, LATENT)},
+            {"align.rows": SAMPLED_ROWS, **TRAINS},
+            {"judge.name": ON, "judge.world.clips": DRAWN, "data.name": "miniworld"},
+        ),
     )
     reward: Reward = section(Reward)
     align: Align = section(Align)

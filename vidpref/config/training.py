@@ -11,6 +11,7 @@ DECAYS = ("constant", "linear", "cosine")
 LORA_ZEROS = ("a", "b")
 LORA_BASES = ("compute", "float32", "int8")
 _NEW_ADAPTERS = ({".rank": ON, "model.lora": ""}, {".rank": ON, ".go_on": False})
+_RISES = {".reference_decay": ON, "align.method": "diffusion_nft"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,19 @@ class AlignTrain(Train):
         ">= 1",
         "Steps between two moves of the reference.",
         when={".reference_decay": ON, "align.method": Not("diffusion_nft")},
+    )
+    reference_rise: float = field(
+        0.0,
+        ">= 0",
+        "What a step adds to that decay, which begins at 0 and ends at reference_decay "
+        "(DiffusionNFT's code: 0.001); 0: it is reference_decay from the start.",
+        when=_RISES,
+    )
+    reference_flat: int = field(
+        0,
+        ">= 0",
+        "Steps before it begins to rise.",
+        when={**_RISES, ".reference_rise": ON},
     )
 
 

@@ -74,6 +74,10 @@ class Denoised:
         """Returns the squared distance from what another network made of the same groups."""
         return self._squared(other.output)
 
+    def output_distances(self, other: "Denoised") -> list[Float[Array, "b _"]]:
+        """Returns the same of the outputs as they are, whatever space errors are measured in."""
+        return self.replace(factor=jnp.ones_like(self.factor)).distances(other)
+
     def _squared(self, wanted: Float[Array, "n t h w c"]) -> list[Float[Array, "b _"]]:
         reduce = jnp.mean if self.reduction == "mean" else jnp.sum
         squares = reduce(jnp.square(self.output - wanted), axis=(1, 2, 3, 4)) * self.factor

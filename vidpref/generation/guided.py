@@ -17,8 +17,8 @@ from vidpref.typing import Array, Float, PyTree
 METHOD = "nrg"  # the `align.method` of runs that guide instead of training the generator
 # Fields of `config.align` that only the sampler sees,
 GUIDING = ("weights", "scale", "guide_at")
-# and those that the reward model does not depend on.
-NOT_LEARNT = (*GUIDING, "policy", "validation")
+# and those that the reward model is made by, beside its training.
+LEARNT = ("dimensions", "layers", "noise_aware", "pairs_per_prompt")
 _GUIDES = {"noise": noise_reward_guidance, "clean": clean_reward_guidance}
 
 

@@ -1,6 +1,7 @@
 """What a generator sees of a scene: the embedded prompt and the first frame, as arrays."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -17,11 +18,13 @@ class SceneConditions:
         texts: cached embeddings of every prompt.
         null_prompt: text of the unconditional branch of guidance, where it has one.
         clips: records that scenes are conditioned on, for a generator that takes `IMAGE_FIELDS`.
+        beside: what a judge reads of a scene, for one that scores within the training step.
     """
 
     texts: TextCache
     null_prompt: str | None = None
     clips: Records | None = None
+    beside: Callable[[Scene], Mapping[str, np.ndarray]] | None = None
 
     def __call__(self, scene: Scene) -> dict[str, np.ndarray]:
         """Returns the arrays of a scene by their names in a batch."""
@@ -34,4 +37,4 @@ class SceneConditions:
             found |= {name: record[name] for name in IMAGE_FIELDS if name in record}
         elif scene.first_frame is not None:
             found["first_frame"] = scene.first_frame
-        return found
+        return found if self.beside is None else {**found, **self.beside(scene)}

@@ -98,7 +98,8 @@ class ClipFolder:
         Raises:
             ValueError: see `read_processor`.
         """
-        return read_processor(self.path, self.module().vision.image_size, fit)
+        own = ImageProcessor(self.module().vision.image_size, fit)
+        return read_processor(self.path, own)
 
     def _read_config(self) -> dict[str, Any]:
         if (self.path / "config.json").exists():

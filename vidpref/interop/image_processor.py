@@ -1,4 +1,4 @@
-"""Frames as CLIP sees them: resized, cropped or put on black, and normalised."""
+"""Frames as CLIP and VideoMAE see them: resized, cropped or put on black, and normalised."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,26 +20,27 @@ _FIXED = {
     "do_center_crop": True,
     "do_rescale": True,
     "do_normalize": True,
-    "resample": int(PIL.Image.Resampling.BICUBIC),
     "rescale_factor": 1 / 255,
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageProcessor:
-    """The image processor of CLIP, with the numbers of transformers' own.
+    """An image processor with the numbers of transformers' own; CLIP's by default.
 
     Attributes:
         side: pixels of a side of the square that the network sees.
         fit: "crop" makes the shorter side fit and cuts the longer one (CLIP); "pad" makes the
             longer one fit and fills up with black (HPSv2).
         mean, std: of red, green and blue in [0, 1].
+        resample: Pillow's number of the way to resize.
     """
 
     side: int = 224
     fit: str = "crop"
     mean: tuple[float, float, float] = _MEAN
     std: tuple[float, float, float] = _STD
+    resample: int = int(PIL.Image.Resampling.BICUBIC)
 
     def __call__(self, frames: UInt8[Array, "n h w 3"]) -> Float[np.ndarray, "n s s 3"]:
         """Returns what the network is shown of frames."""
@@ -56,53 +57,55 @@ class ImageProcessor:
             size = round(h * scale) or 1, round(w * scale) or 1
             out = np.zeros((self.side, self.side, 3), np.uint8)
             top, left = ((self.side - n) // 2 for n in size)
-            out[top : top + size[0], left : left + size[1]] = _resized(frame, size)
+            out[top : top + size[0], left : left + size[1]] = self._resized(frame, size)
             return out
         long = int(self.side * max(h, w) / min(h, w))
         size = (long, self.side) if h > w else (self.side, long)
         top, left = ((n - self.side) // 2 for n in size)
-        resized = _resized(frame, size)
+        resized = self._resized(frame, size)
         return resized[top : top + self.side, left : left + self.side]
 
+    def _resized(self, frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        image = PIL.Image.fromarray(frame)
+        return np.asarray(image.resize(size[::-1], PIL.Image.Resampling(self.resample)))
 
-def read_processor(folder: Path, side: int, fit: str) -> ImageProcessor:
-    """Returns the image processor of a folder; CLIP's own where it has no `PROCESSOR`.
+
+def read_processor(folder: Path, own: ImageProcessor, model: str = "CLIP") -> ImageProcessor:
+    """Returns the image processor of a folder.
 
     Args:
         folder: of a model, as transformers has it.
-        side: of the network's images.
-        fit: see `ImageProcessor`.
+        own: the processor of such models: of the size of the network's images, and what counts
+            where the folder has no `PROCESSOR` or that does not say.
+        model: what such a model is called.
 
     Raises:
         ValueError: a processor that does something else, or for images of another size.
     """
     path = folder / PROCESSOR
     if not path.exists():
-        return ImageProcessor(side, fit)
+        return own
     fields = read_fields(path)
     wrong = [
         f"{name}={fields[name]!r}"
-        for name, value in _FIXED.items()
+        for name, value in {**_FIXED, "resample": own.resample}.items()
         if name in fields and not _same(fields[name], value)
     ]
     for name in ("size", "crop_size"):
-        if name in fields and _side(fields[name]) != side:
-            wrong.append(f"{name}={fields[name]!r}, and the network sees {side}x{side} pixels")
+        if name in fields and _side(fields[name]) != own.side:
+            wrong.append(
+                f"{name}={fields[name]!r}, and the network sees {own.side}x{own.side} pixels"
+            )
     colours = {}
-    for name, own in (("image_mean", "mean"), ("image_std", "std")):
-        given = fields.get(name, getattr(ImageProcessor, own))
+    for name, ours in (("image_mean", "mean"), ("image_std", "std")):
+        given = fields.get(name, getattr(own, ours))
         if not _colour(given):
             wrong.append(f"{name}={given!r}")
         else:
-            colours[own] = tuple(map(float, given))
+            colours[ours] = tuple(map(float, given))
     if wrong:
-        raise ValueError(f"{path} is not that of a CLIP model: {'; '.join(wrong)}")
-    return ImageProcessor(side, fit, **colours)
-
-
-def _resized(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    image = PIL.Image.fromarray(frame)
-    return np.asarray(image.resize(size[::-1], PIL.Image.Resampling.BICUBIC))
+        raise ValueError(f"{path} is not that of a {model} model: {'; '.join(wrong)}")
+    return dataclasses.replace(own, **colours)
 
 
 def _side(size: Any) -> Any:

@@ -121,15 +121,20 @@ def bicubic(frames: Array, height: int, width: int) -> Float[np.ndarray, "t h2 w
         width: pixels.
     """
     t, h, w, c = frames.shape
-    rows, columns = _weights(h, height), _weights(w, width)
+    rows, columns = bicubic_weights(h, height), bicubic_weights(w, width)
     # two plain matrix products
     out = rows @ frames.astype(np.float32).reshape(t, h, w * c)
     out = out.reshape(t, height, w, c).swapaxes(2, 3).reshape(-1, w) @ columns.T
     return out.reshape(t, height, c, width).swapaxes(2, 3)
 
 
-def _weights(size: int, target: int) -> Float[np.ndarray, "target size"]:
-    """What each pixel along one side counts for each new one."""
+def bicubic_weights(size: int, target: int) -> Float[np.ndarray, "target size"]:
+    """Returns what each pixel along one side counts for each new one, in `bicubic`.
+
+    Args:
+        size: pixels of the side.
+        target: new ones.
+    """
     scale = size / target
     wide = max(scale, 1.0)
     support = 2.0 * wide

@@ -24,6 +24,8 @@ from vidpref.pixels import to_unit
 from vidpref.training.tuning import Tuning
 from vidpref.typing import Array, Key, PyTree
 
+PRETRAINED = "pretrained"  # in `frozen`, what finds the policy that training started from
+
 
 @dataclasses.dataclass(frozen=True, eq=False)  # jit needs a hash, which the dict has not
 class AlignmentLoss:
@@ -102,13 +104,18 @@ class AlignmentLoss:
         policy = self.tuning.policy(trainable, frozen, policy_rng)
         made = denoised(policy, groups)
         own, *real = made.errors()
-        reference = distance = mismatched = None
+        reference = distance = mismatched = moved = reference_moved = None
         if self.objective.needs_reference:
             other = jax.lax.stop_gradient(self.tuning.reference(frozen))
             of_other = denoised(other, [rows])
             (reference,) = of_other.errors()
             if self.objective.needs_distance:
                 (distance,) = made.distances(of_other)
+            if self.objective.diverges and PRETRAINED in frozen:
+                pretrained = jax.lax.stop_gradient(self.tuning.reference(frozen[PRETRAINED]))
+                of_pretrained = denoised(pretrained, [rows])
+                (moved,) = made.output_distances(of_pretrained)
+                (reference_moved,) = of_other.output_distances(of_pretrained)
             if self.objective.needs_mismatched(self.hyper):
                 if len(rows[0].tau) == 1:
                     raise ValueError(
@@ -125,6 +132,8 @@ class AlignmentLoss:
             real=real[0] if real else None,
             mismatched=mismatched,
             distance=distance,
+            moved=moved,
+            reference_moved=reference_moved,
         )
         labels = Labels(
             reward=batch["reward"],

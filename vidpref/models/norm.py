@@ -1,4 +1,4 @@
-"""Norms in float32: group norm over all positions of a clip, and layer norm."""
+"""Norms in float32: group norm over all positions of a clip, layer norm, and stored statistics."""
 
 import flax.linen as nn
 import jax
@@ -73,3 +73,28 @@ def layer_norm(
         bias_init=nn.with_logical_partitioning(nn.initializers.zeros, (None,)),
         name=name,
     )
+
+
+class StoredNorm(nn.Module):
+    """Batch norm by the mean and the variance that training has left.
+
+    Attributes:
+        epsilon: added to the variance.
+    """
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+        ones, zeros = nn.initializers.ones, nn.initializers.zeros
+        starts = {"scale": ones, "bias": zeros, "mean": zeros, "variance": ones}
+        own = {
+            name: self.param(
+                name, nn.with_logical_partitioning(start, (None,)), x.shape[-1:], jnp.float32
+            )
+            for name, start in starts.items()
+        }
+        factor = own["scale"] * jax.lax.rsqrt(own["variance"] + self.epsilon)
+        shift = own["bias"] - own["mean"] * factor
+        over = (1,) * (x.ndim - 1) + (-1,)
+        return x * factor.reshape(over) + shift.reshape(over)

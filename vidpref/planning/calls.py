@@ -5,7 +5,11 @@ import math
 from ml_collections import ConfigDict
 
 from vidpref.config.align import FRESH_ROWS
+from vidpref.config.judge import ANSWERS, SCORES
 from vidpref.config.schema import counts_in
+from vidpref.rewards import templates
+from vidpref.rewards.registry import dimensions_of
+from vidpref.stages.own_answers import phases
 
 _DRAWN = ("sample", "decode", "sample-superres")
 
@@ -30,14 +34,28 @@ def calls(
         found["draw"] *= config.rounds
     if config.judge.name:
         found["judge"] = config.judge.train.steps
+    for name in phases(config):
+        found |= dict.fromkeys((f"draw-{name}", f"judge-{name}"), config.judge[name].train.steps)
     for section in ("pretrain", "superres"):
         found[section] = config[section].train.steps
     clips = drawn_clips(config, prompts)
+    # those of an alignment that draws its own are judged, and decoded where they are latents
+    train = config.align.train
+    fresh = found.get("draw", 0) * train.batch_size * config.align.online.group
     if clips is not None:
         rows = math.ceil(config.sampler.batch_size / shards) * shards
         found |= dict.fromkeys(_DRAWN, math.ceil(clips / rows))
-    if clips is not None and config.reward.name == "video_reward":
+        found["decode"] += math.ceil(fresh / rows)
+        clips += fresh
+    if clips is not None and config.reward.name == SCORES:
         found["score"] = math.ceil(clips / hosts / config.reward.video_reward.batch_size)
+    if clips is not None and config.reward.name == ANSWERS:  # each once: how many fail is not known
+        own = config.reward.vlm_judge
+        asked = templates.asked(
+            dimensions_of(config.reward), own.answers, own.graded, own.templates
+        )
+        questions = sum(map(len, asked.values()))
+        found["ask"] = math.ceil(clips * questions / hosts / own.batch_size)
     return found
 
 

@@ -25,6 +25,7 @@ class Request:
         overrides: of the config, `field=value`.
         programs: their names; none: all that the run has.
         effort: of the TPU's compiler for speed, -1 to 1; a run has 0.
+        known: file of {digest: `ProgramPlan` as JSON}: what is in it is not compiled; "" for none.
     """
 
     config: str
@@ -32,6 +33,7 @@ class Request:
     overrides: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     effort: float = -1.0
+    known: str = ""
 
 
 def compile_programs(

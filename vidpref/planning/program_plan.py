@@ -56,6 +56,7 @@ class ProgramPlan:
         compile_seconds: time to compile it.
         cpu_seconds: CPU time of both.
         host_bytes: peak memory of the process that compiled.
+        digest: of what the compiler was given, "" where nothing was.
     """
 
     name: str
@@ -72,6 +73,7 @@ class ProgramPlan:
     compile_seconds: float = 0.0
     cpu_seconds: float = 0.0
     host_bytes: float = 0.0
+    digest: str = ""
 
     @property
     def devices(self) -> int:

@@ -5,6 +5,7 @@ A compiler may end its process, and each wants an environment of its own before 
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -13,6 +14,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -24,7 +27,7 @@ from vidpref.planning.compiling import MARK
 from vidpref.planning.flops import count_flops
 from vidpref.planning.hlo import parse
 from vidpref.planning.hlo_flops import hlo_flops
-from vidpref.planning.program_plan import Memory, ProgramPlan
+from vidpref.planning.program_plan import Memory, ProgramPlan, from_dict
 from vidpref.planning.topologies import NoTopology, Topology, parse_topology
 from vidpref.planning.traffic import memory_traffic
 from vidpref.stages.programs import Program, programs
@@ -50,9 +53,10 @@ def main(request: str) -> None:
     """Prints what is known of each program that is asked for.
 
     Args:
-        request: JSON with config, overrides, topology, programs (names; none: all) and effort.
+        request: JSON with the fields of `Request`.
     """
     asked = json.loads(request)
+    done = json.loads(Path(asked["known"]).read_text()) if asked["known"] else {}
     topology = parse_topology(asked["topology"])
     try:
         config = load_config(asked["config"], asked["overrides"])
@@ -68,10 +72,17 @@ def main(request: str) -> None:
     for name in asked["programs"] or known:
         if name in known:
             _say({"started": name})
-            _say({"program": plan(name, known[name], topology, asked["effort"]).to_dict()})
+            found = plan(name, known[name], topology, asked["effort"], done)
+            _say({"program": found.to_dict()})
 
 
-def plan(name: str, make: Callable[[], Program], topology: Topology, effort: float) -> ProgramPlan:
+def plan(
+    name: str,
+    make: Callable[[], Program],
+    topology: Topology,
+    effort: float,
+    done: Mapping[str, dict[str, Any]] = MappingProxyType({}),
+) -> ProgramPlan:
     """Traces and compiles a program.
 
     Args:
@@ -79,6 +90,7 @@ def plan(name: str, make: Callable[[], Program], topology: Topology, effort: flo
         make: returns it.
         topology: what it is compiled for.
         effort: of the TPU's compiler, -1 to 1; a run has 0.
+        done: plans of others as JSON by their digests; the same program is not compiled again.
     """
     started, cpu = time.monotonic(), time.process_time()
     try:
@@ -87,6 +99,10 @@ def plan(name: str, make: Callable[[], Program], topology: Topology, effort: flo
         lowered = traced.lower()
     except ValueError as error:  # settings that do not go together
         return ProgramPlan(name=name, refused=str(error))
+    given = f"{topology.name} {effort} {lowered.as_text()}"
+    digest = hashlib.sha256(given.encode()).hexdigest()
+    if digest in done:
+        return dataclasses.replace(from_dict(done[digest]), name=name)
     mesh = jax.tree.leaves(program.arguments)[0].sharding.mesh
     parts = parts_of(program.arguments)
     found = ProgramPlan(
@@ -95,6 +111,7 @@ def plan(name: str, make: Callable[[], Program], topology: Topology, effort: flo
         mesh=dict(mesh.shape),
         flops=count_flops(traced),
         trace_seconds=time.monotonic() - started,
+        digest=digest,
     )
     limit, options = topology.chip.limit, None
     if effort and not isinstance(topology.chip, Card):

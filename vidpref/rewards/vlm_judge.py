@@ -10,15 +10,18 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
 from vidpref.language.chat_tokens import ChatTokens
 from vidpref.language.decoding import answer
 from vidpref.language.image_questions import ImageQuestions, first_tokens
 from vidpref.language.patches import Eye
+from vidpref.language.sampling import Sampling
 from vidpref.models.frozen import Keeping
 from vidpref.models.lora import apply_network
 from vidpref.models.qwen_vl.inputs import Inputs
+from vidpref.models.qwen_vl.network import QwenVL
 from vidpref.models.qwen_vl.packing import Room, Row, smallest
 from vidpref.rewards.questions import Answer, Question, judgement_of, shown_frames, together
 from vidpref.rewards.reward import Judgement
@@ -32,7 +35,7 @@ from vidpref.training.sharding import (
 )
 from vidpref.typing import Array, Float, Key, PyTree, UInt8
 
-_TOKENS = 128  # rows are padded to a multiple of it: prompts of many lengths share a program
+ROW_TOKENS = 128  # rows are padded to a multiple of it: prompts of many lengths share a program
 _AGAIN = 0.7  # temperature of further tries; at 0 the same answer would come again
 
 
@@ -137,7 +140,7 @@ class VlmJudge:
             except ValueError as error:
                 found[number] = None, str(error)
         longest = max((len(row.tokens) for row in rows.values()), default=0)
-        room = Room(-(-longest // _TOKENS) * _TOKENS)
+        room = Room(-(-longest // ROW_TOKENS) * ROW_TOKENS)
         for attempt in range(1 if self._soft else self._retries + 1):
             left = [number for number in rows if found[number][0] is None]
             for start in range(0, len(left), self._batch_size):
@@ -189,34 +192,48 @@ class VlmJudge:
 
     @functools.cached_property
     def _answer(self):
-        return self._generator(0.0)
+        return answering(self._module, self._mesh, self._reader.rule(self._length, 0.0))
 
     @functools.cached_property
     def _answer_again(self):
-        return self._generator(_AGAIN)
-
-    def _generator(self, temperature: float):
-        """The compiled `(params, inputs, key) -> (tokens, lengths, ended)` of one answer a row."""
-        rule = self._reader.rule(self._length, temperature)
-
-        def run(params: PyTree, inputs: Inputs, key: Key[Array, ""]) -> tuple[Array, Array, Array]:
-            with activation_rules(self._mesh):
-                said = answer(self._module, params, inputs, key, rule)
-            return said.tokens[:, 0], said.lengths[:, 0], said.ended[:, 0]
-
-        return jax.jit(run, out_shardings=replicated(self._mesh))
+        return answering(self._module, self._mesh, self._reader.rule(self._length, _AGAIN))
 
     @functools.cached_property
     def _next(self):
-        """The compiled `(params, inputs) -> log-probabilities of the first token [b, v]`."""
+        return weighing(self._module, self._mesh)
 
-        def run(params: PyTree, inputs: Inputs) -> Float[Array, "b v"]:
-            with activation_rules(self._mesh):
-                states = apply_network(self._module, params, inputs, method="states")
-                logits = apply_network(self._module, params, states[:, -1], method="logits")
-            return jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
 
-        return jax.jit(run, out_shardings=replicated(self._mesh))
+def answering(module: QwenVL, mesh: Mesh, rule: Sampling) -> jax.stages.Wrapped:
+    """Returns the compiled `(params, inputs, key) -> (tokens, lengths, ended)`, an answer a row.
+
+    Args:
+        module: the network.
+        mesh: devices, of this process alone.
+        rule: how tokens are drawn.
+    """
+
+    def run(params: PyTree, inputs: Inputs, key: Key[Array, ""]) -> tuple[Array, Array, Array]:
+        with activation_rules(mesh):
+            said = answer(module, params, inputs, key, rule)
+        return said.tokens[:, 0], said.lengths[:, 0], said.ended[:, 0]
+
+    return jax.jit(run, out_shardings=replicated(mesh))
+
+
+def weighing(module: QwenVL, mesh: Mesh) -> jax.stages.Wrapped:
+    """Returns the compiled `(params, inputs) -> log-probabilities of the first token [b, v]`.
+
+    Args:
+        module, mesh: as of `answering`.
+    """
+
+    def run(params: PyTree, inputs: Inputs) -> Float[Array, "b v"]:
+        with activation_rules(mesh):
+            states = apply_network(module, params, inputs, method="states")
+            logits = apply_network(module, params, states[:, -1], method="logits")
+        return jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+
+    return jax.jit(run, out_shardings=replicated(mesh))
 
 
 def open_model(

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.config.align import GUIDANCE
+from vidpref.config.online import LATENT
 from vidpref.config.schema import FIELDS, NO_JUDGE, PREFERENCES, check_values, counts_in
 from vidpref.config.training import loop_settings
 from vidpref.datasets.text import WordTable
@@ -62,7 +63,7 @@ def check(config: ConfigDict, rounds: int = 0) -> None:
         generator = build_base(config)
         _check_sizes(config, generator)
         generator.check_sampler()
-        if config.align.method == GUIDANCE:
+        if config.align.method in (GUIDANCE, LATENT):
             _check_guide(config, generator)
         method.check(config, generator, rounds or config.rounds)
     if config.superres.enabled:
@@ -252,8 +253,8 @@ def _check_guide(config: ConfigDict, generator: Generator) -> None:
     there = getattr(generator.module, "layers", None)
     if there is None:
         raise ValueError(
-            f"config.align.method={GUIDANCE!r} takes layers of a transformer, which config.model."
-            f"name={config.model.name!r} has not"
+            f"config.align.method={config.align.method!r} takes layers of a transformer, which "
+            f"config.model.name={config.model.name!r} has not"
         )
     if layers > there:
         raise ValueError(

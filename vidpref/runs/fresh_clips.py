@@ -1,15 +1,19 @@
 """The clips of an on-policy alignment, drawn and judged with what a recipe has."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from jax.sharding import Mesh
 
+from vidpref.datasets.scenes import Scene
 from vidpref.generation.cascade import DrawsClips, drawing
-from vidpref.rewards.registry import build_reward, verifying
+from vidpref.generation.scene_conditions import SceneConditions
+from vidpref.rewards.registry import JUDGE, build_reward, verifying
 from vidpref.runs.recipe import Recipe
 from vidpref.stages.online.judging import GroupJudge
+from vidpref.stages.online.pixel_judge import PixelJudge
 from vidpref.stages.online.training import fresh_rollout
 from vidpref.stages.rows.fresh import SceneRows
 from vidpref.stages.train import Training
@@ -26,22 +30,56 @@ def fresh_clips(recipe: Recipe, training: Training) -> Iterator[Callable[[SceneR
         recipe: where the generator, the judge and the decoder are from; their stages are done.
         training: the run.
     """
-    decode = None
-    if recipe.generator.latent:
+    decode, inside = None, training.judge is not None
+    watched = bool(recipe.config.align.online.watch)
+    if recipe.generator.latent and (watched or not inside):
         decoder = recipe.inputs.decoder
         decode = _decoding(decoder.network, decoder.load(), recipe.mesh)
-    judge = build_reward(recipe.judged, recipe.judge_folders)
-    watch = None
-    if recipe.config.align.online.watch:
-        watch = build_reward(verifying(recipe.config.reward))
+    judge = None if inside else build_reward(recipe.judged, recipe.judge_folders)
+    truth = verifying(recipe.config.reward)
+    watch = build_reward(truth) if watched else None
+
+    def group_judge(scenes: Sequence[Scene]) -> GroupJudge | None:
+        if not inside:
+            return GroupJudge(
+                judge, recipe.judged, scenes, recipe.mesh, watch, recipe.given, decode
+            )
+        if watch is None:
+            return None
+        return GroupJudge(watch, truth, scenes, recipe.mesh, None, recipe.given, decode)
 
     def rollout(rows: SceneRows) -> Rollout:
-        asked = GroupJudge(
-            judge, recipe.judged, rows.scenes, recipe.mesh, watch, recipe.given, decode
-        )
+        asked = group_judge(rows.scenes)
         return fresh_rollout(recipe.config, recipe.generator, training, asked)
 
     yield rollout
+
+
+def judge_of_pixels(recipe: Recipe) -> PixelJudge:
+    """Returns the judge of a run that learns from the gradient of a reward of pixels.
+
+    Args:
+        recipe: of the run; the stages that make its judge are done.
+    """
+    folder = recipe.judge_folders.get(JUDGE)
+    return PixelJudge.of(recipe.config, recipe.generator, recipe.mesh, folder)
+
+
+def load_judge(recipe: Recipe, judge: PixelJudge) -> PyTree:
+    """Returns its parameters on the devices of the run, with those of the decoder it looks by."""
+    decoder = recipe.inputs.decoder.load() if recipe.generator.latent else None
+    return judge.load(recipe.mesh, decoder)
+
+
+def seen_by_judge(recipe: Recipe, judge: PixelJudge) -> SceneConditions:
+    """Returns what the generator sees of a scene, and beside it what the judge reads of its prompt.
+
+    Raises:
+        ValueError: a prompt that the judge cannot read.
+    """
+    prompts = [scene.text for scene in recipe.inputs.data.scenes("train", 0)]
+    rows = judge.rows(prompts)
+    return dataclasses.replace(recipe.seen, beside=lambda scene: rows[scene.text])
 
 
 def _decoding(network: DrawsClips, params: PyTree, mesh: Mesh) -> Callable[[Array], Array]:

@@ -13,7 +13,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from vidpref.config.judge import DRAWN
-from vidpref.config.schema import PREFERENCES, counts_in
+from vidpref.config.schema import PREFERENCES
 from vidpref.datasets.miniworld import prompts
 from vidpref.datasets.preferences import Preferences
 from vidpref.datasets.prompts import SPLITS
@@ -29,6 +29,7 @@ from vidpref.stages import judge_rows, preferences
 from vidpref.stages.judge_frames import write_frames
 from vidpref.stages.judge_kinds import HELD_OUT, KINDS, Given, scratch_tokenizer, train_drawn
 from vidpref.stages.judged_world import PREFERENCE_CLIPS, write_drawn, write_world
+from vidpref.stages.own_answers import PHASES, instructed, phases
 from vidpref.stages.scratch_model import scratch_config, write_scratch_model
 from vidpref.storage import mirror
 from vidpref.storage.copies import here
@@ -38,10 +39,9 @@ _TRAINING = (
     *("lora", "parts", "loss", "theta", "masks", "rating_center", "head", "train"),
     *("critic.grades", "critic.thirds", "critic.instruct", "reasoning", "hierarchy"),
 )
-_OWN_ANSWERS = ("reasoning", "hierarchy")  # in the order in which they are trained
 _OF_DRAWING = tuple(
     f"judge.{section}.{name}"
-    for section in _OWN_ANSWERS
+    for section in PHASES
     for name in ("group", "temperature", "clip", "kl", "train")
 )
 _MODEL = "model"  # folder in that of the base's stage
@@ -176,17 +176,10 @@ class JudgeRecipe:
     @functools.cached_property
     def last(self) -> Stage:
         """Makes the judge that is asked: that of `judge`, or of trainings on its own answers."""
-        last = None if self._drawn_at_once else self.judge
-        for section in _OWN_ANSWERS:
-            if counts_in(f"judge.{section}.group", self.config):
-                last = self._on_own_answers(section, last)
+        last = self.judge if instructed(self.config) else None
+        for section in phases(self.config):
+            last = self._on_own_answers(section, last)
         return last
-
-    @property
-    def _drawn_at_once(self) -> bool:
-        """Whether the model that it starts from draws answers without being told any."""
-        critic = "judge.critic.instruct"
-        return counts_in(critic, self.config) and not self.config.judge.critic.instruct
 
     def _on_own_answers(self, section: str, before: Stage | None) -> Stage:
         config = self.config
@@ -202,7 +195,7 @@ class JudgeRecipe:
             given = Given(config, model, seen, self._said(), self.inputs.mesh)
             train_drawn(folder, given, section)
 
-        others = [f"judge.{name}" for name in _OWN_ANSWERS if name != section]
+        others = [f"judge.{name}" for name in PHASES if name != section]
         fields = ("judge", *self._kind.seen, "seed", "compute_dtype")
         known = self.inputs.causes.of(*fields, without=["judge.world", "judge.train", *others])
         known["files"] = self._digest(weights=before is None)

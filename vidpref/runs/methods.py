@@ -11,13 +11,14 @@ from ml_collections import ConfigDict
 
 from vidpref.config.align import GUIDANCE
 from vidpref.config.align import METHODS as METHOD_NAMES
+from vidpref.config.online import LATENT, PIXELS
 from vidpref.config.schema import PREFERENCES
 from vidpref.generation import guided
 from vidpref.generation.adapters import goes_on, policy_lora, trained_adapters
 from vidpref.generation.generator import Generator
 from vidpref.models.lora import Adapted, merge_into
 from vidpref.rewards.registry import judge_version
-from vidpref.runs.fresh_clips import fresh_clips
+from vidpref.runs.fresh_clips import fresh_clips, judge_of_pixels, load_judge, seen_by_judge
 from vidpref.runs.graph import Stage
 from vidpref.runs.method import Method
 from vidpref.runs.policies import PRETRAINED, Policy, load_whole, policy_name
@@ -36,9 +37,15 @@ class Align:
     def check(self, config: ConfigDict, generator: Generator, rounds: int) -> None:
         if rows.row_builder(config.align).file and config.data.name != PREFERENCES:
             raise ValueError(f"config.align.rows={config.align.rows!r} needs a file of preferences")
+        if config.align.method == LATENT and config.data.name == PREFERENCES:
+            raise ValueError(
+                "align.method=prfl learns its reward from samples in pixels, not from a file"
+            )
         align.check(config, generator)
 
     def judged_dimensions(self, config: ConfigDict) -> tuple[str, ...]:
+        if config.align.method == LATENT:  # the reward is learnt from what the judge says of them
+            return tuple(config.align.dimensions)
         return rows.judged_dimensions(config.align)
 
     def needs_labels(self, config: ConfigDict) -> bool:
@@ -60,20 +67,34 @@ class Align:
             inputs |= {"samples": labelled.samples, "labels": labelled.labels}
         if builder.losers:
             inputs["losers"] = recipe.loser_samples(policy, round_)
+        if section.method == LATENT:
+            inputs["latent_reward"] = _latent_reward_stage(recipe, policy, round_)
         name = f"align-{policy_name(config, 1)}-round{round_}"
 
         def body(folder: Path) -> None:
-            training = align.alignment(config, recipe.generator, recipe.mesh, name=name)
+            row_inputs = _row_inputs(recipe, inputs)
+            pixels = judge_of_pixels(recipe) if section.method == PIXELS else None
+            judge = None
+            if section.method == LATENT:
+                init = guided.reward_init(recipe.generator, section)
+                judge = load_whole(init, recipe.folder(inputs["latent_reward"]), recipe.mesh)
+            elif pixels is not None:
+                judge = load_judge(recipe, pixels)
+                row_inputs = dataclasses.replace(row_inputs, seen=seen_by_judge(recipe, pixels))
+            training = align.alignment(
+                config, recipe.generator, recipe.mesh, judge=pixels, name=name
+            )
             with fresh_clips(recipe, training) if builder.fresh else nullcontext() as rollout:
                 align.align(
                     folder,
                     training,
-                    _row_inputs(recipe, inputs),
+                    row_inputs,
                     seed=fold_seed(config.seed, "align", round_),
                     params=_start(recipe, policy),
                     reference=None if reference is None else _reference(recipe, reference),
                     validate=functools.partial(recipe.validation_score, policy),
                     rollout=rollout,
+                    judge=judge,
                 )
 
         known = recipe.inputs.causes.of(*NETWORK, "align", "seed", without=["align.policy"])
@@ -109,28 +130,8 @@ class Guide:
 
     def improve(self, recipe: Recipe, policy: Policy, round_: int) -> Policy:
         config, section = recipe.config, recipe.config.align
-        labelled = recipe.label_samples(policy, round_)
-        inputs = {
-            "policy": policy.stages["policy"],
-            "samples": labelled.samples,
-            "labels": labelled.labels,
-        }
-
-        def body(folder: Path) -> None:
-            training = latent_reward.reward_training(section, recipe.generator, recipe.mesh)
-            latent_reward.train_reward(
-                folder,
-                training,
-                _row_inputs(recipe, inputs),
-                seed=fold_seed(config.seed, "latent-reward"),
-                params=policy.load_generator(),
-            )
-
         guiding = [f"align.{field}" for field in guided.GUIDING]
-        known = recipe.inputs.causes.of(
-            *NETWORK, "align", "seed", without=[*guiding, "align.policy"]
-        )
-        stage = Stage("latent-reward", body, known, inputs)
+        stage = _latent_reward_stage(recipe, policy, round_)
 
         def load() -> tuple[PyTree, PyTree]:
             init = guided.reward_init(recipe.generator, section)
@@ -154,6 +155,37 @@ METHODS: dict[str, Method] = {**dict.fromkeys(METHOD_NAMES, Align()), GUIDANCE: 
 def open_recipe(config: ConfigDict, workdir: Path) -> Recipe:
     """Returns the recipe of a config, with the method that its `align` section names."""
     return Recipe(config, workdir, METHODS[config.align.method])
+
+
+def _latent_reward_stage(recipe: Recipe, policy: Policy, round_: int) -> Stage:
+    """Trains a reward of noisy clips, which guides the sampler or teaches a policy."""
+    config, section = recipe.config, recipe.config.align
+    labelled = recipe.label_samples(policy, round_)
+    inputs = {
+        "policy": policy.stages["policy"],
+        "samples": labelled.samples,
+        "labels": labelled.labels,
+    }
+
+    def body(folder: Path) -> None:
+        training = latent_reward.reward_training(section, recipe.generator, recipe.mesh)
+        latent_reward.train_reward(
+            folder,
+            training,
+            _row_inputs(recipe, inputs),
+            seed=fold_seed(config.seed, "latent-reward"),
+            params=policy.load_generator(),
+        )
+
+    if section.method == LATENT:
+        fields = [f"align.{field}" for field in guided.LEARNT]
+        known = recipe.inputs.causes.of(*NETWORK, "seed", *fields, "align.reward_train")
+    else:
+        guiding = [f"align.{field}" for field in guided.GUIDING]
+        known = recipe.inputs.causes.of(
+            *NETWORK, "align", "seed", without=[*guiding, "align.policy"]
+        )
+    return Stage("latent-reward", body, known, inputs)
 
 
 def _row_inputs(recipe: Recipe, inputs: Mapping[str, Stage]) -> RowInputs:

@@ -11,12 +11,17 @@ from ml_collections import ConfigDict
 
 from vidpref.config.align import FRESH_ROWS
 from vidpref.config.fields import lookup
-from vidpref.config.online import FROM_ADVANTAGES, TRAJECTORIES
+from vidpref.config.online import BACKPROPAGATED, FROM_ADVANTAGES, PIXELS, TRAJECTORIES
 from vidpref.config.schema import counts_in
 from vidpref.generation.adapters import trained_adapters
 from vidpref.generation.generator import Generator
 from vidpref.objectives.alignment import OBJECTIVES, check_hyper, hyper_field
+from vidpref.stages.online import backpropagation
 from vidpref.stages.online import training as online
+from vidpref.stages.online.checks import ONLINE
+from vidpref.stages.online.checks import check as check_online
+from vidpref.stages.online.checks import check_rows as check_fresh_rows
+from vidpref.stages.online.pixel_judge import PixelJudge
 from vidpref.stages.rows.fresh import SceneRows
 from vidpref.stages.rows.inputs import RowInputs
 from vidpref.stages.rows.sampled import check_rows, real_rows, row_builder
@@ -27,12 +32,12 @@ from vidpref.typing import PyTree
 
 
 def hyper_parameters(config: ConfigDict) -> dict[str, float | str]:
-    """Returns the objective's hyper-parameters in `config.align`; of trajectories, see `settings`.
+    """Returns the objective's hyper-parameters in `config.align`; {} without an objective.
 
     Raises:
         ValueError: an unknown method, or a value out of its range.
     """
-    if config.method == TRAJECTORIES:
+    if config.method not in OBJECTIVES:
         return {}
     hyper = {name: lookup(config, hyper_field(name)) for name in OBJECTIVES[config.method].hyper}
     check_hyper(config.method, hyper)
@@ -67,14 +72,15 @@ def check(config: ConfigDict, generator: Generator) -> None:
     """
     section = config.align
     hyper_parameters(section)
-    if section.method != TRAJECTORIES:
+    if section.method in OBJECTIVES:
         check_rows(section)
-    if section.method in (TRAJECTORIES, *FROM_ADVANTAGES) or section.rows in FRESH_ROWS:
-        online.check(config, generator)
+    if section.method in ONLINE or section.rows in FRESH_ROWS:
+        check_online(config, generator)
     _with_times(generator, section)
     tuning = make_tuning(generator.init, section, trained_adapters(config, generator))
     jax.eval_shape(tuning.init, jax.random.key(0))  # its targets or parts must match
-    if section.reference == "pretrained" and section.train.reference_decay:
+    follows = section.method not in FROM_ADVANTAGES and section.train.reference_decay
+    if section.reference == "pretrained" and follows:
         raise ValueError(
             "config.align.reference='pretrained': with config.align.train.reference_decay the "
             "reference follows the policy from where that starts; use 'previous'"
@@ -82,7 +88,12 @@ def check(config: ConfigDict, generator: Generator) -> None:
 
 
 def alignment(
-    config: ConfigDict, generator: Generator, mesh: Mesh, *, name: str = "align"
+    config: ConfigDict,
+    generator: Generator,
+    mesh: Mesh,
+    *,
+    judge: PixelJudge | None = None,
+    name: str = "align",
 ) -> Training:
     """Returns what the `align` section of a config trains.
 
@@ -90,6 +101,7 @@ def alignment(
         config: the whole config.
         generator: the base generator.
         mesh: devices.
+        judge: of pixels, for `vader`; None: as the config says, without weights.
         name: name of the stage, in messages.
 
     Raises:
@@ -99,9 +111,16 @@ def alignment(
     timed = _with_times(generator, section)
     tuning = make_tuning(generator.init, section, trained_adapters(config, generator))
     if section.rows in FRESH_ROWS:
-        online.check_rows(section, mesh)
+        check_fresh_rows(section, mesh)
     if section.method == TRAJECTORIES:
         return online.trajectory_training(config, generator, timed, tuning, mesh, name=name)
+    if section.method in BACKPROPAGATED:
+        if section.method == PIXELS and judge is None:
+            judge = PixelJudge.of(config, generator, mesh)
+        real = online.data_term(config, timed, tuning)
+        return backpropagation.gradient_training(
+            config, generator, tuning, mesh, real=real, judge=judge, name=name
+        )
     return generator_training(
         timed,
         section,
@@ -129,6 +148,7 @@ def align(
     reference: PyTree | None = None,
     validate: Callable[[PyTree], dict[str, float]] | None = None,
     rollout: Callable[[SceneRows], Rollout] | None = None,
+    judge: PyTree | None = None,
 ) -> None:
     """Trains the policy and writes it to `folder/params`, or its adapters to `folder/adapters`.
 
@@ -141,6 +161,7 @@ def align(
         reference: the reference policy, by default `params`.
         validate: sampled acceptance of a policy, for the choice of the checkpoint.
         rollout: of rows that are scenes, what draws and judges their clips.
+        judge: parameters of the judge that is part of the loss.
     """
     config = training.section
     row_inputs = dataclasses.replace(row_inputs, seed=seed, folder=folder)
@@ -155,6 +176,7 @@ def align(
         beside=real_rows(row_inputs, config.real_clips) if training.row.real else None,
         validate=validate if config.train.best_metric else None,
         rollout=None if rollout is None else rollout(rows),
+        judge=judge,
     )
 
 

@@ -1,7 +1,7 @@
-"""The latent-reward stage of Flow-NRG: a reward of noisy clips, from pairs of labelled ones.
+"""The latent-reward stage: a reward of noisy clips, from pairs of labelled ones.
 
-VideoAlign 4.4: nothing of the generator is trained. What a round makes is a reward of noisy clips,
-by which the sampler of the unchanged generator is steered.
+VideoAlign 4.4 steers the sampler of the unchanged generator by it (Flow-NRG); PRFL trains the
+generator on its gradient.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from flax.core import meta
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vidpref.config.online import LATENT
 from vidpref.config.training import loop_settings
 from vidpref.datasets.clip_rows import ClipRows
 from vidpref.generation.generator import Generator
@@ -33,10 +34,10 @@ from vidpref.typing import Array, PyTree
 def reward_training(
     config: ConfigDict, generator: Generator, mesh: Mesh, *, name: str = "latent-reward"
 ) -> Training:
-    """Returns what an `align` section of method "nrg" trains.
+    """Returns what trains the reward of an `align` section, of method "nrg" or "prfl".
 
     Args:
-        config: the `align` section.
+        config: the `align` section; of "prfl" its `reward_train` counts, else its `train`.
         generator: the generator whose first layers the reward model starts from.
         mesh: devices.
         name: name of the stage, in messages.
@@ -53,7 +54,8 @@ def reward_training(
         noise_aware=config.noise_aware,
     )
     tuning = Everything(reward_init(generator, config))
-    plan = make_plan(tuning, loss_fn, loop_settings(config.train), mesh, name=name)
+    train = config.reward_train if config.method == LATENT else config.train
+    plan = make_plan(tuning, loss_fn, loop_settings(train), mesh, name=name)
     return Training(plan, config, generator, RowShape(2, preferences=len(config.dimensions)))
 
 

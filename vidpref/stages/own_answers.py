@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from vidpref.config.schema import counts_in
 from vidpref.config.training import loop_settings
 from vidpref.coordination.agreeing import first_host, gathered
 from vidpref.datasets.pipeline import training_batches
@@ -39,6 +40,18 @@ from vidpref.typing import Array, PyTree
 
 _SAMPLES = "answers.jsonl"  # in the stage's folder: some answers of every drawing that is logged
 _SHOWN = 4
+PHASES = ("reasoning", "hierarchy")  # McSc's ScDR and HCR, in the order in which they are trained
+
+
+def phases(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the sections of `config.judge` by which its judge learns from its own answers."""
+    return tuple(name for name in PHASES if counts_in(f"judge.{name}.group", config))
+
+
+def instructed(config: ConfigDict) -> bool:
+    """Whether the judge is told answers, and does not begin with drawing its own."""
+    field = "judge.critic.instruct"
+    return not counts_in(field, config) or config.judge.critic.instruct
 
 
 def drawn_training(training: AnswerTraining, section: ConfigDict, name: str) -> AnswerTraining:

@@ -93,11 +93,19 @@ def plan_section(config: ConfigDict, section: str, mesh: Mesh) -> Planned:
         null_text=(dropped or guided) and network.null_text == "words",
         image_steps=build_autoencoder(config.model).image_steps if network.latents else None,
     )
-    frozen, scenes = training.frozen(params), None
+    inside = training.judge
+    judge = None if inside is None else inside.params(mesh)
+    frozen, scenes = training.frozen(params, judge=judge), None
     if fresh:
         scenes = {name: x for name, x in batch.items() if name not in ("clips", "reward", "motion")}
         scenes["scene"] = jax.ShapeDtypeStruct(
             scenes["text"].shape[:1], "int32", sharding=scenes["text"].sharding
         )
+        if inside is not None:
+            rows, sharding = len(scenes["text"]), scenes["text"].sharding
+            scenes |= {
+                name: jax.ShapeDtypeStruct((rows, *x.shape), x.dtype, sharding=sharding)
+                for name, x in inside.rows.items()
+            }
         batch = abstract_step_batch(config, build_base(config), training, frozen, scenes)
     return Planned(training, params, frozen, batch, scenes)

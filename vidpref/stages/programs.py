@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vidpref.config.align import FRESH_ROWS
-from vidpref.config.judge import SCORES
+from vidpref.config.judge import ANSWERS, SCORES
 from vidpref.generation.autoencoder import Decoder, build_autoencoder
 from vidpref.generation.cascade import DrawsClips, drawing
 from vidpref.generation.first_frames import (
@@ -26,9 +26,10 @@ from vidpref.generation.text_encoders import (
     text_module,
 )
 from vidpref.models.registry import backbone
-from vidpref.stages import judge_programs
+from vidpref.stages import answer_programs, judge_programs
 from vidpref.stages.encode import encoding
 from vidpref.stages.online.training import fresh_drawing
+from vidpref.stages.own_answers import instructed, phases
 from vidpref.stages.planning import plan_section, trained_sections
 from vidpref.stages.rows.shapes import RowShape, abstract_batch
 from vidpref.training.sharding import abstract_params, batch_sharding, filled_up
@@ -57,17 +58,17 @@ def programs(config: ConfigDict, mesh: Mesh) -> dict[str, Callable[[], Program]]
 
     Names are those of `trained_sections`, and "draw" where an alignment draws its own clips,
     "encode", "sample", "decode", "sample-superres" where the config has them, "text" where the text
-    encoder is a network, "judge" where a judge is trained, and "score" where a network scores; of
-    one that answers in words nothing is planned of its asking. What the folder of the text encoder,
-    or of the model that a judge is trained from, would say is that of published ones where none is
-    given. Of launch/train_judge.py's configs the judge's are all.
+    encoder is a network, "judge" where a judge is trained, "draw-reasoning" and "judge-reasoning"
+    (so "hierarchy") where it draws answers and learns from them, "score" where a network scores and
+    "ask" where one answers. What the folder of the text encoder, or of a judge, would say is that
+    of published ones where none is given. Of launch/train_judge.py's configs the judge's are all.
 
     Args:
         config: the whole config.
         mesh: devices.
     """
     if judge_programs.is_judge(config):
-        found = {"judge": lambda: Program(*judge_programs.training_step(config, mesh))}
+        found = _judge_training(config, mesh)
         if config.judge.name == SCORES:
             found["score"] = lambda: Program(*judge_programs.scoring_of_stage(config, mesh))
         return found
@@ -94,10 +95,29 @@ def programs(config: ConfigDict, mesh: Mesh) -> dict[str, Callable[[], Program]]
         found["sample-superres"] = lambda: _drawing(large, _seen_by(large, config, mesh), mesh)
     if config.text.name != "words":
         found["text"] = lambda: _text(config, mesh)
-    if config.judge.name:
-        found["judge"] = lambda: Program(*judge_programs.training_step(config, mesh))
+    found |= _judge_training(config, mesh)
     if config.reward.name == SCORES:
         found["score"] = lambda: Program(*judge_programs.scoring_of_clips(config, mesh))
+    if config.reward.name == ANSWERS:
+        found["ask"] = lambda: Program(*answer_programs.asking_about_clips(config, mesh))
+    return found
+
+
+def _judge_training(config: ConfigDict, mesh: Mesh) -> dict[str, Callable[[], Program]]:
+    if config.judge.name == SCORES:
+        return {"judge": lambda: Program(*judge_programs.training_step(config, mesh))}
+    if config.judge.name != ANSWERS:
+        return {}
+    found = {}
+    if instructed(config):
+        found["judge"] = lambda: Program(*answer_programs.instruction_step(config, mesh))
+    for name in phases(config):
+        found[f"draw-{name}"] = lambda name=name: Program(
+            *answer_programs.drawing_of_answers(config, name, mesh)
+        )
+        found[f"judge-{name}"] = lambda name=name: Program(
+            *answer_programs.step_on_answers(config, name, mesh)
+        )
     return found
 
 
@@ -110,9 +130,9 @@ def _step(config: ConfigDict, section: str, mesh: Mesh) -> Program:
 
 def _fresh(config: ConfigDict, mesh: Mesh) -> Program:
     planned = plan_section(config, "align", mesh)
-    plan = planned.training.plan
-    arguments = {"state": plan.state, "frozen": planned.frozen, "scenes": planned.scenes}
-    return Program(fresh_drawing(config, build_base(config), plan), arguments)
+    training = planned.training
+    arguments = {"state": training.plan.state, "frozen": planned.frozen, "scenes": planned.scenes}
+    return Program(fresh_drawing(config, build_base(config), training), arguments)
 
 
 def _text(config: ConfigDict, mesh: Mesh) -> Program:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -12,7 +13,8 @@ from vidpref.config.training import loop_settings
 from vidpref.datasets.clip_rows import ClipRows
 from vidpref.datasets.pipeline import training_batches
 from vidpref.generation.generator import Generator
-from vidpref.losses.alignment import AlignmentLoss, make_alignment_loss
+from vidpref.losses.alignment import PRETRAINED, AlignmentLoss, make_alignment_loss
+from vidpref.losses.reward_gradient import JUDGE, RewardGradientLoss
 from vidpref.objectives.alignment import OBJECTIVES, needs_real_clips
 from vidpref.stages.rows.fresh import SceneRows
 from vidpref.stages.rows.shapes import RowShape
@@ -43,6 +45,21 @@ class ErrorSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class JudgeInside:
+    """A judge whose network is part of the loss, in shapes.
+
+    Attributes:
+        loss: which asks it.
+        params: `mesh -> parameters` as `jax.ShapeDtypeStruct`s with shardings.
+        rows: what it reads of a row besides the clip, by name, without the axis of rows.
+    """
+
+    loss: RewardGradientLoss
+    params: Callable[[Mesh], PyTree]
+    rows: Mapping[str, jax.ShapeDtypeStruct]
+
+
+@dataclasses.dataclass(frozen=True)
 class Training:
     """What a section of a config trains: the stage runs it, and the planner compiles it.
 
@@ -52,7 +69,9 @@ class Training:
         generator: whose clips are learnt from.
         row: what a training row holds.
         needs_reference: whether the loss has a reference that stands still.
+        needs_pretrained: whether it has one besides, which is only diverged from.
         warning: see `fit`.
+        judge: the judge in the loss; None for none.
     """
 
     plan: Plan
@@ -60,18 +79,27 @@ class Training:
     generator: Generator
     row: RowShape
     needs_reference: bool = False
+    needs_pretrained: bool = False
     warning: Callable[[Mapping[str, float]], str] | None = None
+    judge: JudgeInside | None = None
 
-    def frozen(self, params: PyTree, reference: PyTree | None = None) -> dict[str, PyTree]:
+    def frozen(
+        self, params: PyTree, reference: PyTree | None = None, judge: PyTree | None = None
+    ) -> dict[str, PyTree]:
         """Returns what the loss needs besides the trainable parameters.
 
         Args:
             params: those of the network at the start; None for fresh ones.
             reference: the reference policy, by default `params`.
+            judge: parameters of the judge in the loss, where there is one.
         """
+        tuning, beside = self.plan.tuning, {} if judge is None else {JUDGE: judge}
+        reference = params if reference is None else reference
+        if self.needs_pretrained:
+            beside[PRETRAINED] = tuning.frozen(params, reference)
         if not self.needs_reference:
-            return self.plan.tuning.frozen(params)
-        return self.plan.tuning.frozen(params, params if reference is None else reference)
+            return tuning.frozen(params) | beside
+        return tuning.frozen(params, reference) | beside
 
 
 def generator_training(
@@ -118,6 +146,7 @@ def generator_training(
             pair_score=spec.needs_pair_score(hyper),
         ),
         needs_reference=spec.needs_reference and not follows,
+        needs_pretrained=spec.diverges,
         warning=loss_fn.warning,
     )
 
@@ -133,6 +162,7 @@ def train(
     beside: ClipRows | None = None,
     validate: Callable[[PyTree], dict[str, float]] | None = None,
     rollout: Rollout | None = None,
+    judge: PyTree | None = None,
 ) -> None:
     """Runs a plan on batches of `rows` and writes what was trained, see `Tuning.save`.
 
@@ -146,6 +176,7 @@ def train(
         beside: real clips that are mixed in, one a row.
         validate: metrics of a whole network's parameters, at every checkpoint.
         rollout: what the policy draws from rows before a step learns from it.
+        judge: parameters of the judge in the loss.
     """
     plan = training.plan
     tuning, settings = plan.tuning, plan.settings
@@ -167,7 +198,7 @@ def train(
         folder,
         seed=seed,
         start=tuning.start(params),
-        frozen=training.frozen(params, reference),
+        frozen=training.frozen(params, reference, judge),
         evaluate=None if validate is None else evaluate,
         warning=training.warning,
         rollout=rollout,

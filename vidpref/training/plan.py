@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import optax
 from absl import logging
 from jax.sharding import Mesh
@@ -13,7 +14,7 @@ from vidpref.config.training import AlignTrain
 from vidpref.training.optimizer import check_optimizer, learning_rate_schedule, make_optimizer
 from vidpref.training.sharding import row_shards, whole_dimensions
 from vidpref.training.state import TrainState, create_state, state_shardings
-from vidpref.training.step import LossFn, TrainStep, make_train_step
+from vidpref.training.step import Decay, LossFn, TrainStep, make_train_step
 from vidpref.training.tuning import Tuning
 from vidpref.typing import PyTree
 
@@ -93,8 +94,7 @@ def make_plan(
         logging.info("%s: not sharded: %s", name, line)
     schedule = learning_rate_schedule(settings.optimizer, settings.steps)
     optimizer = make_optimizer(settings.optimizer, schedule, boxed)
-    reference_decay = settings.reference_decay
-    follows = reference_decay > 0 if follows is None else follows
+    follows = settings.reference_decay > 0 if follows is None else follows
     state, shardings = state_shardings(
         tuning.init,
         optimizer,
@@ -110,10 +110,29 @@ def make_plan(
         mesh,
         accumulate=settings.accumulate,
         ema_decay=settings.ema_decay,
-        reference_decay=reference_decay,
+        reference_decay=reference_decay(settings),
         reference_every=settings.reference_every,
     )
     return Plan(name, tuning, settings, mesh, optimizer, state, shardings, step)
+
+
+def reference_decay(settings: ConfigDict) -> Decay:
+    """Returns the decay of a reference that follows: a number, or a function of the steps done.
+
+    DiffusionNFT's code lets it rise from 0, which is on-policy, by `reference_rise` a step once
+    `reference_flat` steps are done, up to `reference_decay`.
+
+    Args:
+        settings: see `make_plan`.
+    """
+    most, rise, flat = (
+        settings.reference_decay,
+        settings.reference_rise,
+        settings.reference_flat,
+    )
+    if not rise:
+        return most
+    return lambda step: jnp.clip((step - flat) * rise, 0.0, most)
 
 
 def check_config(config: ConfigDict, mesh: Mesh, name: str = "train") -> None:

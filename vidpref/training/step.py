@@ -19,6 +19,7 @@ from vidpref.training.state import TrainState
 from vidpref.typing import Array, PyTree
 
 LossFn = Callable[[PyTree, PyTree, PyTree, Array], tuple[Array, dict[str, Array]]]
+Decay = float | Callable[[Any], Any]
 # A jitted function: it can be called, and lowered from shapes.
 TrainStep = Callable[[TrainState, PyTree, PyTree], tuple[TrainState, dict[str, Array]]]
 
@@ -32,7 +33,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     ema_decay: float = 0.0,
-    reference_decay: float = 0.0,
+    reference_decay: Decay = 0.0,
     reference_every: int = 1,
 ) -> TrainStep:
     """Returns the compiled `step(state, frozen, batch) -> (state, metrics)`; it donates `state`.
@@ -59,6 +60,7 @@ def make_train_step(
         ema_decay: `ema <- decay * ema + (1 - decay) * params`; 0 for none.
         reference_decay: the same for `state.reference`, where the state has one, every
             `reference_every` steps; the loss finds it in `frozen["reference"]` (RealDPO eq. 7).
+            A function of the number of steps done, this one too, is a metric besides.
         reference_every: see `reference_decay`.
     """
     gradients = _gradients(loss_fn, accumulate, mesh)
@@ -78,7 +80,11 @@ def make_train_step(
             ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
         reference = state.reference
         if reference is not None:
-            moved = optax.incremental_update(params, reference, 1.0 - reference_decay)
+            decay = reference_decay
+            if callable(decay):
+                decay = jnp.float32(decay(state.step + 1))
+                metrics = metrics | {"reference_decay": decay}
+            moved = optax.incremental_update(params, reference, 1.0 - decay)
             due = (state.step + 1) % reference_every == 0
             reference = jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, reference)
         metrics = {

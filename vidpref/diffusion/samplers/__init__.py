@@ -1,7 +1,7 @@
 """From noise to clips: one function `(Chain) -> clips` a sampler."""
 
 from vidpref.diffusion.samplers.chain import Chain, Denoise, drawn_noise
-from vidpref.diffusion.samplers.ddim import cogvideox_ddim, ddim, ddpm, euler
+from vidpref.diffusion.samplers.ddim import cogvideox_ddim, ddim, ddpm, euler, still_step
 from vidpref.diffusion.samplers.dpm import cogvideox_dpm
 from vidpref.diffusion.samplers.unipc import unipc
 from vidpref.typing import Array, Float
@@ -15,7 +15,7 @@ SAMPLERS = {
     "cogvideox_dpm": cogvideox_dpm,
 }
 
-__all__ = ["SAMPLERS", "Chain", "Denoise", "adds_noise", "drawn_noise", "sample"]
+__all__ = ["SAMPLERS", "Chain", "Denoise", "adds_noise", "drawn_noise", "sample", "still_step"]
 
 
 def adds_noise(sampler: str, eta: float) -> bool:

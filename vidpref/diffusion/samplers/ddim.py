@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 
 from vidpref.diffusion.ddpm import DDPM
 from vidpref.diffusion.flow import RectifiedFlow
 from vidpref.diffusion.samplers.chain import Chain
-from vidpref.typing import Array, Float
+from vidpref.typing import Array, Float, Int
 
 
 def ddim(chain: Chain) -> Float[Array, "b t h w c"]:
@@ -51,6 +52,24 @@ def cogvideox_ddim(chain: Chain) -> Float[Array, "b t h w c"]:
     if chain.eta != 0.0:
         raise ValueError(f"eta={chain.eta}: cogvideox_ddim adds no noise; use sampler='ddim'")
     return _ddim(chain, times_after_cogvideox_steps(chain))
+
+
+def still_step(
+    chain: Chain, x: Float[Array, "b t h w c"], index: int | Int[Array, ""]
+) -> Float[Array, "b t h w c"]:
+    """Returns the state behind one step of DDIM at eta = 0, from the state before it.
+
+    On a rectified flow that is Euler's step. All steps, one after the other, are `ddim(chain)`.
+
+    Args:
+        chain: its network, process and times.
+        x: state before the step.
+        index: which step.
+    """
+    alpha, sigma = chain.process.alpha_sigma(chain.times[1:])
+    tau, of_x0, of_eps = (jnp.asarray(w, x.dtype)[index] for w in (chain.times[:-1], alpha, sigma))
+    x0, eps = chain.predict(x, tau)
+    return of_x0 * x0 + of_eps * eps
 
 
 def times_after_cogvideox_steps(chain: Chain) -> Float[np.ndarray, " steps"]:

@@ -1,4 +1,4 @@
-"""The transformer block of both towers of CLIP."""
+"""The transformer block of both towers of CLIP, and of the vision transformers that share it."""
 
 import flax.linen as nn
 import jax
@@ -35,6 +35,7 @@ class ClipBlock(nn.Module):
         epsilon: of the norms.
         causal: whether a token sees only those up to itself.
         dtype: type of the computation; norms and softmax are in float32.
+        key_bias: whether keys have a bias, as queries and values do.
     """
 
     heads: int
@@ -43,16 +44,17 @@ class ClipBlock(nn.Module):
     epsilon: float
     causal: bool
     dtype: DTypeLike
+    key_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "b m e"]) -> tuple[Float[Array, "b m e"], None]:
         b, m, width = x.shape
         y = layer_norm(self.epsilon, affine=True, name="norm1")(x).astype(self.dtype)
         q, k, v = (
-            dense(width, axes=("in", "heads"), dtype=self.dtype, name=name)(y).reshape(
+            dense(width, axes=("in", "heads"), bias=bias, dtype=self.dtype, name=name)(y).reshape(
                 b, m, self.heads, -1
             )
-            for name in ("query", "key", "value")
+            for name, bias in (("query", True), ("key", self.key_bias), ("value", True))
         )
         y = dot_product_attention(q, k, v, causal=self.causal).reshape(b, m, width)
         x = x + dense(width, axes=("heads", "out"), dtype=self.dtype, name="out")(y)

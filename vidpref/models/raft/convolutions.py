@@ -2,8 +2,8 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
+from vidpref.models.norm import StoredNorm
 from vidpref.typing import Array, Float
 
 _EPSILON = 1e-5
@@ -55,26 +55,8 @@ class ConvNorm(nn.Module):
         if self.norm == "instance":
             x = _instance_norm(x)
         elif self.norm == "batch":
-            x = StoredNorm(name="norm")(x)
+            x = StoredNorm(_EPSILON, name="norm")(x)
         return jax.nn.relu(x) if self.relu else x
-
-
-class StoredNorm(nn.Module):
-    """Batch norm by the mean and the variance that training has left."""
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        ones, zeros = nn.initializers.ones, nn.initializers.zeros
-        starts = {"scale": ones, "bias": zeros, "mean": zeros, "variance": ones}
-        own = {
-            name: self.param(
-                name, nn.with_logical_partitioning(start, (None,)), x.shape[-1:], jnp.float32
-            )
-            for name, start in starts.items()
-        }
-        factor = own["scale"] * jax.lax.rsqrt(own["variance"] + _EPSILON)
-        shift = own["bias"] - own["mean"] * factor
-        return x * factor[None, None, None] + shift[None, None, None]
 
 
 def _instance_norm(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:

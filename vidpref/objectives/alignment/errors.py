@@ -20,6 +20,8 @@ class Errors:
         distance: squared distance between the outputs of the two, in the space of the errors.
         mismatched: reference error less policy error of the clips under another row's condition,
             for KTO's `reference_point="mismatched"`; no gradient goes through it.
+        moved: squared distance of the network's output from that of the pre-trained policy.
+        reference_moved: the same of the reference's output.
     """
 
     policy: Float[Array, "b k"]
@@ -28,6 +30,8 @@ class Errors:
     real: Float[Array, "b m"] | None = None
     mismatched: Float[Array, "b k"] | None = None
     distance: Float[Array, "b k"] | None = None
+    moved: Float[Array, "b k"] | None = None
+    reference_moved: Float[Array, "b k"] | None = None
 
 
 @flax.struct.dataclass

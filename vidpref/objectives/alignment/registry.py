@@ -29,6 +29,8 @@ class ObjectiveSpec:
         learns_from_advantages: whether rewards are advantages over a group of clips, and the
             reference is the policy that drew them.
         needs_distance: whether `Errors.distance` must be there.
+        diverges: whether it looks at `Errors.moved` and `reference_moved`, for which the policy
+            that training started from stands by, beside a reference that follows.
         needs_motion: whether `Labels.motion` must be there.
         needs_two_classes: whether rewards must lie on both sides of its hyper-parameter
             `threshold`.
@@ -43,6 +45,7 @@ class ObjectiveSpec:
     more: bool = False
     learns_from_advantages: bool = False
     needs_distance: bool = False
+    diverges: bool = False
     needs_motion: bool = False
     needs_two_classes: bool = False
     needs_mismatched: Callable[[Mapping[str, object]], bool] = lambda hyper: False
@@ -84,6 +87,7 @@ OBJECTIVES = {
         k=1,
         learns_from_advantages=True,
         needs_distance=True,
+        diverges=True,
     ),
     "awm": ObjectiveSpec(awm, needs_reference=True, k=1, learns_from_advantages=True),
 }

@@ -8,9 +8,11 @@ from ml_collections import ConfigDict
 from vidpref.config.metrics import METRICS
 from vidpref.config.nearest import nearest
 from vidpref.interop.clip_folders import ClipFolder
+from vidpref.interop.hps_v3 import HpsV3Folder
 from vidpref.interop.raft import RaftFile
 from vidpref.rewards.metrics.aesthetic import AestheticMetric, read_head
 from vidpref.rewards.metrics.frames import ClipFrames
+from vidpref.rewards.metrics.hps_v3 import HpsV3Metric, read_template
 from vidpref.rewards.metrics.measured import Metric
 from vidpref.rewards.metrics.optical_flow import OpticalFlowMetric
 from vidpref.rewards.metrics.text_image import FITS, TextImageMetric
@@ -19,6 +21,7 @@ from vidpref.typing import Array, UInt8
 
 _NEEDED = {  # fields of a metric's section that say where its network lies
     **dict.fromkeys(FITS, ("folder",)),
+    "hps_v3": ("folder", "template"),
     "optical_flow": ("weights",),
     "aesthetic": ("folder", "head"),
 }
@@ -91,6 +94,10 @@ def check_metrics(section: ConfigDict, dimensions: Sequence[str]) -> None:
         if name == "optical_flow":
             RaftFile(own.weights)
             continue
+        if name == "hps_v3":
+            HpsV3Folder(own.folder)
+            read_template(own.template)
+            continue
         folder = ClipFolder(own.folder)
         folder.check()
         folder.processor(FITS.get(name, "crop"))
@@ -119,6 +126,15 @@ def _metric(section: ConfigDict, name: str) -> Metric:
     if name == "optical_flow":
         return OpticalFlowMetric(
             RaftFile(own.weights), updates=own.updates, batch_size=own.batch_size
+        )
+    if name == "hps_v3":
+        return HpsV3Metric(
+            HpsV3Folder(own.folder),
+            read_template(own.template),
+            pixels=(own.min_pixels, own.max_pixels),
+            frames=section.frames,
+            batch_size=own.batch_size,
+            dtype=own.dtype,
         )
     folder = ClipFolder(own.folder)
     model = ClipFrames(

@@ -4,22 +4,21 @@ import functools
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vidpref.config.align import FRESH_ROWS
 from vidpref.config.online import FROM_ADVANTAGES, TRAJECTORIES
 from vidpref.config.training import loop_settings
 from vidpref.datasets.preferences.selection import MOTION
-from vidpref.diffusion.samplers import Chain
-from vidpref.diffusion.stochastic import StepNoise, step_weights
+from vidpref.diffusion.stochastic import StepNoise
 from vidpref.generation.generator import Generator
+from vidpref.losses.alignment import AlignmentLoss
 from vidpref.losses.trajectories import TrajectoryLoss
 from vidpref.objectives.alignment import OBJECTIVES
 from vidpref.objectives.policy_gradient import AdvantageRule, PolicyGradient
+from vidpref.stages.online import backpropagation
 from vidpref.stages.online.drawing import group_drawing, window_start
 from vidpref.stages.online.groups import Learnt, clip_rows, trajectories
 from vidpref.stages.online.judging import GroupJudge
@@ -27,10 +26,10 @@ from vidpref.stages.online.watching import Watch
 from vidpref.stages.rows.sampled import counting_weights, judged_dimensions
 from vidpref.stages.rows.shapes import RowShape
 from vidpref.stages.train import ErrorSettings, Training, generator_loss
-from vidpref.training.plan import Plan, make_plan
+from vidpref.training.plan import make_plan
 from vidpref.training.processes import share_of
 from vidpref.training.rollouts import Draw, Prepare, Rollout, make_rollout
-from vidpref.training.sharding import batch_sharding, replicated, row_shards
+from vidpref.training.sharding import batch_sharding, replicated
 from vidpref.training.tuning import Tuning
 from vidpref.typing import Array, PyTree
 
@@ -59,67 +58,6 @@ def reward_weights(section: ConfigDict, dimension: str) -> dict[str, float]:
         dimension: the judge's own score, `config.reward.dimension`.
     """
     return counting_weights(section) or {dimension: 1.0}
-
-
-def check(config: ConfigDict, generator: Generator) -> None:
-    """Refuses an alignment on fresh clips that cannot work, before anything is computed.
-
-    Raises:
-        ValueError: names the field.
-    """
-    section, online = config.align, config.align.online
-    if section.method in (TRAJECTORIES, *FROM_ADVANTAGES) and section.rows != FRESH_ROWS[0]:
-        raise ValueError(
-            f"config.align.rows={section.rows!r}: {section.method} learns from groups of clips "
-            f"that the policy draws; set it to {FRESH_ROWS[0]!r}"
-        )
-    if config.superres.enabled:
-        raise ValueError(
-            "config.superres.enabled: fresh clips are judged as the base generator draws them; "
-            "align without super-resolution"
-        )
-    if section.method == TRAJECTORIES:
-        try:
-            step_weights(_silent_chain(generator), step_noise(section))
-        except ValueError as error:
-            raise ValueError(f"config.align.online: {error}") from error
-        rule(section)
-    elif section.real_weight and section.rows == FRESH_ROWS[0]:
-        raise ValueError(
-            f"config.align.real_weight={section.real_weight}: with config.align.rows="
-            f"{section.rows!r} there are more clips than prompts, and a real clip a prompt; use "
-            f"{FRESH_ROWS[1]!r}, or set it to 0"
-        )
-    if section.condition_dropout and generator.latent and config.sampler.guidance_scale != 1.0:
-        raise ValueError(
-            f"config.align.condition_dropout={section.condition_dropout}: what stands for no text "
-            "is the prompt of guidance where clips are drawn; set it to 0"
-        )
-    if online.updates > 1 and section.train.best_metric and section.train.checkpoint_every:
-        every = section.train.checkpoint_every
-        if every % online.updates:
-            raise ValueError(
-                f"config.align.train.checkpoint_every={every}: runs are saved between drawings, "
-                f"each for config.align.online.updates={online.updates} steps; a multiple of it"
-            )
-
-
-def check_rows(section: ConfigDict, mesh: Mesh) -> None:
-    """Refuses numbers of clips that do not divide over updates and devices.
-
-    Raises:
-        ValueError: names the fields.
-    """
-    online, train = section.online, section.train
-    by_prompt = section.method == TRAJECTORIES or section.rows != FRESH_ROWS[0]
-    rows = train.batch_size * (1 if by_prompt else online.group)
-    parts = online.updates * train.accumulate * row_shards(mesh)
-    if rows % parts:
-        raise ValueError(
-            f"config.align.train.batch_size={train.batch_size}: gives {rows} rows, which do not "
-            f"divide over config.align.online.updates={online.updates} times accumulate="
-            f"{train.accumulate} times {row_shards(mesh)} devices"
-        )
 
 
 def rule(section: ConfigDict) -> PolicyGradient:
@@ -156,10 +94,7 @@ def trajectory_training(
     Raises:
         ValueError: a setting that cannot work.
     """
-    section, real = config.align, None
-    if section.real_weight:
-        errors = ErrorSettings(section.error_in or config.diffusion.error_in, section.reduction)
-        real = generator_loss(timed, "sft", {}, errors, tuning)
+    section, real = config.align, data_term(config, timed, tuning)
 
     def chain(params: PyTree, batch: Mapping) -> PyTree:
         rows = len(batch["log_probs"])
@@ -183,6 +118,21 @@ def trajectory_training(
     )
 
 
+def data_term(config: ConfigDict, timed: Generator, tuning: Tuning) -> AlignmentLoss | None:
+    """Returns the error on real clips that a loss is held to data by; None where none is asked for.
+
+    Args:
+        config: the whole config.
+        timed: the generator with the training times of the term.
+        tuning: what of it is trained.
+    """
+    section = config.align
+    if not section.real_weight:
+        return None
+    errors = ErrorSettings(section.error_in or config.diffusion.error_in, section.reduction)
+    return generator_loss(timed, "sft", {}, errors, tuning)
+
+
 def learnt_from(config: ConfigDict) -> Learnt:
     """Returns what makes the batch of a step of judged groups."""
     section = config.align
@@ -197,22 +147,24 @@ def learnt_from(config: ConfigDict) -> Learnt:
     return clip_rows(section.rows, weights, normalize=section.normalize_reward, motion=motion)
 
 
-def fresh_drawing(config: ConfigDict, generator: Generator, plan: Plan) -> Draw:
-    """Returns the compiled `draw(state, frozen, scenes) -> drawn`, see `group_drawing`.
+def fresh_drawing(config: ConfigDict, generator: Generator, training: Training) -> Draw:
+    """Returns the compiled `draw(state, frozen, scenes) -> drawn`.
+
+    See `group_drawing`, and `state_drawing` where a judge is part of the loss.
 
     Args:
         config: the whole config.
         generator: whose sampler draws.
-        plan: the run.
+        training: the run.
     """
-    section, prepare = config.align, _prepare(config, generator)
+    section, prepare = config.align, _prepare(config, generator, training)
     # the old policy, which DiffusionNFT learns from; of the others the two are the same here
     by_reference = section.method in FROM_ADVANTAGES
-    return make_rollout(prepare, plan, by_reference=by_reference)
+    return make_rollout(prepare, training.plan, by_reference=by_reference)
 
 
 def fresh_rollout(
-    config: ConfigDict, generator: Generator, training: Training, judge: GroupJudge
+    config: ConfigDict, generator: Generator, training: Training, judge: GroupJudge | None
 ) -> Rollout:
     """Returns what draws and judges the clips that a step learns from.
 
@@ -220,10 +172,14 @@ def fresh_rollout(
         config: the whole config.
         generator: whose sampler draws.
         training: the run.
-        judge: of the drawn clips.
+        judge: of the drawn clips; where one is part of the loss, the verifier that watches it, or
+            None.
     """
     plan = training.plan
-    draw, rows = fresh_drawing(config, generator, plan), batch_sharding(plan.mesh)
+    draw, rows = fresh_drawing(config, generator, training), batch_sharding(plan.mesh)
+    if training.judge is not None:
+        fall = config.align.online.fall
+        return backpropagation.gradient_rollout(draw, training, fall, judge)
     learn = jax.jit(
         learnt_from(config), in_shardings=rows, out_shardings=(rows, replicated(plan.mesh))
     )
@@ -258,13 +214,15 @@ def abstract_step_batch(
         scenes: the batch of scenes, in shapes.
     """
     online, plan = config.align.online, training.plan
-    prepare = _prepare(config, generator)
+    prepare = _prepare(config, generator, training)
     weights = reward_weights(config.align, config.reward.dimension)
     names = dict.fromkeys([*weights, *judged_dimensions(config.align), *config.reward.dimensions])
 
     def made(state: PyTree, frozen: PyTree, batch: PyTree) -> PyTree:
         policy = plan.tuning.policy(state.params, frozen, None)
         drawn = prepare(policy, frozen, batch, state.key, state.step)
+        if training.judge is not None:
+            return backpropagation.learnt_from(drawn)
         scores = {name: drawn["not_finite"].astype("float32") for name in names}
         batch, _ = learnt_from(config)(drawn, scores)
         return jax.tree.map(lambda x: x[:: online.updates], batch)
@@ -274,8 +232,10 @@ def abstract_step_batch(
     return jax.tree.map(lambda x: struct(x.shape, x.dtype), shapes)
 
 
-def _prepare(config: ConfigDict, generator: Generator) -> Prepare:
-    """What draws the groups of a batch of scenes."""
+def _prepare(config: ConfigDict, generator: Generator, training: Training) -> Prepare:
+    """What draws the groups of a batch of scenes, or brings them to a state."""
+    if training.judge is not None:
+        return backpropagation.state_drawing(config, generator, training.judge.loss)
     online, noise = config.align.online, step_noise(config.align)
     start = None
     if noise is not None and noise.slides:
@@ -285,9 +245,3 @@ def _prepare(config: ConfigDict, generator: Generator) -> Prepare:
             return of_drawing(step // online.updates)
 
     return group_drawing(generator, online.group, noise, start)
-
-
-def _silent_chain(generator: Generator) -> Chain:
-    """The times of a generator's sampler, without a network."""
-    nothing = jnp.zeros((1, *generator.clip_shape))
-    return Chain(generator.process, lambda x_tau, tau: x_tau, nothing, generator.sampler.steps)

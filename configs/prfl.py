@@ -1,0 +1,40 @@
+"""PRFL: a policy learns from the gradient of a reward that judges its clips while they are noisy.
+
+The reward is the latent reward of Flow-NRG: the generator's first layers, trained on pairs of its
+own labelled clips. A step draws a batch of clips up to a random step of the sampler; the gradient
+goes through that step into the reward, and no clip is finished or decoded. What holds the policy is
+the denoising error on real clips, as in the paper, whose code takes turns where here both are one
+loss; its reward is trained to tell good from bad single clips, here to order pairs.
+
+Paper:    PRFL, "Video Generation Models Are Good Latent Reward Models" (arXiv 2511.21541)
+Command:  python launch/tpu_run.py --config=prfl:mini --workdir=runs/prfl
+Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run.
+Time:     mini, expected: about 5 minutes.
+Number:   not measured.
+"""
+
+from configs.shared import flow
+
+PAPER = "Video Generation Models Are Good Latent Reward Models (PRFL)"
+SCALES = ("mini", "paper")
+
+
+def get_config(scale: str = "paper"):
+    c = flow.base(scale)
+    c.paper = PAPER
+    c.align.method, c.align.rows = "prfl", "fresh"
+    c.align.dimensions, c.align.layers = tuple(flow.OVERALL), 8
+    c.align.pairs_per_prompt = 64
+    c.align.real_weight = 1.0
+    c.align.reward_train.update({"steps": 10_000, "batch_size": 64})
+    c.align.reward_train.optimizer.update({"learning_rate": 1e-4, "warmup_steps": 100})
+    c.align.train.optimizer.update({"learning_rate": 5e-6, "decay": "constant"})
+    if scale == "mini":
+        c.expected_time = "about 5 minutes on 2 CPU cores"
+        c.align.layers, c.align.pairs_per_prompt = 4, 28
+        c.align.reward_train.update({"steps": 400})  # as flow_nrg:mini
+        c.align.reward_train.optimizer.update({"name": "adamw", "learning_rate": 5e-4})
+        c.align.reward_train.optimizer.update({"warmup_steps": 10})
+        c.align.train.update({"steps": 100, "batch_size": 32})
+        c.align.train.optimizer.update({"learning_rate": 1e-3})
+    return c

@@ -1,0 +1,38 @@
+"""VADER: a policy learns from the gradient of a judge of its clips, through the last steps.
+
+The judge is VideoReward, trained on the way as in `videoalign`; its gradient by the pixels goes
+through the decoder, where clips are latents, and the last step of the sampler, and no further
+(--config.align.online.last=2: two). --config.align.online.seen=2 shows it fewer frames. Nothing
+holds the policy but adapters and a short run, as in the paper: --config.align.real_weight=0.1 holds
+it to real clips, and --config.align.online.watch=verifier says where judge and truth part.
+
+Paper:    VADER, "Video Diffusion Alignment via Reward Gradients" (arXiv 2407.08737)
+Command:  python launch/tpu_run.py --config=vader:mini --workdir=runs/vader
+          python launch/tpu_run.py --config=vader --workdir=runs/vader-wan
+          --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.csv
+          --config.judge.base=Qwen2-VL-2B-Instruct
+Hardware: mini 2 CPU cores; paper 128 chips of TPU v5e, not run and not planned.
+Time:     mini, expected: as videoalign:mini, most of it for the judge.
+Number:   not measured.
+"""
+
+from configs import videoalign
+
+PAPER = "Video Diffusion Alignment via Reward Gradients (VADER)"
+SCALES = ("mini", "paper")
+
+
+def get_config(scale: str = "paper"):
+    c = videoalign.get_config(scale)
+    c.paper = PAPER
+    c.align.method, c.align.policy = "vader", ""
+    c.align.rows = "fresh"
+    # of the public code: one step, and its rate for adapters
+    c.align.online.last = 1
+    c.align.train.optimizer.update({"learning_rate": 2e-4, "decay": "constant"})
+    if scale == "mini":
+        c.align.train.update({"steps": 60, "batch_size": 32})
+        c.align.train.optimizer.learning_rate = 1e-3
+        return c
+    c.align.train.update({"steps": 1000, "batch_size": 128})
+    return c

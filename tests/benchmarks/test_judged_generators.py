@@ -1,0 +1,53 @@
+"""The tables of benchmarks/judged_generators.py, of scores whose truth is known."""
+
+import judged_generators as judged
+import numpy as np
+import pandas as pd
+import pytest
+
+from vidpref.config.by_name import named_config
+
+SEEDS = [0, 1, 2]
+GAINS = {"the verifier": 0.2, "a judge": 0.1, "a judge, 30 % wrong": -0.1, judged.BEFORE: 0.0}
+
+
+def frames():
+    rng = np.random.default_rng(0)
+    index = pd.DataFrame(
+        {
+            "prompt": np.repeat([f"prompt {i}" for i in range(40)], 4),
+            "scene_id": np.repeat([str(i) for i in range(40)], 4),
+            "sample": np.tile(range(4), 40),
+        }
+    )
+    noise = {seed: rng.normal(0.5, 0.05, (160, 4)) for seed in SEEDS}
+    columns = [*judged.SCORES, "accept"]
+    return {
+        (name, seed): index.assign(**dict(zip(columns, (noise[seed] + gain).T, strict=True)))
+        for name, gain in GAINS.items()
+        for seed in SEEDS
+    }
+
+
+def test_gains_are_clip_by_clip_and_verdicts_follow():
+    right = {(name, seed): 0.6 for name in judged.SETTINGS for seed in SEEDS}
+    right |= {("the verifier", seed): np.nan for seed in SEEDS}
+    rows = {row[0]: row[1:] for row in judged._gains(frames(), right, SEEDS).rows}
+    assert rows["the verifier"][0] == ""
+    assert rows["a judge"][0] == "60.0"
+    assert [round(rows[name][2].value, 9) for name in judged.SETTINGS] == [0.2, 0.1, -0.1]
+    said = [str(row[-1]) for row in judged._verdicts(frames(), SEEDS).rows]
+    assert said == ["holds", "refuted", "holds", "holds"]
+
+
+def test_other_clips_are_refused():
+    found = frames()
+    found["a judge", 1] = found["a judge", 1].assign(sample=9)
+    with pytest.raises(ValueError, match="a judge and before have other clips, seed 1"):
+        judged._verdicts(found, SEEDS)
+
+
+def test_every_setting_is_a_config_with_a_judge_or_the_verifier():
+    for name, (spec, *changed) in judged.SETTINGS.items():
+        config = named_config(spec, changed)
+        assert config.reward.name == ("verifier" if name == "the verifier" else "video_reward")

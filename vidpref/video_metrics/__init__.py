@@ -1,0 +1,1 @@
+"""What is measured of clips by networks and without: features, numbers a clip, and their sums."""
