@@ -72,8 +72,8 @@ def test_a_process_has_the_fields_of_its_class(section, process):
 
 def test_the_remote_judge_has_the_arguments_of_its_class():
     arguments = set(inspect.signature(RemoteJudge).parameters)
-    ours = {"template", "dimensions", "graded_template", "descriptions"}
-    assert fields_of(schema.RemoteJudge) == arguments - ours
+    asked = {"templates", "graded"}  # what its questions are made of
+    assert fields_of(schema.RemoteJudge) - asked == arguments - {"questions"}
 
 
 def test_the_reward_model_has_the_arguments_of_its_class():

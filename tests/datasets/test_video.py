@@ -1,6 +1,7 @@
 import os
 import pickle
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -296,3 +297,10 @@ def test_bad_clips_are_counted_and_named(tmp_path):
     bad.check(1000, 0.03)
     with pytest.raises(TooManyBadClips, match=r"30 of 999 clips.*allows 29; .*bad\.csv"):
         bad.check(999, 0.03, tmp_path / "bad.csv")
+
+
+def test_equal_clips_give_equal_files_however_busy_the_machine_is():
+    clip = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
+    with ThreadPoolExecutor(12) as pool:
+        written = set(pool.map(lambda _: encode_clip_bytes(clip, 8), range(500)))
+    assert len(written) == 1

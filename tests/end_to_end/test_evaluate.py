@@ -65,7 +65,8 @@ def command(*argv):
 
 def environment(folder):
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    return env | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    return env | quick | {"PYTHONPATH": str(ROOT)}
 
 
 def program(folder, *argv):

@@ -19,7 +19,13 @@ from tests.stages.sampled_clips import write_sampled
 from vidpref.config import schema
 from vidpref.config.fields import build
 from vidpref.datasets.scenes import Scene
-from vidpref.rewards.questions import parse_grade, parse_verdict
+from vidpref.rewards.questions import (
+    checklist,
+    grade_question,
+    parse_grade,
+    parse_verdict,
+    verdict_question,
+)
 from vidpref.rewards.remote_judge import RemoteJudge
 from vidpref.rewards.reward import JudgeError, Reward, complaint
 from vidpref.stages import label
@@ -97,8 +103,25 @@ def server():
     server.close()
 
 
+def questions(
+    template="Is this {prompt}? ({frames})",
+    dimensions=("accept",),
+    graded_template="",
+    descriptions=None,
+):
+    return {
+        name: [
+            verdict_question(template)
+            if name == "accept"
+            else grade_question(name, graded_template, descriptions or {})
+        ]
+        for name in dimensions
+    }
+
+
 def judge(server, **options):
-    fields = {"template": "Is this {prompt}? ({frames})", "pause": 0.01, "min_size": 1}
+    asked = {name: options.pop(name) for name in list(options) if name in ("template", *GRADED)}
+    fields = {"questions": questions(**asked), "pause": 0.01, "min_size": 1}
     return RemoteJudge(server.url, "judge-1", **(fields | options))
 
 
@@ -306,7 +329,7 @@ def test_a_proxy_of_the_environment_is_used(server, monkeypatch):
     for name in ("NO_PROXY", "no_proxy", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/v1"))
-    remote = RemoteJudge("http://judge.invalid/v1", "judge-1", "{prompt}", min_size=1)
+    remote = RemoteJudge("http://judge.invalid/v1", "judge-1", questions(), min_size=1)
     assert remote.score(clips(), ["x"]).scores["accept"].tolist() == [1]
     assert server.requests[0][0] == "http://judge.invalid/v1/chat/completions"
 
@@ -383,7 +406,7 @@ def test_no_server_and_slow_servers_end_with_an_error(server):
     assert len(server.requests) == 2
     url = server.url
     server.close()
-    nobody = RemoteJudge(url, "m", template="{prompt}", retries=1, pause=0.01)
+    nobody = RemoteJudge(url, "m", questions(), retries=1, pause=0.01)
     assert "refused" in nobody.score(clips(), ["x"]).failures[0]
 
 
@@ -398,19 +421,41 @@ def test_settings_are_checked():
         ({"base_url": ""}, "remote_judge.base_url"),
         ({"model": ""}, "remote_judge.model"),
         ({"base_url": "localhost:8000"}, "must start with http"),
-        ({"template": "no place"}, r"no \{prompt\}"),
         ({"frames": 0}, "frames=0"),
         ({"retries": -1}, "retries=-1"),
         ({"max_tokens": -1}, "max_tokens=-1"),
         ({"timeout": 0}, "timeout=0"),
+    ):
+        good = {"base_url": "http://x/v1", "model": "m", "questions": questions()}
+        with pytest.raises(ValueError, match=message):
+            RemoteJudge(**(good | fields))
+
+
+def test_templates_are_checked():
+    for fields, message in (
+        ({"template": "no place"}, r"no \{prompt\}"),
         (GRADED | {"dimensions": ("visual_qality",)}, "'visual_qality'; did you mean visual_qual"),
         (GRADED | {"dimensions": ("hue",)}, "'hue'; known: accept, camera_motion, visual"),
         (GRADED | {"graded_template": "{prompt}"}, r"no \{description\}"),
         (GRADED | {"graded_template": "{description}"}, r"visual_quality has no \{prompt\}"),
     ):
-        good = {"base_url": "http://x/v1", "model": "m", "template": "{prompt}"}
         with pytest.raises(ValueError, match=message):
-            RemoteJudge(**(good | fields))
+            questions(**fields)
+
+
+def test_a_checklist_is_a_request_a_question(server):
+    """Three of four questions are answered by yes: the score is their mean."""
+    server.reply = lambda text, times: verdict("No." if "third" in text else "Yes")
+    lines = "first?\nsecond?\nthird?\nfourth?\n"
+    asked = checklist("motion_quality", "{prompt}: {question}", {"motion_quality": lines})
+    found = judge(server, questions={"motion_quality": asked}).score(clips(), ["a cat"])
+    assert found.scores["motion_quality"].tolist() == [0.75]
+    assert found.reasons == ["Yes\nYes\nNo.\nYes"]
+    assert len(server.requests) == 4
+    server.reply = lambda text, times: verdict("maybe" if "second" in text else "Yes")
+    found = judge(server, questions={"motion_quality": asked}, retries=0).score(clips(), ["a"])
+    assert np.isnan(found.scores["motion_quality"][0])
+    assert found.failures[0].startswith("motion_quality: 1 of 4 questions: ")
 
 
 def test_as_many_prompts_as_clips(server):

@@ -125,6 +125,11 @@ CASES = {
         ["reward.name=vlm_judge"],
         label,
     ),
+    "a remote judge": (
+        {"reward.remote_judge.templates": "qwen"},
+        ["reward.name=remote_judge"],
+        label,
+    ),
     "metrics": (
         {
             f"reward.metrics.{place}": "qwen"

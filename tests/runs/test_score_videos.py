@@ -8,6 +8,7 @@ from tests.rewards.test_remote_judge import Server, verdict
 from vidpref.datasets.clip_lists import list_clips
 from vidpref.datasets.video_writing import encode_clip
 from vidpref.rewards.by_name import NamedJudge
+from vidpref.rewards.questions import verdict_question
 from vidpref.rewards.remote_judge import RemoteJudge
 from vidpref.rewards.reward import Judgement
 from vidpref.rewards.score_store import ScoreStore
@@ -171,7 +172,8 @@ def test_a_remote_judge_whose_answer_is_unclear_is_asked_again(videos, tmp_path)
     try:
         answers = {"a": "Accept", "b": "Reject", "large": "I cannot judge people"}
         server.reply = lambda text, times: verdict(answers.get(text, "Accept"))
-        judge = RemoteJudge(server.url, "m", "{prompt}", retries=0, pause=0.0, min_size=1)
+        questions = {"accept": [verdict_question("{prompt}")]}
+        judge = RemoteJudge(server.url, "m", questions, retries=0, pause=0.0, min_size=1)
         named = NamedJudge(judge, "remote_judge", {})
         clips = list_clips(videos / "list.csv").clips.set_index("id", drop=False)
         clips = clips.loc[["a.mp4", "b.mp4", "large.mp4"]]

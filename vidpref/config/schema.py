@@ -27,7 +27,7 @@ from vidpref.config.networks import LATENT_NETWORKS, PIXEL_NETWORKS, Model, Supe
 from vidpref.config.online import LATENT
 from vidpref.config.training import Train
 from vidpref.config.video_reward import VideoReward
-from vidpref.config.vlm_judge import VlmJudge
+from vidpref.config.vlm_judge import GRADED, GRADES, TEMPLATES, VlmJudge
 
 NO_JUDGE = "none"  # as reward.name: clips are drawn, and nobody scores them
 PREFERENCES = "preferences"  # as data.name: a file that says which of two clips is better
@@ -333,6 +333,8 @@ class RemoteJudge:
     api_key_env: str = field(
         "OPENAI_API_KEY", "", "Environment variable that holds the key.", touches="place"
     )
+    templates: str = field("", "", TEMPLATES, touches="place")
+    graded: str = field("grades", GRADES, GRADED)
     frames: int = field(8, ">= 1", "Frames that are shown, evenly spaced.")
     min_size: int = field(224, ">= 1", "Frames are enlarged to this height and width at least.")
     max_tokens: int = field(1024, ">= 0", "Longest answer, in tokens; 0: as the server has it.")

@@ -6,6 +6,15 @@ from vidpref.config.fields import field
 
 WORDS, PROBABILITIES, REASONED = "words", "probabilities", "reasoned"
 _SAID = {".answers": (WORDS, REASONED)}
+# What fields mean of any model that is asked in words.
+TEMPLATES = (
+    "Folder of the texts that it is asked with, or a name in data; '': judge_templates, and "
+    "one_word_templates where nothing but a word is asked for."
+)
+GRADES = ("grades", "checklists")
+GRADED = (
+    "What dimensions but accept are: one grade of three, or the mean of several yes/no questions."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,25 +28,14 @@ class VlmJudge:
         "trains, as the section judge says.",
         touches="place",
     )
-    templates: str = field(
-        "",
-        "",
-        "Folder of the texts that it is asked with, or a name in data; '': judge_templates, and "
-        "one_word_templates where nothing but a word is asked for.",
-        touches="place",
-    )
+    templates: str = field("", "", TEMPLATES, touches="place")
     answers: str = field(
         WORDS,
         (WORDS, PROBABILITIES, REASONED),
         "What counts: the word of a generated answer; how probable each word is as its first, "
         "without generation; or the word of an answer in McSc's form, behind its reasoning.",
     )
-    graded: str = field(
-        "grades",
-        ("grades", "checklists"),
-        "What dimensions but accept are: one grade of three, or the mean of several yes/no "
-        "questions.",
-    )
+    graded: str = field("grades", GRADES, GRADED)
     frames: int = field(8, ">= 1", "Frames that are shown, evenly spaced.")
     video_fps: float = field(
         0.0,

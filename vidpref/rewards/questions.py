@@ -21,6 +21,8 @@ YES_NO = {"Yes": 1.0, "No": 0.0}
 BETTER = {"First": 1.0, "Second": 0.0}
 EQUAL = "Equal"  # of two clips in one dimension
 
+Answer = tuple[float | None, str]  # (what it is worth, the words), or (None, what is wrong)
+
 
 @dataclasses.dataclass(frozen=True)
 class Question:
@@ -235,9 +237,17 @@ def shown_frames(count: int, most: int) -> Int[np.ndarray, " n"]:
     return np.round(np.linspace(0, count - 1, min(most, count))).astype(int)
 
 
-def judgement_of(
-    dimensions: Sequence[str], answers: Sequence[Mapping[str, tuple[float | None, str]]]
-) -> Judgement:
+def together(answers: Sequence[Answer]) -> Answer:
+    """Returns the answers to all questions of a dimension as one: their mean, and a line each."""
+    unclear = [words for worth, words in answers if worth is None]
+    if unclear:
+        of = f"{len(unclear)} of {len(answers)} questions: " if len(answers) > 1 else ""
+        return None, of + "; ".join(unclear)
+    worth = [worth for worth, _ in answers if worth is not None]
+    return sum(worth) / len(worth), "\n".join(words for _, words in answers)
+
+
+def judgement_of(dimensions: Sequence[str], answers: Sequence[Mapping[str, Answer]]) -> Judgement:
     """Returns what was answered about clips, as a judgement.
 
     The reasons are the model's words: the answer or, of several dimensions, all of them under
@@ -262,7 +272,7 @@ def judgement_of(
     )
 
 
-def _reason(answers: Mapping[str, tuple[float | None, str]]) -> str:
+def _reason(answers: Mapping[str, Answer]) -> str:
     if len(answers) == 1:
         return next(iter(answers.values()))[1]
     return "\n\n".join(f"{name}: {words.strip()}" for name, (_, words) in answers.items())

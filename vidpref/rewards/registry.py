@@ -12,6 +12,7 @@ from vidpref.config.judge import ANSWERS, SCORES
 from vidpref.config.metrics import METRIC_PLACES
 from vidpref.config.nearest import nearest
 from vidpref.config.schema import NO_JUDGE
+from vidpref.config.vlm_judge import WORDS
 from vidpref.datasets.preferences import OVERALL
 from vidpref.digests import digest_files, files_below
 from vidpref.rewards import templates
@@ -87,13 +88,9 @@ def _remote_judge(
 ) -> Reward:
     from vidpref.rewards.remote_judge import RemoteJudge
 
-    return RemoteJudge(
-        **section.remote_judge,
-        template=templates.text("accept_reject.txt"),
-        dimensions=dimensions,
-        graded_template=templates.text("good_normal_poor.txt"),
-        descriptions=templates.texts("dimensions"),
-    )
+    own = section.remote_judge.to_dict()
+    graded, given = own.pop("graded"), own.pop("templates")
+    return RemoteJudge(questions=templates.asked(dimensions, WORDS, graded, given), **own)
 
 
 def _vlm_judge(
@@ -167,7 +164,9 @@ def _scores_of_video_reward(section: ConfigDict) -> tuple[str, ...]:
 
 
 REWARDS = {
-    "remote_judge": RewardSpec(_remote_judge, templates=lambda section: (templates.TEMPLATES,)),
+    "remote_judge": RewardSpec(
+        _remote_judge, templates=lambda section: templates.folders(section.remote_judge.templates)
+    ),
     "verifier": RewardSpec(_verifier, data="miniworld", first_frames=True, version="2"),
     "metrics": RewardSpec(
         _metrics,

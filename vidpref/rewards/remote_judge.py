@@ -1,8 +1,4 @@
-"""A vision-language model behind the OpenAI-compatible chat API as a judge.
-
-"accept" is one word, Accept or Reject (AIF, 3.3). Every other dimension is a reason and one of
-Good, Normal and Poor (the pointwise form of IPO's critic).
-"""
+"""A vision-language model behind the OpenAI-compatible chat API as a judge."""
 
 import weakref
 from collections.abc import Mapping, Sequence
@@ -12,30 +8,22 @@ import numpy as np
 
 from vidpref.datasets.pictures import enlarge
 from vidpref.rewards.chat import ChatModel, encode_image
-from vidpref.rewards.questions import (
-    grade_question,
-    judgement_of,
-    shown_frames,
-    verdict_question,
-)
+from vidpref.rewards.questions import Answer, Question, judgement_of, shown_frames, together
 from vidpref.rewards.reward import Judgement
 from vidpref.typing import Array, UInt8
 
 
 class RemoteJudge:
-    """Shows a model some frames and the prompt, and asks one question a dimension.
+    """Shows a model some frames and the prompt, and asks one question a dimension, or several.
 
     A clip without a clear answer in every dimension is a failure, never a score.
 
     Args:
         base_url: address, e.g. "http://127.0.0.1:8000/v1"; `ChatModel` says which servers will do.
         model: name of the model on that server.
-        template: the question of "accept", with `{prompt}` and, if it likes, `{frames}`.
+        questions: by dimension, what is asked, each for one request a clip; the mean of what the
+            answers are worth counts.
         api_key_env: environment variable that holds the key; unset or empty sends none.
-        dimensions: names of what is scored, each for one request a clip.
-        graded_template: the question of all other dimensions, with `{description}` besides and,
-            if it likes, `{dimension}`, the name in words.
-        descriptions: for each dimension but "accept", what is looked at and what the grades mean.
         frames: number of frames shown, evenly spaced from first to last.
         concurrency: requests at a time; those about one clip follow each other.
         retries: further tries of a question after an error of the server or an unclear answer.
@@ -45,20 +33,16 @@ class RemoteJudge:
         min_size: least height and width in pixels; smaller frames are enlarged by a whole factor.
 
     Raises:
-        ValueError: an empty address or model, a template without its places, a dimension without
-            a description, or a number out of its range.
+        ValueError: an empty address or model, or a number out of its range.
     """
 
     def __init__(
         self,
         base_url: str,
         model: str,
-        template: str,
+        questions: Mapping[str, Sequence[Question]],
         api_key_env: str = "",
         *,
-        dimensions: Sequence[str] = ("accept",),
-        graded_template: str = "",
-        descriptions: Mapping[str, str] | None = None,
         frames: int = 8,
         concurrency: int = 8,
         retries: int = 4,
@@ -75,13 +59,7 @@ class RemoteJudge:
             )
         if frames < 1 or concurrency < 1:
             raise ValueError(f"frames={frames} and concurrency={concurrency} must be positive")
-        self.dimensions = tuple(dimensions)
-        self._questions = {
-            name: verdict_question(template)
-            if name == "accept"
-            else grade_question(name, graded_template, descriptions or {})
-            for name in self.dimensions
-        }
+        self.dimensions, self._questions = tuple(questions), questions
         self._chat = ChatModel(
             base_url,
             model,
@@ -100,11 +78,11 @@ class RemoteJudge:
         return f"{self._chat.model} at {self._chat.url} in {tries} tries each"
 
     def score(self, clips: UInt8[Array, "b t h w c"], prompts: Sequence[str]) -> Judgement:
-        """Returns one number a clip and dimension: "accept" 0 or 1, the others 0, 0.5 or 1.
+        """Returns one number of [0, 1] a clip and dimension.
 
-        The reasons are the model's words: the raw answer or, of several dimensions, all of them
-        under their names. A clip without a clear answer after all retries is a failure; its other
-        dimensions keep their scores.
+        The reasons are the model's words, an answer a line: the raw answers or, of several
+        dimensions, all of them under their names. A clip without a clear answer after all retries
+        is a failure; its other dimensions keep their scores.
 
         Raises:
             ValueError: not as many prompts as clips.
@@ -115,12 +93,17 @@ class RemoteJudge:
             answers = list(pool.map(self._judge, np.asarray(clips), prompts))
         return judgement_of(self.dimensions, answers)
 
-    def _judge(self, clip: np.ndarray, prompt: str) -> dict[str, tuple[float | None, str]]:
+    def _judge(self, clip: np.ndarray, prompt: str) -> dict[str, Answer]:
         """(score, raw answer) of each dimension, or (None, what went wrong)."""
         shown = shown_frames(len(clip), self._frames)
         enlarged = enlarge(clip[shown], min_side=self._min_size)
         images = [encode_image(image) for image in enlarged]
         return {
-            name: self._chat.ask(question.about(prompt, len(shown)), images, question.read)
-            for name, question in self._questions.items()
+            name: together(
+                [
+                    self._chat.ask(question.about(prompt, len(shown)), images, question.read)
+                    for question in questions
+                ]
+            )
+            for name, questions in self._questions.items()
         }

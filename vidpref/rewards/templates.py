@@ -52,17 +52,18 @@ def folders(given: str) -> tuple[Path, Path]:
     for path in (here(given), _DATA / given):
         if path.is_dir():
             return path, path
-    raise ValueError(f"config.reward.vlm_judge.templates={given!r}: no such folder, nor in {_DATA}")
+    raise ValueError(f"templates={given!r}: no such folder, nor in {_DATA}")
 
 
 def asked(
     dimensions: Sequence[str], answers: str, graded: str, given: str = ""
 ) -> dict[str, list[Question]]:
-    """Returns what a local model is asked, by dimension.
+    """Returns what a model is asked, by dimension.
 
     Args:
         dimensions: what is scored.
-        answers, graded, given: see `config.vlm_judge.VlmJudge`; `given` is `templates`.
+        answers, graded, given: see `config.vlm_judge.VlmJudge`; `given` is `templates`. A remote
+            model's answers are "words".
 
     Raises:
         ValueError: a dimension that no text is about, or no such folder.

@@ -23,7 +23,7 @@ from vidpref.models.lora import apply_network
 from vidpref.models.qwen_vl.inputs import Inputs
 from vidpref.models.qwen_vl.network import QwenVL
 from vidpref.models.qwen_vl.packing import Room, Row, smallest
-from vidpref.rewards.questions import Question, judgement_of, shown_frames
+from vidpref.rewards.questions import Answer, Question, judgement_of, shown_frames, together
 from vidpref.rewards.reward import Judgement
 from vidpref.training.sharding import (
     abstract_params,
@@ -37,8 +37,6 @@ from vidpref.typing import Array, Float, Key, PyTree, UInt8
 
 ROW_TOKENS = 128  # rows are padded to a multiple of it: prompts of many lengths share a program
 _AGAIN = 0.7  # temperature of further tries; at 0 the same answer would come again
-
-Answer = tuple[float | None, str]  # (what it is worth, the words), or (None, what is wrong)
 
 
 class VlmJudge:
@@ -120,7 +118,7 @@ class VlmJudge:
         said = iter(self._ask(np.asarray(clips), prompts, flat))
         answers: list[dict[str, Answer]] = [{} for _ in clips]
         for i, name in asked:
-            answers[i][name] = _together([next(said) for _ in self._questions[name]])
+            answers[i][name] = together([next(said) for _ in self._questions[name]])
         return judgement_of(self.dimensions, answers)
 
     def _ask(
@@ -272,13 +270,3 @@ def first_words(
     """
     every = [question for own in questions.values() for question in own]
     return {tuple(q.words): first_tokens(tokens, q.words) for q in every}
-
-
-def _together(answers: Sequence[Answer]) -> Answer:
-    """The answers to all questions of a dimension as one: their mean, and a line each."""
-    unclear = [words for worth, words in answers if worth is None]
-    if unclear:
-        of = f"{len(unclear)} of {len(answers)} questions: " if len(answers) > 1 else ""
-        return None, of + "; ".join(unclear)
-    worth = [worth for worth, _ in answers if worth is not None]
-    return sum(worth) / len(worth), "\n".join(words for _, words in answers)

@@ -155,6 +155,8 @@ def draw_missing(
 
     def look() -> list[int]:
         folder.mkdir(parents=True, exist_ok=True)
+        for cut_short in folder.glob(".*.mp4"):  # by a kill
+            cut_short.unlink()
         said = {"model": model.about, "seed": seed, **model.causes}
         write_text(folder / "settings.json", json.dumps(said, indent=2, default=str) + "\n")
         missing = [[not clip_path(folder, row).exists() for row in chunk] for chunk in chunks]

@@ -209,7 +209,7 @@ def _page(what: Evaluation, judged: Judged, tables: Sequence, shown: int, comman
         title=_title(what),
         about=about,
         tables=tables,
-        chosen=[_shown(judged, row) for row in first[: shown or None]],
+        chosen=[_shown(judged, row) for row in first.tolist()],
         choice="The prompts were drawn by a hash of their texts, whatever came out."
         if len(chosen) < len(what.prompts.prompts)
         else "These are all prompts, with the first clip of each.",
