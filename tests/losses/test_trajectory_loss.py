@@ -120,6 +120,11 @@ def test_the_divergence_from_the_reference_is_that_of_two_gaussians():
     assert metrics["kl"] == 0.0
 
 
+def test_a_divergence_without_a_reference_is_refused():
+    with pytest.raises(ValueError, match="held to a reference policy, and none was given"):
+        loss_of(tiny.POLICY, drawn(tiny.POLICY), kl_coefficient=0.5)
+
+
 def test_a_window_that_slides_is_found_by_its_first_step():
     """Steps 1 to 3 of a window that may lie anywhere, as those of one that lies there."""
     batch = drawn(tiny.POLICY) | {"first_step": np.full(B, WINDOW[0], np.int32)}

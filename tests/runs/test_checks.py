@@ -23,7 +23,7 @@ REAL = (
     "reward.remote_judge.model=some",
     "text.name=words",
 )
-OWN_JUDGES = ("videoalign", "ipo", "mcsc")  # of tests/runs/test_own_judge.py
+OWN_JUDGES = ("videoalign", "vader", "ipo", "mcsc")  # of tests/runs/test_own_judge.py
 
 
 def load(name, *overrides):

@@ -104,6 +104,13 @@ def test_rows_must_divide_over_updates():
         checks.check_training(config, make_mesh({"data": -1}))
 
 
+@pytest.mark.parametrize("rows", ["align.train.accumulate=3", "align.train.batch_size=7"])
+def test_groups_must_divide_over_microbatches_and_devices(rows):
+    config = load_config("diffusion_nft:mini", [rows, "align.online.group=3"])
+    with pytest.raises(ValueError, match=r"must be a multiple of accumulate|gives \d+ rows, which"):
+        checks.check_training(config, make_mesh({"data": -1}))
+
+
 def test_the_stage_depends_on_what_draws_and_judges(tmp_path):
     def folder(*overrides):
         recipe = open_recipe(load_config("flow_grpo:mini", overrides), tmp_path)
@@ -116,3 +123,6 @@ def test_the_stage_depends_on_what_draws_and_judges(tmp_path):
         with pytest.raises(ValueError, match="would change nothing"):
             folder(unused)
     assert folder("align.online.watch=verifier", "sampler.batch_size=7") == before
+    stops = ("align.online.watch=verifier", "align.online.on_fall=stop")
+    assert folder(*stops) != before
+    assert folder(*stops, "align.online.fall=0.1") != folder(*stops)

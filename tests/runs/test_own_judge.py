@@ -124,8 +124,17 @@ def test_judges_that_answer_are_trained_and_asked(name, judges):
         checks.check(load_config(f"{name}:mini", ["reward.vlm_judge.folder=/x"]))
 
 
+def test_vader_learns_through_the_judge_that_its_run_trains():
+    config = load_config("vader:mini")
+    checks.check(config)
+    found = {s.name: s for s in open_recipe(config, Path("nowhere")).stages(1)}
+    assert found["align-vader-round1"].inputs["judge"] is found["judge"]
+    assert "label-train-pretrained" not in found
+
+
 @pytest.mark.parametrize(
-    ("name", "judge"), [("videoalign", "judge"), ("ipo", "judge"), ("mcsc", "judge-hierarchy")]
+    ("name", "judge"),
+    [("videoalign", "judge"), ("vader", "judge"), ("ipo", "judge"), ("mcsc", "judge-hierarchy")],
 )
 def test_the_paper_scale_passes_with_what_users_give(name, judge, request, tmp_path):
     folder = request.getfixturevalue("cogvideox_folder" if name == "ipo" else "wan_folder")
@@ -142,7 +151,8 @@ def test_the_paper_scale_passes_with_what_users_give(name, judge, request, tmp_p
     config = load_config(f"{name}:paper", [*given, f"judge.base={base}"])
     checks.check(config)
     found = {s.name: s for s in open_recipe(config, tmp_path).stages(1)}
-    assert list(found).index(judge) < list(found).index("label-train-pretrained")
+    asks = "align-vader-round1" if name == "vader" else "label-train-pretrained"
+    assert list(found).index(judge) < list(found).index(asks)
     assert found[judge].inputs["data"] is found["latents"].inputs["data"]
     assert not [name for name in found if name.startswith("verify-")]
     with pytest.raises(ValueError, match=r"judge\.base is empty: give the folder of a Qwen2-VL"):

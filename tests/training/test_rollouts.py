@@ -1,12 +1,19 @@
 """A policy that learns from its own samples: what a rollout sees, and that it can be resumed."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tiny_training as tiny
 from test_loop import Interrupted, same
 
+from vidpref.coordination.ending import STOPPED
 from vidpref.training.loop import fit
 from vidpref.training.metrics import read_metrics
 from vidpref.training.plan import make_plan
@@ -48,13 +55,15 @@ def loss_fn(params, frozen, batch, rng):
     return -jnp.mean(batch["advantage"] * log_p), metrics
 
 
-def train(folder, batches=None, prepare=prepare, seed=0, then=None, updates=1, **settings):
+def train(
+    folder, batches=None, prepare=prepare, seed=0, then=None, updates=1, ended=None, **settings
+):
     mesh = make_mesh(MESH, jax.devices()[:4])
     optimizer = {"name": "adam", "learning_rate": 0.1, "warmup_steps": 0}
     config = tiny.config(optimizer, **{"steps": 6, "checkpoint_every": 3} | settings)
     plan = make_plan(Everything(init), loss_fn, config, mesh)
     batches = tiny.batches() if batches is None else batches
-    rollout = Rollout(make_rollout(prepare, plan), then, updates)
+    rollout = Rollout(make_rollout(prepare, plan), then, updates, ended)
     state = fit(plan, batches, folder, seed=seed, rollout=rollout, frozen=FROZEN)
     return state, plan
 
@@ -71,6 +80,59 @@ def test_a_stopped_run_draws_the_same_samples(tmp_path):
     parts, _ = train(tmp_path / "parts")
     same((parts.params, parts.opt_state, parts.ema), (whole.params, whole.opt_state, whole.ema))
     assert read_metrics(tmp_path / "parts") == read_metrics(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("every", [0, 2, 3])
+def test_a_rollout_ends_training_before_the_step_that_it_drew_for(every, tmp_path, capsys):
+    """With the policy as it is, saved; and started again it ends there again."""
+    train(tmp_path / "whole", steps=9, checkpoint_every=every)
+    wanted, told = read_metrics(tmp_path / "whole")[:4], []
+
+    def then(drawn, step):
+        told.append(step)
+        return drawn, {}
+
+    def ended():
+        return "the clips are grey" if told[-1] > 4 else ""
+
+    state, _ = train(tmp_path / "run", then=then, ended=ended, steps=9, checkpoint_every=every)
+    assert int(state.step) == 4
+    assert read_metrics(tmp_path / "run") == wanted
+    assert optax.tree.norm(state.params) == pytest.approx(wanted[-1]["param_norm"], rel=1e-6)
+    assert "ends after step 4 of 9: the clips are grey" in capsys.readouterr().err
+    if every:
+        told.clear()
+        again, _ = train(tmp_path / "run", then=then, ended=ended, steps=9, checkpoint_every=every)
+        assert told == [5]
+        same(again.params, state.params)
+
+
+HANGS = """
+import sys, time
+from pathlib import Path
+import test_rollouts
+from vidpref.coordination import stalls
+
+stalls.give_up_after(0.5)
+def a_judge_that_waits(drawn, step):
+    if step == 2:
+        time.sleep(600)
+    return drawn, {}
+test_rollouts.train(Path(sys.argv[1]), then=a_judge_that_waits)
+"""
+
+
+@pytest.mark.slow
+def test_a_rollout_that_never_ends_says_where_it_waits(tmp_path):
+    here = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": f"{here.parents[1]}:{here}"}
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGS, str(tmp_path)],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert ended.returncode == STOPPED
+    assert "train: no step for 0.5 minutes, after 1 in this process" in ended.stderr
+    assert "in a_judge_that_waits" in ended.stderr
 
 
 def test_the_batch_comes_from_the_policy_as_it_is_now(tmp_path):

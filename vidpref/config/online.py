@@ -15,6 +15,7 @@ ORDERS = ("sum_then_normalise", "normalise_then_sum")
 _GRPO = {"align.method": TRAJECTORIES}
 _COMPARED = {"align.method": (TRAJECTORIES, *FROM_ADVANTAGES)}
 _RATIOS = {"align.method": (TRAJECTORIES, "awm")}
+_STOPS = {"align.online.on_fall": "stop"}
 _GROUPS = {"align.method": Not(BACKPROPAGATED)}
 
 
@@ -35,6 +36,7 @@ class Online:
         "the reward rises.",
         touches="watching",
         when={"data.name": "miniworld"},
+        result_when=_STOPS,
     )
     fall: float = field(
         0.05,
@@ -42,6 +44,15 @@ class Online:
         "A fall from the best that is warned of, of means over 8 drawings.",
         touches="watching",
         when={"data.name": "miniworld", ".watch": ON},
+        result_when=_STOPS,
+    )
+    on_fall: str = field(
+        "warn",
+        ("warn", "stop"),
+        "Whether that is only said, or ends the training there: the policy is what it is then.",
+        touches="watching",
+        when={"data.name": "miniworld", ".watch": ON},
+        result_when=_STOPS,
     )
 
     order: str = field(

@@ -96,6 +96,9 @@ _COUNTS = {
     "file.unreadable_clips": "clips that could not be read",
     "gaps.stated": "rows with a gap of scores in the file",
     "gaps.contradicting": "whose scores contradict the verdict",
+    "parted_at": "step at which reward and verifier had parted",
+    "trained": "steps that were trained",
+    "asked": "steps that were asked for",
 }
 _ORDER = ("file",)  # accounts within an account that come first
 _SAYS = "says"  # the counts once more, as a sentence

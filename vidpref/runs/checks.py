@@ -153,15 +153,17 @@ def check_training(config: ConfigDict, mesh: Mesh) -> None:
         ValueError: names the stage and the field.
     """
     problems = Problems()
-    sections = {name: config[name] for name in trained_sections(config)}
+    trained = {name: config[name].train for name in trained_sections(config)}
     if config.judge.name:
-        sections["judge"] = config.judge
+        trained["judge"] = config.judge.train
     for name in ("reasoning", "hierarchy"):
         if counts_in(f"judge.{name}.group", config):
-            sections[f"judge.{name}"] = config.judge[name]
-    for name, section in sections.items():
+            trained[f"judge.{name}"] = config.judge[name].train
+    if counts_in("align.reward_train.steps", config):
+        trained["align.reward_train"] = config.align.reward_train
+    for name, train in trained.items():
         with problems.kept():
-            check_config(loop_settings(section.train), mesh, name)
+            check_config(loop_settings(train), mesh, name)
     problems.refuse()
     for name in trained_sections(config):
         with problems.kept(), _of_the_networks_sizes():

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
@@ -23,8 +24,12 @@ from vidpref.typing import Array, PyTree
 
 
 @contextlib.contextmanager
-def fresh_clips(recipe: Recipe, training: Training) -> Iterator[Callable[[SceneRows], Rollout]]:
-    """Yields what makes the rollout of rows; the judge and the decoder are loaded meanwhile.
+def fresh_clips(
+    recipe: Recipe, training: Training
+) -> Iterator[Callable[[SceneRows, Path], Rollout]]:
+    """Yields what makes the rollout of rows, in a stage's folder.
+
+    The judge and the decoder are loaded meanwhile.
 
     Args:
         recipe: where the generator, the judge and the decoder are from; their stages are done.
@@ -48,9 +53,9 @@ def fresh_clips(recipe: Recipe, training: Training) -> Iterator[Callable[[SceneR
             return None
         return GroupJudge(watch, truth, scenes, recipe.mesh, None, recipe.given, decode)
 
-    def rollout(rows: SceneRows) -> Rollout:
+    def rollout(rows: SceneRows, folder: Path) -> Rollout:
         asked = group_judge(rows.scenes)
-        return fresh_rollout(recipe.config, recipe.generator, training, asked)
+        return fresh_rollout(recipe.config, recipe.generator, training, asked, folder)
 
     yield rollout
 

@@ -29,6 +29,7 @@ from vidpref.runs.rounds import Evaluated, Run
 from vidpref.runs.stage_time import StageTime
 from vidpref.stages.judge_held_out import ACCOUNT
 from vidpref.stages.label import read_labels, shares
+from vidpref.stages.online.watching import ACCOUNT as WATCHED
 from vidpref.stages.sample import read_clips, seen_clip
 from vidpref.training.metrics import read_metrics
 
@@ -293,6 +294,9 @@ def _account(folder: Path) -> tuple[list[tuple[str, int | float]], list[str]]:
     if (folder / "pairs.json").exists():
         account = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))
         rows, notes = words.counts(account), words.notes(account)
+    if (folder / WATCHED).exists():
+        account = json.loads((folder / WATCHED).read_text(encoding="utf-8"))
+        rows, notes = rows + words.counts(account), notes + words.notes(account)
     if (folder / "bad_clips.csv").exists() and (folder / "clips.parquet").exists():
         rows.append(("clips that were read", len(pd.read_parquet(folder / "clips.parquet"))))
     for path in sorted(folder.glob("**/bad_clips.csv")):

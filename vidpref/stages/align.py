@@ -147,7 +147,7 @@ def align(
     params: PyTree,
     reference: PyTree | None = None,
     validate: Callable[[PyTree], dict[str, float]] | None = None,
-    rollout: Callable[[SceneRows], Rollout] | None = None,
+    rollout: Callable[[SceneRows, Path], Rollout] | None = None,
     judge: PyTree | None = None,
 ) -> None:
     """Trains the policy and writes it to `folder/params`, or its adapters to `folder/adapters`.
@@ -160,7 +160,7 @@ def align(
         params: where the policy starts: a network, or `Adapted` to train its adapters on.
         reference: the reference policy, by default `params`.
         validate: sampled acceptance of a policy, for the choice of the checkpoint.
-        rollout: of rows that are scenes, what draws and judges their clips.
+        rollout: of rows that are scenes, and `folder`, what draws and judges their clips.
         judge: parameters of the judge that is part of the loss.
     """
     config = training.section
@@ -175,7 +175,7 @@ def align(
         reference=reference,
         beside=real_rows(row_inputs, config.real_clips) if training.row.real else None,
         validate=validate if config.train.best_metric else None,
-        rollout=None if rollout is None else rollout(rows),
+        rollout=None if rollout is None else rollout(rows, folder),
         judge=judge,
     )
 

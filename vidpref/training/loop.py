@@ -62,7 +62,8 @@ def fit(
             logged; what it returns is printed, "" for nothing.
 
     Returns:
-        The state after the last step; with `best_metric`, that of the best checkpoint.
+        The state after the last step, which may be one at which the rollout ends training; with
+        `best_metric`, that of the best checkpoint.
 
     Raises:
         ValueError: a bad batch, or a checkpoint of another run.
@@ -107,6 +108,15 @@ def fit(
         watchdog = stack.enter_context(watched_steps(name))
         barrier(f"{name} starts")  # the first process alone opens files, and imports what writes
 
+        def save(step: int, metrics: Mapping[str, Array], times: dict, due: bool) -> None:
+            policy = state.params if state.ema is None else state.ema
+            more = evaluate(policy, step) if due and evaluate is not None else {}
+            values = record.write(step, metrics, times | dict(more), always=due)
+            if checkpoints is not None:
+                writer.keep()  # before: a run goes on with the lines up to its checkpoint
+                checkpoints.save(state, step, values if due else None)
+                pace.saved()
+
         late = None  # the step before: its metrics are read while the devices work on this one
         drawn, told = None, {}
         for step in range(done + 1, settings.steps + 1):
@@ -117,6 +127,11 @@ def fit(
             if rollout is not None and rollout.draws_at(step):
                 drawn = None  # its memory is free for the next
                 drawn, told = rollout(state, frozen, batch, step)
+                if rollout.ended is not None and (why := rollout.ended()):
+                    progress.say(f"{name}: ends after step {step - 1} of {settings.steps}: {why}")
+                    if late is not None:
+                        save(*late, due=checkpoints is not None)
+                    break
             with jax.transfer_guard("disallow"):
                 if rollout is not None:
                     batch = rollout.part(drawn, step, mesh)
@@ -137,13 +152,7 @@ def fit(
             if not (due or last or stop or by_time):
                 continue
             late = None
-            policy = state.params if state.ema is None else state.ema
-            more = evaluate(policy, step) if due and evaluate is not None else {}
-            values = record.write(step, metrics, times | dict(more), always=due)
-            if checkpoints is not None:
-                writer.keep()  # before: a run goes on with the lines up to its checkpoint
-                checkpoints.save(state, step, values if due else None)
-                pace.saved()
+            save(step, metrics, times, due)
             if stop and not last:
                 stopped = _preempted(name, step, checkpoints)
                 progress.say(str(stopped))
@@ -155,7 +164,7 @@ def fit(
         if checkpoints is not None and best_metric:
             best = checkpoints.best_step
             progress.say(f"{name}: best {best_metric} at step {best}")
-            if best != settings.steps:
+            if best != int(state.step):
                 state = checkpoints.restore(plan.state, step=best)
     return state
 

@@ -48,11 +48,14 @@ class Rollout:
             metrics join those of every step that learns from it. None for nothing.
         updates: steps that learn from one drawing, each from its own part of the rows. A run is
             saved where they are through, so that it goes on with a drawing.
+        ended: why training ends before the step that has just drawn, "" where it goes on; alike in
+            all processes, and for a run that goes on. None: it never does.
     """
 
     draw: Draw
     then: Callable[[PyTree, int], tuple[PyTree, dict[str, Any]]] | None = None
     updates: int = 1
+    ended: Callable[[], str] | None = None
 
     def __call__(
         self, state: TrainState, frozen: PyTree, batch: PyTree, step: int

@@ -144,6 +144,11 @@ class Everything:
         return trainable
 
     def reference(self, frozen: PyTree) -> PyTree:
+        if "reference" not in frozen:
+            raise ValueError(
+                "the loss is held to a reference policy, and none was given: all is trained, so "
+                "`frozen` must hold another network, as of `Everything.frozen(params, reference)`"
+            )
         return frozen["reference"]
 
     def whole(self, trainable: PyTree, params: PyTree) -> PyTree:

@@ -206,20 +206,20 @@ def state_drawing(config: ConfigDict, generator: Generator, loss: RewardGradient
 
 
 def gradient_rollout(
-    draw: Draw, training: Training, fall: float, verifier: GroupJudge | None
+    draw: Draw, training: Training, verifier: GroupJudge | None, watch: Watch
 ) -> Rollout:
     """Returns what brings prompts to the states that a step learns from.
 
     Args:
         draw: from `make_rollout` of `state_drawing`.
         training: the run.
-        fall: see `Watch`.
         verifier: to whom the drawn clips are shown; None for nobody.
+        watch: over what it says.
     """
     plan = training.plan
     if verifier is None:
         return Rollout(draw)
-    rows, watch = batch_sharding(plan.mesh), Watch(fall)
+    rows = batch_sharding(plan.mesh)
     split = jax.jit(
         lambda drawn: (learnt_from(drawn), drawn[PROXY][0]),
         in_shardings=rows,
@@ -234,7 +234,7 @@ def gradient_rollout(
             logging.warning("%s: %s", plan.name, said)
         return batch, told | {PROXY: proxy}
 
-    return Rollout(draw, then)
+    return Rollout(draw, then, ended=lambda: watch.ended)
 
 
 def learnt_from(drawn: Mapping[str, PyTree]) -> dict[str, PyTree]:

@@ -19,7 +19,6 @@ from vidpref.interop.video_reward import VideoRewardFolder, policy_shapes
 from vidpref.language.reward_scores import Normalisation
 from vidpref.language.seen_pixels import PIXELS, SeenPixels
 from vidpref.models.lora import Adapted, LoRA, apply_network
-from vidpref.models.qwen_vl.packing import Room
 from vidpref.models.qwen_vl.reward import QwenVLReward, from_arrays, shapes_of
 from vidpref.pixels import clip_to_unit
 from vidpref.rewards.registry import JUDGE
@@ -163,8 +162,7 @@ class PixelJudge:
     @functools.cached_property
     def row_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """What `rows` gives of a prompt, as shapes, with room for the longest."""
-        frames, patches = self.seen.room(self.longest).frames, self.seen.room(self.longest).patches
-        room = Room(self.longest, frames, patches)
+        room = self.seen.room(self.longest)
         shapes = shapes_of(self.module.config, self.module.dimensions, room, jnp.float32)
         return _named({name: x for name, x in shapes.items() if name != PIXELS})
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -164,7 +165,11 @@ def fresh_drawing(config: ConfigDict, generator: Generator, training: Training) 
 
 
 def fresh_rollout(
-    config: ConfigDict, generator: Generator, training: Training, judge: GroupJudge | None
+    config: ConfigDict,
+    generator: Generator,
+    training: Training,
+    judge: GroupJudge | None,
+    folder: Path,
 ) -> Rollout:
     """Returns what draws and judges the clips that a step learns from.
 
@@ -174,18 +179,18 @@ def fresh_rollout(
         training: the run.
         judge: of the drawn clips; where one is part of the loss, the verifier that watches it, or
             None.
+        folder: of the stage, for what a watch notes.
     """
-    plan = training.plan
+    plan, online = training.plan, config.align.online
+    stops, steps = online.on_fall == "stop", plan.settings.steps
+    watch = Watch(online.fall, folder, stops=stops, steps=steps)
     draw, rows = fresh_drawing(config, generator, training), batch_sharding(plan.mesh)
     if training.judge is not None:
-        fall = config.align.online.fall
-        return backpropagation.gradient_rollout(draw, training, fall, judge)
+        return backpropagation.gradient_rollout(draw, training, judge, watch)
     learn = jax.jit(
         learnt_from(config), in_shardings=rows, out_shardings=(rows, replicated(plan.mesh))
     )
-
     weights = reward_weights(config.align, config.reward.dimension)
-    watch = Watch(config.align.online.fall)
 
     def then(drawn: PyTree, step: int) -> tuple[PyTree, dict]:
         found = judge(drawn, step)
@@ -200,7 +205,7 @@ def fresh_rollout(
                 logging.warning("%s: %s", plan.name, said)
         return batch, metrics | beside
 
-    return Rollout(draw, then, config.align.online.updates)
+    return Rollout(draw, then, online.updates, lambda: watch.ended)
 
 
 def abstract_step_batch(
