@@ -9,8 +9,7 @@ loss; its reward is trained to tell good from bad single clips, here to order pa
 Paper:    PRFL, "Video Generation Models Are Good Latent Reward Models" (arXiv 2511.21541)
 Command:  python launch/tpu_run.py --config=prfl:mini --workdir=runs/prfl
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run.
-Time:     mini, measured: 11 minutes on a machine that others used too, with the settings of its
-          first run; of these steps 3 to train the reward and 2 for the policy.
+Time:     mini, measured: about 13 minutes with 100 steps, on two cores that others used too.
 Number:   mini, measured with seed 0: nothing is gained, accepted clips of held-out prompts 24.8 ->
           23.0 %, -1.8 points [-5.8, 2.2]; text alignment +1.8 [0.6, 3.0], visual quality -1.4
           [-2.3, -0.4]. A baseline: at ten times the rate and a tenth of real_weight the reward is
