@@ -176,11 +176,15 @@ def _cells(spec: str, topology: str, rows: dict[str, dict[str, Any]]) -> Iterato
     yield f"{_peak(align)} of {plan.topology.chip.limit / GIB:.2f}" if align else "?"
     yield ", ".join(f"{name} {_peak(plans[name])}" for name in plans if name != trained)
     step = plan.time(align) if align else None
-    yield f"{step.least:.3g} to {step.most:.3g}" if step else ""
+    yield f"{_seconds(step.least)} to {_seconds(step.most)}" if step else ""
     yield f"{plan.mfu(align):.0%}" if step else ""
     seconds, host = zip(*((one.cpu_seconds, one.host_bytes) for one in plans.values()), strict=True)
     yield f"{sum(seconds):.0f} s, {max(host) / GIB:.1f} GiB"
     yield "; ".join(dict.fromkeys(f"{row['date']}, {row['compiler']}" for row in rows.values()))
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _peak(program: ProgramPlan) -> str:
