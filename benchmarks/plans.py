@@ -67,12 +67,12 @@ _SLICES = {
     "mcdpo:paper": "v5e:2x4",
     "realdpo:paper": "v5e:2x4",
     "own:paper": "v5e:2x4",
-    "videoalign:paper": "v5e:8x16",
-    "mcsc:paper": "v5p:2x4x4",
+    "videoalign:paper": "v5e:4x8",
+    "mcsc:paper": "v5p:2x2x2",
     "ipo:paper": "v5e:8x16",
     "videoreward:paper": "v5p:2x2x4",
     "critic:paper": "v5p:4x4x4",
-    "vader:paper": "v5e:8x16",
+    "vader:paper": "v5e:4x8",
     "mcdpo:wan2_1_1_3b": "v5e:2x4",
 }
 

@@ -11,7 +11,7 @@ Command:  python launch/tpu_run.py --config=vader:mini --workdir=runs/vader
           python launch/tpu_run.py --config=vader --workdir=runs/vader-wan
           --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.csv
           --config.judge.base=Qwen2-VL-2B-Instruct
-Hardware: mini 2 CPU cores; paper 128 chips of TPU v5e, not run and not planned.
+Hardware: mini 2 CPU cores; paper 32 chips of TPU v5e, not run.
 Time:     mini, expected: as videoalign:mini, most of it for the judge.
 Number:   not measured.
 """
@@ -34,5 +34,5 @@ def get_config(scale: str = "paper"):
         c.align.train.update({"steps": 60, "batch_size": 32})
         c.align.train.optimizer.learning_rate = 1e-3
         return c
-    c.align.train.update({"steps": 1000, "batch_size": 128})
+    c.align.train.update({"steps": 1000, "batch_size": 32, "accumulate": 1})
     return c

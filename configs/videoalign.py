@@ -12,7 +12,7 @@ Command:  python launch/tpu_run.py --config=videoalign:mini --workdir=runs/video
           python launch/tpu_run.py --config=videoalign --workdir=runs/videoalign-wan
           --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.csv
           --config.judge.base=Qwen2-VL-2B-Instruct
-Hardware: mini 2 CPU cores; paper 128 chips of TPU v5e, not run and not planned as a whole.
+Hardware: mini 2 CPU cores; paper 32 chips of TPU v5e, not run (docs/pods.md has plans).
 Time:     mini, measured: 34 minutes on one CPU core that others used too, 30 of them for the judge;
           expected on two: 20.
 Number:   mini, measured with seed 0. The judge orders 67.1, 61.4 and 63.6 % of pairs of held-out
@@ -52,6 +52,7 @@ def get_config(scale: str = "paper"):
         c.evaluate.verifier = True
         return c
     c.mesh.context = 1  # of one mesh with the judge's rows, which context would not divide
+    c.align.train.accumulate = 2  # the judge's 32 rows are divided over as many chips
     c.reward.video_reward.fps = 16.0
     c.label.update({"prompts": 0, "per_prompt": 8})
     c.evaluate.best_of = ()  # of a prompt there is one clip to compare
