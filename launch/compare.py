@@ -39,6 +39,7 @@ def main(overrides: Sequence[str]) -> None:
     if wrong:
         raise app.UsageError("\n".join(wrong))
 
+    from vidpref.coordination.agreeing import first_host
     from vidpref.runs import compare, report
     from vidpref.runs.rounds import say
     from vidpref.runs.workdir import locked
@@ -50,7 +51,8 @@ def main(overrides: Sequence[str]) -> None:
         found = compare.compare(configs, workdir, seeds=_SEEDS.value, rounds=_ROUNDS.value)
         command = shlex.join(["python", *sys.argv])
         path = report.write_comparison_report(found, configs, workdir, command=command)
-        say(report.comparison_summary(found, workdir))
+        if first_host():  # which alone has written what the summary is read from
+            say(report.comparison_summary(found, workdir))
     print(f"report: {address(path)}")
 
 
