@@ -98,13 +98,14 @@ def _plan(spec: str, topology: str, kept: Kept, until: float, *, steps: bool) ->
 
     What is the same program as one that has a row is not compiled again.
     """
-    there = {} if _AGAIN.value else kept.get(spec, {})
+    rows = {} if _AGAIN.value else kept.get(spec, {})
+    there = [name for name, row in rows.items() if row["on"] == topology]
     names = programs(load_config(spec), make_mesh({}, jax.devices()[:1]))
     missing = [name for name in names if name not in there and (name in _STEPS) == steps]
     if not missing:
         return
-    rows = [row["program"] for own in kept.values() for row in own.values()]
-    write_text(_KNOWN, json.dumps({one["digest"]: one for one in rows if one.get("digest")}))
+    known = [row["program"] for own in kept.values() for row in own.values()]
+    write_text(_KNOWN, json.dumps({one["digest"]: one for one in known if one.get("digest")}))
     request = Request(spec, topology, programs=tuple(missing), known=str(_KNOWN))
     try:
         for plan in compile_programs(request):

@@ -211,6 +211,8 @@ def test_another_number_of_processes_goes_on(counts, runs, tmp_path):
 
 @pytest.mark.slow
 def test_a_comparison_gives_the_same(runs, tmp_path):
+    for n in (1, 2):  # from the same bits, as a second round above
+        shutil.copytree(runs / "one", tmp_path / str(n))
     names = "--configs=sft_aif,rwr_aif+align.gamma=1.0"
     given = [flag for flag in attempt(1, tmp_path)["argv"] if flag.startswith("--config.")]
     fields = [flag for flag in given if "align.gamma" not in flag]  # of rwr alone
