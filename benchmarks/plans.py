@@ -52,7 +52,8 @@ _MINUTES = flags.DEFINE_float(
 _KEPT = PROJECT_ROOT / "docs" / "plans.json"
 _DOCUMENT = PROJECT_ROOT / "docs" / "pods.md"
 _BLOCK = "plans of the configs"
-_KNOWN = Path(tempfile.gettempdir()) / "vidpref-plans.json"
+# of this process alone: two may plan side by side
+_KNOWN = Path(tempfile.gettempdir()) / f"vidpref-plans-{os.getpid()}.json"
 _STEPS = ("align", "judge", "judge-reasoning")  # the training that a config is there for
 
 # What the files of the configs say under "Hardware".
