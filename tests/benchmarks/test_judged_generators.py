@@ -1,9 +1,9 @@
 """The tables of benchmarks/judged_generators.py, of scores whose truth is known."""
 
-import judged_generators as judged
 import numpy as np
 import pandas as pd
 import pytest
+from claimed import judged_generators as judged
 
 from vidpref.config.by_name import named_config
 
@@ -32,11 +32,11 @@ def frames():
 def test_gains_are_clip_by_clip_and_verdicts_follow():
     right = {(name, seed): 0.6 for name in judged.SETTINGS for seed in SEEDS}
     right |= {("the verifier", seed): np.nan for seed in SEEDS}
-    rows = {row[0]: row[1:] for row in judged._gains(frames(), right, SEEDS).rows}
+    rows = {row[0]: row[1:] for row in judged.gain_table(frames(), right, SEEDS).rows}
     assert rows["the verifier"][0] == ""
     assert rows["a judge"][0] == "60.0"
     assert [round(rows[name][2].value, 9) for name in judged.SETTINGS] == [0.2, 0.1, -0.1]
-    said = [str(row[-1]) for row in judged._verdicts(frames(), SEEDS).rows]
+    said = [str(row[-1]) for row in judged.verdict_table(frames(), SEEDS).rows]
     assert said == ["holds", "refuted", "holds", "holds"]
 
 
@@ -44,7 +44,7 @@ def test_other_clips_are_refused():
     found = frames()
     found["a judge", 1] = found["a judge", 1].assign(sample=9)
     with pytest.raises(ValueError, match="a judge and before have other clips, seed 1"):
-        judged._verdicts(found, SEEDS)
+        judged.verdict_table(found, SEEDS)
 
 
 def test_every_setting_is_a_config_with_a_judge_or_the_verifier():

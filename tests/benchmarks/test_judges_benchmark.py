@@ -1,9 +1,9 @@
 """The tables of benchmarks/judges.py, of margins whose truth is known."""
 
-import judges
 import numpy as np
 import pandas as pd
 import pytest
+from claimed import judges
 
 
 def frames_of(noise):
@@ -31,14 +31,14 @@ def frames_of(noise):
 
 def test_a_judge_of_noise_is_refuted_and_the_better_one_holds():
     frames = frames_of({"BTT": 0.0, "regression": 3.0, "30 % wrong": 3.0})
-    said = {row[0]: row for row in judges._verdicts(frames, [0, 1, 2]).rows}
+    said = {row[0]: row for row in judges.verdict_table(frames, [0, 1, 2]).rows}
     assert [row[0] for row in said.values()] == [claim for claim, *_ in judges.CLAIMS]
     assert said["BTT beats regression (VideoAlign Fig. 2)"][-1] == "holds"
     assert said["30 % of wrong labels do not matter"][-1] == "refuted"
-    accuracies = {row[0]: row[2:] for row in judges._accuracies(frames, [0, 1, 2]).rows}
+    accuracies = {row[0]: row[2:] for row in judges.accuracy_table(frames, [0, 1, 2]).rows}
     assert [cell.value for cell in accuracies["BTT"]] == [1.0, 1.0, 1.0]
     assert all(0.5 < cell.value < 0.75 for cell in accuracies["regression"])
-    ties = {row[0]: [float(cell) for cell in row[1:]] for row in judges._ties(frames, [0]).rows}
+    ties = {row[0]: [float(cell) for cell in row[1:]] for row in judges.tie_table(frames, [0]).rows}
     assert ties["BTT"][2] < 0.2 < 0.8 < ties["regression"][2]
 
 
@@ -46,7 +46,7 @@ def test_other_pairs_are_refused():
     frames = frames_of({})
     frames["BT", 1] = frames["BT", 1].iloc[::-1]
     with pytest.raises(ValueError, match="BTT and BT were not asked about the same pairs"):
-        judges._verdicts(frames, [0, 1, 2])
+        judges.verdict_table(frames, [0, 1, 2])
 
 
 def test_every_claim_is_about_judges_that_are_trained():
