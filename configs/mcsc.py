@@ -17,7 +17,8 @@ Command:  python launch/tpu_run.py --config=mcsc:mini --workdir=runs/mcsc
           python launch/tpu_run.py --config=mcsc --workdir=runs/mcsc
           --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.jsonl
           --config.judge.base=Qwen2-VL-7B-Instruct
-Hardware: mini 2 CPU cores; paper, not run and not planned as a whole.
+Hardware: mini 2 CPU cores; paper 8 chips of TPU v5p (compiled for them, measured: docs/pods.md), not
+          run.
 Number:   not measured: the small judge that answers in words sees little at `mini` scale where it
           is asked for more than one thing (configs/judges/critic.py); `videoalign`, whose judge
           scores, has numbers.
@@ -62,6 +63,7 @@ def get_config(scale: str = "paper"):
     c.judge.parts = ()
     c.judge.lora.rank = 64
     c.align.rows = "pairs"
+    c.model[c.model.name].remat = "full"  # there is room
     c.align.reward.update(flow.OVERALL)
     c.mesh.context = 1  # of one mesh with the judge's rows, which context would not divide
     c.label.update({"prompts": 0, "per_prompt": 8})

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidpref.models.clip.block import ClipBlock
+from vidpref.models.clip.block import clip_blocks
 from vidpref.models.dense import dense
 from vidpref.models.interpolation import resize
 from vidpref.models.norm import GroupNorm, layer_norm
-from vidpref.models.scan import scan_blocks
 from vidpref.typing import Array, Float, Int
 
 PATCH = 32  # pixels of a patch's side
@@ -68,19 +67,12 @@ class Musiq(nn.Module):
         x = x + jnp.concatenate(added)[None]
         whole = jnp.broadcast_to(self.param("whole", kept, (1, 1, wide)), (b, 1, wide))
         x = jnp.concatenate([whole, x], axis=1)
-        blocks = scan_blocks(
-            ClipBlock,
-            length=self.num_hidden_layers,
-            in_axes=(),
-            remat="none",
-            unroll=False,
-        )
-        x, _ = blocks(
-            self.num_attention_heads,
-            self.intermediate_size,
-            "gelu",
-            _EPSILON,
-            causal=False,
+        x, _ = clip_blocks(
+            self.num_hidden_layers,
+            heads=self.num_attention_heads,
+            hidden=self.intermediate_size,
+            activation="gelu",
+            epsilon=_EPSILON,
             dtype=jnp.float32,
             name="blocks",
         )(x)

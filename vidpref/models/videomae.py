@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from vidpref.models.clip.block import ClipBlock, check_activation
+from vidpref.models.clip.block import check_activation, clip_blocks
 from vidpref.models.config_json import read_config
 from vidpref.models.convolution import PatchEmbedding
 from vidpref.models.norm import layer_norm
-from vidpref.models.scan import scan_blocks
 from vidpref.typing import Array, Float
 
 _FIXED = {"num_channels": 3, "qv_bias": True, "qkv_bias": True, "model_type": "videomae"}
@@ -90,19 +89,12 @@ class VideoMae(nn.Module):
         patch = (self.tubelet_size, self.patch_size, self.patch_size)
         x = PatchEmbedding(self.hidden_size, patch, dtype=dtype, name="patches")(clips)
         x = x + sinusoidal_positions(x.shape[1], self.hidden_size).astype(dtype)[None]
-        blocks = scan_blocks(
-            ClipBlock,
-            length=self.num_hidden_layers,
-            in_axes=(),
-            remat="none",
-            unroll=False,
-        )
-        x, _ = blocks(
-            self.num_attention_heads,
-            self.intermediate_size,
-            self.hidden_act,
-            self.layer_norm_eps,
-            causal=False,
+        x, _ = clip_blocks(
+            self.num_hidden_layers,
+            heads=self.num_attention_heads,
+            hidden=self.intermediate_size,
+            activation=self.hidden_act,
+            epsilon=self.layer_norm_eps,
             dtype=dtype,
             key_bias=False,
             name="blocks",

@@ -7,12 +7,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from vidpref.models.clip.block import ClipBlock, check_activation
+from vidpref.models.clip.block import check_activation, clip_blocks
 from vidpref.models.config_json import read_config
 from vidpref.models.convolution import PatchEmbedding
 from vidpref.models.interpolation import weights
 from vidpref.models.norm import layer_norm
-from vidpref.models.scan import scan_blocks
 from vidpref.typing import Array, Float
 
 _FIXED = {"num_channels": 3, "qkv_bias": True, "model_type": "vit"}
@@ -97,19 +96,12 @@ class Vit(nn.Module):
         whole = jnp.broadcast_to(whole.astype(dtype), (b, 1, width))
         x = jnp.concatenate([whole, x], axis=1)
         x = x + jnp.concatenate([positions[:, :1], of_patches[None]], axis=1).astype(dtype)
-        blocks = scan_blocks(
-            ClipBlock,
-            length=self.num_hidden_layers,
-            in_axes=(),
-            remat="none",
-            unroll=False,
-        )
-        x, _ = blocks(
-            self.num_attention_heads,
-            self.intermediate_size,
-            self.hidden_act,
-            self.layer_norm_eps,
-            causal=False,
+        x, _ = clip_blocks(
+            self.num_hidden_layers,
+            heads=self.num_attention_heads,
+            hidden=self.intermediate_size,
+            activation=self.hidden_act,
+            epsilon=self.layer_norm_eps,
             dtype=dtype,
             name="blocks",
         )(x)

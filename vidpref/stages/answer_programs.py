@@ -65,8 +65,13 @@ def drawing_of_answers(config: ConfigDict, phase: str, mesh: Mesh) -> tuple[Draw
     Raises:
         ValueError: a setting that cannot work.
     """
+    return _drawing(config, phase, mesh, _phase(config, phase, mesh))
+
+
+def _drawing(
+    config: ConfigDict, phase: str, mesh: Mesh, training: AnswerTraining
+) -> tuple[Draw, Arguments]:
     section = config.judge[phase]
-    training = drawn_training(_training(config, mesh), section, phase)
     reader, frames = training.reader, config.reward.vlm_judge.frames
     if phase == "hierarchy":
         clips, worth = 2, hierarchy_worth(tuple(config.judge.dimensions))
@@ -90,7 +95,8 @@ def step_on_answers(
     config: ConfigDict, phase: str, mesh: Mesh
 ) -> tuple[jax.stages.Wrapped, Arguments]:
     """Returns the step of a phase that learns from its answers; arguments as above."""
-    draw, arguments = drawing_of_answers(config, phase, mesh)
+    training = _phase(config, phase, mesh)
+    draw, arguments = _drawing(config, phase, mesh, training)
     drawn = jax.eval_shape(draw, *arguments.values())
     batch = {
         name: _rows(mesh, x.shape[0], x.shape[1:], x.dtype)
@@ -99,7 +105,6 @@ def step_on_answers(
     }
     rows, group = drawn["lengths"].shape
     batch["advantage"] = _rows(mesh, rows, (group,), jnp.float32)
-    training = drawn_training(_training(config, mesh), config.judge[phase], phase)
     return training.plan.step, {**arguments, "batch": batch}
 
 
@@ -151,6 +156,10 @@ def _asked_room(config: ConfigDict, reader: ImageQuestions) -> Room:
 def _training(config: ConfigDict, mesh: Mesh) -> AnswerTraining:
     with tempfile.TemporaryDirectory() as folder:
         return answer_training(config, planned_base(config, Path(folder)), mesh, seed=0)
+
+
+def _phase(config: ConfigDict, phase: str, mesh: Mesh) -> AnswerTraining:
+    return drawn_training(_training(config, mesh), config.judge[phase], phase)
 
 
 def _rows(mesh: Mesh, rows: int, shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:

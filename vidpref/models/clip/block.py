@@ -1,5 +1,7 @@
 """The transformer block of both towers of CLIP, and of the vision transformers that share it."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 from jax.typing import DTypeLike
@@ -7,6 +9,7 @@ from jax.typing import DTypeLike
 from vidpref.models.attention import dot_product_attention
 from vidpref.models.dense import dense
 from vidpref.models.norm import layer_norm
+from vidpref.models.scan import scan_blocks
 from vidpref.typing import Array, Float
 
 ACTIVATIONS = {
@@ -33,8 +36,8 @@ class ClipBlock(nn.Module):
         hidden: hidden width of the perceptron.
         activation: of the perceptron, a name of `ACTIVATIONS`.
         epsilon: of the norms.
-        causal: whether a token sees only those up to itself.
         dtype: type of the computation; norms and softmax are in float32.
+        causal: whether a token sees only those up to itself.
         key_bias: whether keys have a bias, as queries and values do.
     """
 
@@ -42,8 +45,8 @@ class ClipBlock(nn.Module):
     hidden: int
     activation: str
     epsilon: float
-    causal: bool
     dtype: DTypeLike
+    causal: bool = False
     key_bias: bool = True
 
     @nn.compact
@@ -61,3 +64,14 @@ class ClipBlock(nn.Module):
         y = layer_norm(self.epsilon, affine=True, name="norm2")(x).astype(self.dtype)
         y = ACTIVATIONS[self.activation](dense(self.hidden, dtype=self.dtype, name="mlp_in")(y))
         return x + dense(width, dtype=self.dtype, name="mlp_out")(y), None
+
+
+def clip_blocks(length: int, **attributes: Any) -> nn.Module:
+    """Returns `length` blocks, one after another in a scan: x -> (x, None).
+
+    Args:
+        length: how many.
+        **attributes: of every block, as `ClipBlock` has them, and the `name` of all.
+    """
+    blocks = scan_blocks(ClipBlock, length=length, in_axes=(), remat="none", unroll=False)
+    return blocks(**attributes)

@@ -7,10 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from vidpref.models.clip.block import ClipBlock, check_activation
+from vidpref.models.clip.block import check_activation, clip_blocks
 from vidpref.models.config_json import read_config
 from vidpref.models.norm import layer_norm
-from vidpref.models.scan import scan_blocks
 from vidpref.typing import Array, Float, Int
 
 _FIXED = {"model_type": "clip_text_model", "attention_dropout": 0.0, "quantization_config": None}
@@ -93,16 +92,14 @@ class ClipText(nn.Module):
             (self.max_position_embeddings, self.hidden_size),
         )
         x = x + positions[None, :length].astype(dtype)
-        blocks = scan_blocks(
-            ClipBlock, length=self.num_hidden_layers, in_axes=(), remat="none", unroll=False
-        )
-        x, _ = blocks(
-            self.num_attention_heads,
-            self.intermediate_size,
-            self.hidden_act,
-            self.layer_norm_eps,
-            True,
-            dtype,
+        x, _ = clip_blocks(
+            self.num_hidden_layers,
+            heads=self.num_attention_heads,
+            hidden=self.intermediate_size,
+            activation=self.hidden_act,
+            epsilon=self.layer_norm_eps,
+            dtype=dtype,
+            causal=True,
             name="blocks",
         )(x)
         untold = self.eos_token_id == _UNTOLD

@@ -7,10 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from vidpref.models.clip.block import ClipBlock, check_activation
+from vidpref.models.clip.block import check_activation, clip_blocks
 from vidpref.models.config_json import read_config
 from vidpref.models.norm import layer_norm
-from vidpref.models.scan import scan_blocks
 from vidpref.typing import Array, Float
 
 _FIXED = {
@@ -112,20 +111,13 @@ class ClipVision(nn.Module):
         whole = jnp.broadcast_to(whole[None, None].astype(dtype), (len(x), 1, self.hidden_size))
         x = jnp.concatenate([whole, x], axis=1) + positions[None].astype(dtype)
         x = layer_norm(self.layer_norm_eps, affine=True, name="norm_in")(x).astype(dtype)
-        blocks = scan_blocks(
-            ClipBlock,
-            length=self.num_hidden_layers - self.left_out,
-            in_axes=(),
-            remat="none",
-            unroll=False,
-        )
-        x, _ = blocks(
-            self.num_attention_heads,
-            self.intermediate_size,
-            self.hidden_act,
-            self.layer_norm_eps,
-            False,
-            dtype,
+        x, _ = clip_blocks(
+            self.num_hidden_layers - self.left_out,
+            heads=self.num_attention_heads,
+            hidden=self.intermediate_size,
+            activation=self.hidden_act,
+            epsilon=self.layer_norm_eps,
+            dtype=dtype,
             name="blocks",
         )(x)
         return x
