@@ -17,8 +17,8 @@ Command:  python launch/tpu_run.py --config=mcsc:mini --workdir=runs/mcsc
           python launch/tpu_run.py --config=mcsc --workdir=runs/mcsc
           --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.jsonl
           --config.judge.base=Qwen2-VL-7B-Instruct
-Hardware: mini 2 CPU cores; paper 8 chips of TPU v5p (compiled for them, measured: docs/pods.md), not
-          run.
+Hardware: mini 2 CPU cores; paper 8 chips of TPU v5p (compiled for them, measured:
+          docs/pods.md), not run.
 Number:   not measured: the small judge that answers in words sees little at `mini` scale where it
           is asked for more than one thing (configs/judges/critic.py); `videoalign`, whose judge
           scores, has numbers.

@@ -2,9 +2,11 @@
 
 The judge is VideoReward, trained on the way as in `videoalign`; its gradient by the pixels goes
 through the decoder, where clips are latents, and the last step of the sampler, and no further
-(--config.align.online.last=2: two). --config.align.online.seen=2 shows it fewer frames. Nothing
-holds the policy but adapters and a short run, as in the paper: --config.align.real_weight=0.1 holds
-it to real clips, and --config.align.online.watch=verifier says where judge and truth part.
+(--config.align.online.last=2: two). --config.align.online.seen=2 shows it fewer frames. At `paper`
+scale it sees the first five frames alone (--config.align.online.decoded): what the decoder of a
+whole clip keeps for its gradient is more than any chip holds. Nothing holds the policy but adapters
+and a short run, as in the paper: --config.align.real_weight=0.1 holds it to real clips, and
+--config.align.online.watch=verifier says where judge and truth part.
 
 Paper:    VADER, "Video Diffusion Alignment via Reward Gradients" (arXiv 2407.08737)
 Command:  python launch/tpu_run.py --config=vader:mini --workdir=runs/vader
@@ -35,4 +37,5 @@ def get_config(scale: str = "paper"):
         c.align.train.optimizer.learning_rate = 1e-3
         return c
     c.align.train.update({"steps": 1000, "batch_size": 32, "accumulate": 1})
+    c.align.online.decoded = 2
     return c

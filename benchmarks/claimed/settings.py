@@ -21,3 +21,8 @@ FLOW_DPO = "flow_dpo"
 
 # Weights of the error of real clips in IPO's loss, beside that of its config.
 REAL_WEIGHTS = (10.0, 100.0)
+
+# Online: as many fresh clips a step as the configs of online methods draw, for as many steps.
+_FRESH = "align.train.batch_size=8+align.train.steps=100"
+ONLINE_DPO = f"flow_dpo+align.rows=fresh_pairs+{_FRESH}"
+ONLINE_RWR = f"flow_rwr+align.rows=fresh+{_FRESH}"

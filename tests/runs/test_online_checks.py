@@ -63,6 +63,10 @@ CASES = {
         ("vader", "align.online.seen=3"),
         r"config.align.online.seen=3: must be an even number",
     ),
+    "nothing to decode": (
+        ("vader", "align.online.decoded=2"),
+        r"config.align.online.decoded=2: clips are pixels here",
+    ),
     "no noisy clip": (
         ("prfl", "sampler.steps=1"),
         r"config.sampler.steps=1: prfl judges noisy clips",

@@ -112,6 +112,13 @@ class Online:
         "it always sees.",
         when={"align.method": PIXELS},
     )
+    decoded: int = field(
+        0,
+        ">= 0",
+        "First steps of a latent clip that are decoded for the judge in training, which sees no "
+        "more of it; 0: all.",
+        when={"align.method": PIXELS},
+    )
     target: float = field(
         0.0,
         ">= 0",

@@ -6,6 +6,7 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import meta
 from ml_collections import ConfigDict
 
 from vidpref.interop.pipelines import FAMILIES
@@ -65,6 +66,12 @@ class Decoder:
         """Returns the clips in [-1, 1] of `batch["latent"]`; nothing is drawn."""
         decode = self.autoencoder.apply({"params": params}, batch["latent"], method="decode")
         return clip_to_unit(decode)
+
+    def clip_shape(self, latent: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns the shape of a clip, frames first, that a latent of a shape becomes."""
+        batch = {"latent": jax.ShapeDtypeStruct((1, *latent), jnp.float32)}
+        params = meta.unbox(jax.eval_shape(self.init, jax.random.key(0)))
+        return jax.eval_shape(self.sample, params, jax.random.key(0), batch).shape[1:]
 
     def encode(self, params: PyTree, clips: Float[Array, "b t h w c"]) -> Array:
         """Returns the means of the latents of clips in [-1, 1]."""

@@ -1,5 +1,7 @@
 """VADER's judge of latents: what it says of decoded clips, and a gradient through the decoder."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +70,14 @@ def test_latents_are_judged_as_their_pixels_with_a_gradient(reader):
         lambda x: decoder.sample(params["decoder"], jnp.zeros((2, 2), "uint32"), {"latent": x}),
         jnp.asarray(latents),
     )
+    assert decoder.clip_shape((2, 4, 4, VAE["z_dim"])) == (*CLIP, 3)
+    # the rest of a longer clip is neither decoded nor learnt from
+    longer = jnp.concatenate([latents, latents], axis=1)
+    first = dataclasses.replace(of_latents, decoded=2)
+    np.testing.assert_array_equal(first.reward(params, longer, tau, batch), scores)
+    slopes = jax.grad(lambda x: first.reward(params, x, tau, batch).sum())(longer)
+    np.testing.assert_allclose(slopes[:, :2], slope, rtol=1e-4, atol=1e-8)
+    assert not np.abs(slopes[:, 2:]).any()
     by_pixels = jax.grad(lambda x: of_pixels.reward(params, x, tau, batch).sum())(pixels)
     assert np.abs(slope).max() > 1e-6
     np.testing.assert_allclose(slope, pull(by_pixels)[0], rtol=1e-3, atol=1e-7)

@@ -43,6 +43,7 @@ class PixelJudge:
         decoder: makes pixels of latents; None where clips are pixels.
         folder: where its weights are; None where they need not be there.
         longest: tokens of a row at most, where no prompts are known.
+        decoded: steps of a latent clip that are decoded, its first; None for all.
     """
 
     module: QwenVLReward
@@ -53,6 +54,7 @@ class PixelJudge:
     decoder: Decoder | None
     folder: VideoRewardFolder | None
     longest: int
+    decoded: int | None = None
 
     @classmethod
     def of(
@@ -85,6 +87,10 @@ class PixelJudge:
         # activations are computed again for the gradient, however the model was trained
         module = module.clone(attention="auto", remat="full", dtype=own.dtype)
         clip = (data.frames, data.height, data.width)
+        decoder = Decoder(build_autoencoder(config.model)) if generator.latent else None
+        decoded = int(config.align.online.decoded) or None
+        if decoded:
+            clip = decoder.clip_shape((decoded, *generator.clip_shape[1:]))[:3]
         seen = SeenPixels(reader, clip, float(own.fps), int(config.align.online.seen))
         return cls(
             module,
@@ -92,9 +98,10 @@ class PixelJudge:
             seen,
             dimensions,
             normalisation,
-            Decoder(build_autoencoder(config.model)) if generator.latent else None,
+            decoder,
             opened,
             tokens_of_drawn(config, reader, bytes_a_token),
+            decoded,
         )
 
     def weights(self, wanted: Mapping[str, float], overall: str) -> dict[str, float]:
@@ -131,7 +138,7 @@ class PixelJudge:
         else:
             keys = jnp.zeros((len(state), 2), "uint32")  # nothing is drawn
             decode = jax.checkpoint(self.decoder.sample)
-            pixels = decode(params["decoder"], keys, {"latent": state})
+            pixels = decode(params["decoder"], keys, {"latent": state[:, : self.decoded]})
         names = (name for name in batch if name.startswith(PREFIX))
         arrays = {name.removeprefix(PREFIX): batch[name] for name in names}
         rows = from_arrays({**arrays, PIXELS: self.seen.patches(pixels)})
@@ -207,6 +214,10 @@ def check_pixel_judge(config: ConfigDict, generator: Generator) -> None:
             f"config.align.online.last={online.last}: the sampler has {steps} steps "
             "(config.sampler.steps)"
         )
+    steps = generator.clip_shape[0] if generator.latent else 0
+    if online.decoded > steps:
+        what = f"a latent clip has {steps} steps" if steps else "clips are pixels here"
+        raise ValueError(f"config.align.online.decoded={online.decoded}: {what}")
     if online.seen % 2:
         raise ValueError(
             f"config.align.online.seen={online.seen}: must be an even number of frames"

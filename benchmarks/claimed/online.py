@@ -1,0 +1,45 @@
+"""On-policy learning: fresh clips at every step against clips that were drawn once.
+
+No table of the five papers has it. AIF's two projections and the methods that were made for fresh
+clips learn from the same number of them a step, drawn by the policy as it is and judged at once.
+"""
+
+from claimed.claim import PRETRAINED, QUALITY, Claim, Group
+from claimed.settings import FLOW_DPO, ONLINE_DPO, ONLINE_RWR
+
+_FLOW_RWR = "flow_rwr"
+_METHODS = {
+    "Online DPO (reverse BT)": ONLINE_DPO,
+    "Online RWR (forward EM)": ONLINE_RWR,
+    "Flow-GRPO": "flow_grpo",
+    "DiffusionNFT": "diffusion_nft",
+    "AWM": "awm",
+}
+_OURS = "ours: no paper has it"
+
+ONLINE = Group(
+    (FLOW_DPO, _FLOW_RWR, *_METHODS.values()),
+    (
+        *(
+            Claim(f"{name} improves the generator", _OURS, policy, PRETRAINED, others=QUALITY)
+            for name, policy in _METHODS.items()
+        ),
+        Claim("Online DPO beats DPO", _OURS, ONLINE_DPO, FLOW_DPO, others=QUALITY),
+        Claim("Online RWR beats RWR", _OURS, ONLINE_RWR, _FLOW_RWR, others=QUALITY),
+        Claim("Online RWR beats online DPO", _OURS, ONLINE_RWR, ONLINE_DPO, others=QUALITY),
+        Claim(
+            "DiffusionNFT beats Flow-GRPO",
+            "as good with 1/25 of the time (DiffusionNFT, abstract)",
+            "diffusion_nft",
+            "flow_grpo",
+            others=QUALITY,
+        ),
+        Claim(
+            "AWM beats Flow-GRPO",
+            "as good with 1/24 of the time at most (AWM, abstract)",
+            "awm",
+            "flow_grpo",
+            others=QUALITY,
+        ),
+    ),
+)
