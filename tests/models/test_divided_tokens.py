@@ -134,5 +134,11 @@ def test_output_loss_and_gradients_equal_one_device(name, axes):
     _close(other, value, "loss")
     np.testing.assert_allclose(other_out, out, atol=1e-5 * np.abs(out).max())
     other_grads = flatten_dict(jax.device_get(other_grads))
-    for path, grad in flatten_dict(grads).items():
+    grads = flatten_dict(grads)
+    if name == "cogvideox_2b":
+        # without rotary positions a shift of all keys changes no softmax: the rest is rounding
+        shift, largest = ("blocks", "key_norm", "bias"), max(map(np.linalg.norm, grads.values()))
+        for found in (grads.pop(shift), other_grads[shift]):
+            assert np.linalg.norm(found) < 1e-7 * largest
+    for path, grad in grads.items():
         _close(other_grads[path], grad, path)
