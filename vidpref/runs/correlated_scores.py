@@ -176,10 +176,11 @@ def _parted(name: str, table: pd.DataFrame, path: PurePath | None = None) -> Sco
     about = pd.DataFrame({"clip": [os.path.normpath(clip) for clip in clips]})
     for column in ABOUT:
         texts = _texts(table, column)
-        if texts is None and column == "policy":
-            texts = _texts(table, _PROGRAM)
         if texts is not None:
             about[column] = texts
+    programs = _texts(table, _PROGRAM)
+    if "policy" not in about and programs is not None:
+        about["policy"] = [os.path.basename(os.path.normpath(place)) for place in programs]
     scores = [column for column in table if column not in _NO_SCORES]
     named = table.set_axis(about["clip"])
     numbers = {column: _numbers(named[column], where) for column in scores}

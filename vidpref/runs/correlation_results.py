@@ -62,7 +62,9 @@ def correlate(truth: Scores, tables: Sequence[Scores], *, split: str = "") -> Co
             raise ValueError(f"--split={split}: no clips of it; there are {known}")
         clips, said, scores = (table[splits == split] for table in (clips, said, scores))
     names = ", ".join(table.name for table in tables)
+    left_out = [f"{count} {reason}" for reason, count in joined.skipped.counts().items()]
     about = f"{names} against {truth.name}: {_counts(clips)}"
+    about = "; ".join([about, *([f"left out: {', '.join(left_out)}"] if left_out else [])])
     return Correlated(about, level_correlations(clips, said, scores), joined.skipped)
 
 
@@ -76,7 +78,7 @@ def write(folder: Path, found: Correlated) -> list[Path]:
     tables = [table.to_markdown() for table in correlation_tables(found.found)]
     write_text(paths[0], "\n".join([f"{found.about}\n", *tables]))
     score_tables.write(paths[1], correlation_frame(found.found))
-    draw_correlations(paths[2], found.found, found.about)
+    draw_correlations(paths[2], found.found, found.about.partition(";")[0])
     left_out = folder / "left_out.csv"
     left_out.unlink(missing_ok=True)
     if len(found.skipped):
