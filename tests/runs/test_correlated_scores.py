@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.runs.verified_runs import write_verified_run
 from vidpref.runs import correlation_results as results
 from vidpref.runs.correlated_scores import join, read_scores, read_truth
-from vidpref.runs.run_folder import RunRecord, run_folder, write_record
+from vidpref.runs.run_folder import RunRecord, write_record
 
 
 @pytest.fixture
@@ -129,48 +130,14 @@ def test_a_truth_that_is_none_is_refused(write):
     row = {"prompt": "p", "clip_a": "a.mp4", "clip_b": "b.mp4", "verdict": "A"}
     with pytest.raises(ValueError, match="people scored no single clips in it"):
         read_truth(write("pairs.jsonl", json.dumps(row)))
-
-
-def labels(policy, seed, **scores):
-    """Labels of the evaluation clips of a policy, as a label stage leaves them."""
-    rng = np.random.default_rng(seed)
-    rows = [
-        {"clip_id": f"scene-{i}/{k}", "scene_id": f"scene-{i}", "prompt": f"prompt {i}",
-         "category": "DM", "split": "test" if i % 2 else "train", "sample": k, "dimension": "x",
-         "who": "me", "rationale": ""}
-        for i in range(6) for k in range(3)
-    ]  # fmt: skip
-    table = pd.DataFrame(rows)
-    return table.assign(**{name: rng.random(len(rows)) + shift for name, shift in scores.items()})
+    write("folder/a.txt", "")
+    with pytest.raises(ValueError, match="folder: no finished run is in it, and as preferences: "):
+        read_truth("folder")
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A run of two policies, whose tables go by a verifier, and the labels of its judge."""
-    stages, tables = [], {}
-    for number, policy in enumerate(("pretrained", "dpo")):
-        samples = f"sample-evaluation-{policy}-{number:012d}"
-        sides = {
-            f"verify-evaluation-{policy}-{number:012d}": {"accept": 0.0, "motion": 1.0},
-            f"label-evaluation-{policy}-{number:012d}": {"motion": 9.0, "overall": 3.0},
-            f"label-evaluation-{policy}-other-{number:012d}": {"motion": 99.0},
-        }
-        for name, scores in sides.items():
-            (tmp_path / name).mkdir()
-            table = labels(policy, len(tables), **scores)
-            tables[name] = table.assign(score=table.get("accept", table[[*scores][-1]]))
-            tables[name].to_parquet(tmp_path / name / "labels.parquet")
-            settings = {"inputs": {"samples": samples}}
-            (tmp_path / name / "settings.json").write_text(json.dumps(settings))
-        stages += sides
-    clips = {p: f"sample-evaluation-{p}-{n:012d}" for n, p in enumerate(("pretrained", "dpo"))}
-    truth = {policy: name.replace("sample", "verify") for policy, name in clips.items()}
-    record = RunRecord("own:mini", tuple(stages), clips, truth)
-    folder = run_folder(tmp_path, record.name, stages)
-    folder.mkdir(parents=True)
-    for place in (tmp_path, folder):
-        write_record(place, record)
-    return folder, tables
+    return write_verified_run(tmp_path)
 
 
 def test_a_runs_judge_stands_against_its_verifier(run, tmp_path):

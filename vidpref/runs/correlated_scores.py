@@ -69,10 +69,17 @@ def read_truth(place: str, dimensions: Sequence[str] = ()) -> list[Scores]:
     Raises:
         ValueError: nothing that could be read so, no score of single clips, or no such dimension.
     """
-    if is_folder(place) and is_run(place):
+    folder = is_folder(place)
+    if folder and is_run(place):
         truth, *judge = (_parted(name, table) for name, table in run_scores(place).items())
     else:
-        truth, judge = _read_people(place), []
+        try:
+            truth, judge = _read_people(place), []
+        except ValueError as error:
+            if folder:
+                why = f"{place}: no finished run is in it, and as preferences: {error}"
+                raise ValueError(why) from error
+            raise
     for name in dimensions:
         if name not in truth.numbers:
             raise ValueError(f"--of={name}: {place} has no such score; "
