@@ -16,7 +16,8 @@ less the mean of their prompt; means of prompts; means of policies, of 3 at leas
 each category. Training on pairs sees differences within prompts alone. Prompts that are easy for
 the generator and displease a judge can bring its correlation over all clips to nothing while it
 orders the clips of each prompt well, and means of prompts can agree where within them it guesses:
-look at "within prompts" before you train by a judge, and at "policies" before you trust a table.
+look at "within prompts" before you train by a judge (with --policy, where pairs are of the clips of
+one), and at "policies" before you trust a table.
 
 --out gets correlations.md, .csv (unrounded) and .png: Pearson's r with 95 % intervals over prompts,
 or over policies where these are correlated, Spearman's rho, and p-values, which take clips, prompts
@@ -36,6 +37,7 @@ _TRUTH = flags.DEFINE_string("truth", None, "What people said of clips: a table,
 _OF = flags.DEFINE_list("of", [], "Dimensions of --truth, with commas; all if not given.")
 _SCORES = flags.DEFINE_list("scores", [], "Tables of automatic scores, with commas.")
 _SPLIT = flags.DEFINE_string("split", "", "Split of the clips, such as test; all if not given.")
+_POLICY = flags.DEFINE_string("policy", "", "Policy of the clips; all if not given.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the tables and the picture.")
 
 
@@ -50,7 +52,9 @@ def main(overrides: Sequence[str]) -> None:
         raise app.UsageError(
             f"--scores=TABLE is missing: {_TRUTH.value} has no judge beside what it is judged by."
         )
-    found = correlation_results.correlate(truth, tables, split=_SPLIT.value)
+    only = {"policy": _POLICY.value, "split": _SPLIT.value}
+    only = {column: wanted for column, wanted in only.items() if wanted}
+    found = correlation_results.correlate(truth, tables, only)
     print(found.text())
     for path in correlation_results.write(Path(_OUT.value), found):
         print(f"written: {path}")

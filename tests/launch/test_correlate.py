@@ -84,18 +84,23 @@ def test_a_judge_and_a_metric_against_people(tables):
 def test_a_run_needs_no_scores(tmp_path, monkeypatch, capsys):
     folder, labels = write_verified_run(tmp_path)
     launch = Launcher(monkeypatch, capsys)
-    argv = (f"--truth={folder}", "--of=motion", "--split=test", f"--out={tmp_path / 'out'}")
+    argv = (
+        f"--truth={folder}",
+        "--of=motion",
+        "--policy=dpo",
+        "--split=test",
+        f"--out={tmp_path / 'out'}",
+    )
     ended = launch("correlate", *argv)
     assert ended.status == 0, ended.text
     found = pd.read_csv(tmp_path / "out" / "correlations.csv")
     row = found[(found["level"] == "clips") & (found["proxy"] == "judge.motion")].iloc[0]
     sides = [
         pd.concat([table for name, table in labels.items() if name.startswith(side)])
-        for side in ("verify-", "label-evaluation-pretrained-0", "label-evaluation-dpo-0")
+        for side in ("verify-evaluation-dpo-0", "label-evaluation-dpo-0")
     ]
-    truth, judge = sides[0], pd.concat(sides[1:])
-    own = [side[side["split"] == "test"]["motion"] for side in (truth, judge)]
-    assert row["n"] == 18
+    own = [side[side["split"] == "test"]["motion"] for side in sides]
+    assert row["n"] == 9
     assert row["pearson"] == pytest.approx(np.corrcoef(*own)[0, 1])
     assert f"written: {tmp_path / 'out' / 'correlations.png'}" in ended.text
     assert not (tmp_path / "out" / "left_out.csv").exists()

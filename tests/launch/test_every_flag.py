@@ -376,6 +376,9 @@ REFUSED = {
         "split": [
             ((*PEOPLE, "--scores=people.csv", "--split=test"), "--split=test: no clips of it; th"),
         ],
+        "policy": [
+            ((*PEOPLE, "--scores=people.csv", "--policy=dpo"), "--policy=dpo: no clips of it; th"),
+        ],
         "out": [
             (PEOPLE[:2], "--out=FOLDER is missing"),
             ((*PEOPLE, "--out=latin"), "--out=latin is a file: give a folder"),

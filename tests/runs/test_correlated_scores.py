@@ -165,10 +165,10 @@ def test_a_runs_judge_stands_against_its_verifier(run, tmp_path):
 
 def test_splits_of_a_run_and_the_files_that_are_written(run, tmp_path):
     truth, judge = read_truth(str(run[0]))
-    found = results.correlate(truth, [judge], split="test")
+    found = results.correlate(truth, [judge], {"policy": "dpo", "split": "test"})
     assert found.about == (
-        "judge against truth: 18 clips, 3 prompts, 2 policies, 1 categories; fewer than 3 "
-        "policies have no correlation of their own"
+        "judge against truth, policy dpo, split test: 9 clips, 3 prompts, 1 policies, 1 "
+        "categories; fewer than 3 policies have no correlation of means"
     )
     paths = results.write(tmp_path / "out", found)
     names = ["correlations.md", "correlations.csv", "correlations.png"]
@@ -177,7 +177,7 @@ def test_splits_of_a_run_and_the_files_that_are_written(run, tmp_path):
         "clips": 4, "within prompts": 4, "prompts": 4, "clips by category": 4,
     }  # fmt: skip
     with pytest.raises(ValueError, match="--split=tset: no clips of it; there are test, train"):
-        results.correlate(truth, [judge], split="tset")
+        results.correlate(truth, [judge], {"split": "tset"})
     unjudged = RunRecord("own:mini", (), {}, {})
     write_record(run[0], unjudged)
     with pytest.raises(ValueError, match="nobody scored the clips of this run"):

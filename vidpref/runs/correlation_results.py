@@ -1,7 +1,7 @@
 """What `launch/correlate.py` says of automatic scores and people, and the files it writes."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -42,28 +42,31 @@ class Correlated:
         return "\n".join([f"{self.about}\n", *tables, *left_out])
 
 
-def correlate(truth: Scores, tables: Sequence[Scores], *, split: str = "") -> Correlated:
+def correlate(
+    truth: Scores, tables: Sequence[Scores], only: Mapping[str, str] | None = None
+) -> Correlated:
     """Returns the correlations of tables of scores with the truth.
 
     Args:
         truth: what people said.
         tables: automatic scores.
-        split: of the clips that count; all if empty.
+        only: column of `ABOUT` -> what it says of the clips that count, such as a split.
 
     Raises:
-        ValueError: as `join`; no such split, or no clips of it.
+        ValueError: as `join`; no clips of which a column says so.
     """
     joined = join(truth, tables)
     clips, said, scores = joined.clips, joined.truth, joined.proxies
-    if split:
-        splits = clips.get("split", pd.Series(dtype=str))
-        if split not in set(splits):
-            known = ", ".join(sorted(set(splits))) or "none: no table has a column split"
-            raise ValueError(f"--split={split}: no clips of it; there are {known}")
-        clips, said, scores = (table[splits == split] for table in (clips, said, scores))
+    for column, wanted in (only or {}).items():
+        there = clips.get(column, pd.Series(dtype=str))
+        if wanted not in set(there):
+            known = ", ".join(sorted(set(there))) or f"none: no table has a column {column}"
+            raise ValueError(f"--{column}={wanted}: no clips of it; there are {known}")
+        clips, said, scores = (table[there == wanted] for table in (clips, said, scores))
     names = ", ".join(table.name for table in tables)
     left_out = [f"{count} {reason}" for reason, count in joined.skipped.counts().items()]
-    about = f"{names} against {truth.name}: {_counts(clips)}"
+    chosen = "".join(f", {column} {wanted}" for column, wanted in (only or {}).items())
+    about = f"{names} against {truth.name}{chosen}: {_counts(clips)}"
     about = "; ".join([about, *([f"left out: {', '.join(left_out)}"] if left_out else [])])
     return Correlated(about, level_correlations(clips, said, scores), joined.skipped)
 
@@ -95,5 +98,5 @@ def _counts(clips: pd.DataFrame) -> str:
     if "prompt" not in clips:
         notes.append("no table has prompts, so intervals take clips for independent")
     if "policy" in clips and clips["policy"].nunique() < FEWEST_POLICIES:
-        notes.append(f"fewer than {FEWEST_POLICIES} policies have no correlation of their own")
+        notes.append(f"fewer than {FEWEST_POLICIES} policies have no correlation of means")
     return "; ".join([", ".join(parts), *notes])
