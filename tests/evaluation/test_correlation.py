@@ -122,6 +122,21 @@ def test_the_interval_is_that_of_r_taken_without_each_cluster():
     np.testing.assert_allclose(shifted[1:], -expected[::-1], rtol=1e-5)
 
 
+def test_few_prompts_and_a_verdict_of_two_are_covered_as_often_as_is_said():
+    rng, codes = np.random.default_rng(0), np.repeat(np.arange(12), 4)
+
+    def draw(prompts):
+        easy = np.repeat(rng.standard_normal(prompts), 4)
+        good = easy + rng.standard_normal(len(easy))
+        return -0.3 * easy + good + rng.standard_normal(len(easy)), (good > 0.5).astype(float)
+
+    true, hits = np.corrcoef(*draw(100_000))[0, 1], []
+    for _ in range(600):
+        found = pearson_interval(*draw(12), codes)
+        hits.append(found.low <= true <= found.high)
+    assert 0.92 < np.mean(hits) < 0.98
+
+
 def test_of_normal_numbers_the_interval_is_fishers():
     rng = np.random.default_rng(0)
     judge = rng.standard_normal(3000)

@@ -109,6 +109,7 @@ def test_people_who_graded_clips_in_preferences_count_with_their_mean(write):
         ("clip,x\na.mp4,1\n ,2\n", "judge.csv: a row names no clip"),
         ("clip,x\na.mp4,good\n", "judge.csv: no column of numbers beside clip; it has clip, x"),
         ("clip,x\na.mp4,1\nb.mp4,O.5\n", "judge.csv: b.mp4: x='O.5' is not a finite number"),
+        ("clip,x\na.mp4,1\na.mp4,o\n", "judge.csv: a.mp4 (row 2): x='o' is not a finite number"),
         ("clip,x\na.mp4,inf\n", "a.mp4: x='inf' is not a finite number"),
         ("clip,x\nz.mp4,1\n", "no clip in common: people calls its first a.mp4, judge z.mp4"),
         ("clip,x\na.mp4,1\na.mp4,2\n", "a.mp4 stands twice in judge: leave one row a clip, or"),
@@ -167,8 +168,7 @@ def test_splits_of_a_run_and_the_files_that_are_written(run, tmp_path):
     truth, judge = read_truth(str(run[0]))
     found = results.correlate(truth, [judge], {"policy": "dpo", "split": "test"})
     assert found.about == (
-        "judge against truth, policy dpo, split test: 9 clips, 3 prompts, 1 policies, 1 "
-        "categories; fewer than 3 policies have no correlation of means"
+        "judge against truth, policy dpo, split test: 9 clips, 3 prompts, 1 policy, 1 category"
     )
     paths = results.write(tmp_path / "out", found)
     names = ["correlations.md", "correlations.csv", "correlations.png"]
@@ -176,6 +176,8 @@ def test_splits_of_a_run_and_the_files_that_are_written(run, tmp_path):
     assert pd.read_csv(paths[1])["level"].value_counts().to_dict() == {
         "clips": 4, "within prompts": 4, "prompts": 4, "clips by category": 4,
     }  # fmt: skip
+    both = results.correlate(truth, [judge])
+    assert "2 policies, 1 category; fewer than 3 policies have no correlation of mean" in both.about
     with pytest.raises(ValueError, match="--split=tset: no clips of it; there are test, train"):
         results.correlate(truth, [judge], {"split": "tset"})
     unjudged = RunRecord("own:mini", (), {}, {})

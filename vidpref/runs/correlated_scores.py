@@ -82,8 +82,8 @@ def read_truth(place: str, dimensions: Sequence[str] = ()) -> list[Scores]:
             raise
     for name in dimensions:
         if name not in truth.numbers:
-            raise ValueError(f"--of={name}: {place} has no such score; "
-                             f"{nearest(name, list(truth.numbers))}")  # fmt: skip
+            hint = nearest(name, list(truth.numbers))
+            raise ValueError(f"--of={name}: {place} has no such score; {hint}")
     chosen = list(dimensions or truth.numbers)
     return [dataclasses.replace(truth, numbers=truth.numbers[chosen]), *judge]
 
@@ -189,7 +189,8 @@ def _parted(name: str, table: pd.DataFrame, path: PurePath | None = None) -> Sco
     if "policy" not in about and programs is not None:
         about["policy"] = [os.path.basename(os.path.normpath(place)) for place in programs]
     scores = [column for column in table if column not in _NO_SCORES]
-    named = table.set_axis(about["clip"])
+    rows = [f"{clip} (row {row})" for row, clip in enumerate(about["clip"], 1)]
+    named = table.set_axis(np.where(about["clip"].duplicated(keep=False), rows, about["clip"]))
     numbers = {column: _numbers(named[column], where) for column in scores}
     known = {column: values for column, values in numbers.items() if values is not None}
     if not known:

@@ -93,10 +93,11 @@ def write(folder: Path, found: Correlated) -> list[Path]:
 def _counts(clips: pd.DataFrame) -> str:
     """How many clips, prompts, policies and categories there are, and what that leaves out."""
     parts = [f"{len(clips)} clips"]
-    parts += [f"{clips[c].nunique()} {name}" for c, name in _COUNTED.items() if c in clips]
+    counts = {column: clips[column].nunique() for column in _COUNTED if column in clips}
+    parts += [f"{n} {_COUNTED[one] if n != 1 else one}" for one, n in counts.items()]
     notes = []
     if "prompt" not in clips:
         notes.append("no table has prompts, so intervals take clips for independent")
-    if "policy" in clips and clips["policy"].nunique() < FEWEST_POLICIES:
+    if 1 < counts.get("policy", 1) < FEWEST_POLICIES:
         notes.append(f"fewer than {FEWEST_POLICIES} policies have no correlation of means")
     return "; ".join([", ".join(parts), *notes])
