@@ -54,6 +54,11 @@ def test_the_judge_gains_and_the_truth_does_not():
         own = [s[(s["split"] == split) & (s["policy"] == "dpo")]["motion"] for s in (judge, truth)]
         assert last["pearson"] == pytest.approx(np.corrcoef(*own)[0, 1])
         assert last["spearman"] == pytest.approx(stats.spearmanr(*own).statistic)
+        # two clips a prompt: what they have above their mean is half of how they differ
+        halves = [np.diff(side.to_numpy().reshape(PROMPTS, SAMPLES))[:, 0] / 2 for side in own]
+        halves = [np.concatenate([-half, half]) for half in halves]
+        assert last["pearson_within"] == pytest.approx(np.corrcoef(*halves)[0, 1])
+        assert last["spearman_within"] == pytest.approx(stats.spearmanr(*halves).statistic)
         # the interval over prompts is that of the t test of their means
         cells = judge[judge["split"] == split].pivot_table("motion", "prompt", "policy")
         gap = cells["dpo"] - cells["pretrained"]
@@ -76,6 +81,7 @@ def test_what_is_alike_has_no_correlation():
     entry = proxy_json(judge, truth, "pretrained")["test"]["colour"]["dpo"]
     assert entry["pearson"] is None
     assert entry["spearman"] is None
+    assert entry["pearson_within"] is None
     found = proxy_json(judge, truth, "pretrained")
     table = proxy_table(found)
     assert len(table.rows) == 2 * 3 * 2
@@ -84,6 +90,20 @@ def test_what_is_alike_has_no_correlation():
     assert str(line[4]).startswith(f"{entry['judge_gain']['diff']:+.2f} [+")
     assert str(line[6]).startswith(f"{100 * entry['truth_gain']['diff']:+.1f} [")
     assert "–" in table.to_markdown()
+    assert table.columns[-2:] == ["Correlation", "Within prompts"]
+    assert line[-2:] == [entry["pearson"], entry["pearson_within"]]
+
+
+def test_prompts_that_please_the_judge_hide_what_pairs_see():
+    judge, truth = frames()
+    easy = judge.groupby("prompt").ngroup() % 7
+    truth["motion"] = 0.05 * easy + 0.1 * truth["motion"]
+    judge["motion"] = -easy + 40 * truth["motion"].groupby(judge["prompt"]).transform(
+        lambda scores: scores - scores.mean()
+    )
+    entry = proxy_json(judge, truth, "pretrained")["test"]["motion"]["dpo"]
+    assert entry["pearson"] < 0
+    assert entry["pearson_within"] > 0.9
 
 
 def test_a_judge_of_something_else_stands_against_acceptance():

@@ -14,6 +14,7 @@ SCORE = ("--judge=verifier", "--videos=.", "--out=o.csv")
 COMPARE = ("--model=m", "--lora=l", "--prompts=p.mp4", "--judges=verifier", "--out=o")
 MEASURE = ("--pairs=p.csv", "--scores=s.csv", "--out=o")
 CLIPS = ("--videos=folder", "--out=o")
+PEOPLE = ("--truth=people.csv", "--scores=s.csv", "--out=o")
 
 # program -> flag -> (arguments, what the refusal says); every flag is here.
 REFUSED = {
@@ -353,6 +354,36 @@ REFUSED = {
             ((*MEASURE, "--out=latin"), "--out=latin is a file"),
         ],
     },
+    "correlate": {
+        "truth": [
+            (PEOPLE[1:], "--truth=FILE is missing"),
+            ((*PEOPLE, "--truth=nowhere.csv"), "nowhere.csv: no such file"),
+            ((*PEOPLE, "--truth=folder"), "folder: no finished run is in it"),
+            ((*PEOPLE, "--config.align.beta=3"), "--config.align.beta does nothing here"),
+        ],
+        "of": [
+            ((*PEOPLE, "--of=lok"), "--of=lok: people.csv has no such score; did you mean look"),
+            ((*PEOPLE, "--of=look,"), "--of: a name is empty"),
+            ((*PEOPLE, "--of=look,look"), "--of: look stands twice"),
+        ],
+        "scores": [
+            (PEOPLE[::2], "--scores=TABLE is missing: people.csv has no judge"),
+            ((*PEOPLE, "--scores=people.csv,"), "--scores: a name is empty"),
+            ((*PEOPLE, "--scores=a.csv,a.csv"), "--scores: a.csv stands twice"),
+            ((*PEOPLE, "--scores=nowhere.csv"), "nowhere.csv: no such file"),
+            ((*PEOPLE, "--scores=people.csv,s3://b/s.csv"), "--scores=s3://b/s.csv: "),
+        ],
+        "split": [
+            ((*PEOPLE, "--scores=people.csv", "--split=test"), "--split=test: no clips of it; th"),
+        ],
+        "policy": [
+            ((*PEOPLE, "--scores=people.csv", "--policy=dpo"), "--policy=dpo: no clips of it; th"),
+        ],
+        "out": [
+            (PEOPLE[:2], "--out=FOLDER is missing"),
+            ((*PEOPLE, "--out=latin"), "--out=latin is a file: give a folder"),
+        ],
+    },
     "sample": {
         "model": [
             (("--prompt=a",), "give either --model=FOLDER or --workdir=FOLDER"),
@@ -468,6 +499,7 @@ def launch(monkeypatch, capsys, tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "latin").write_bytes("a café\n".encode("latin-1"))
     write_text(tmp_path / "p.mp4", "a cat\n")
+    write_text(tmp_path / "people.csv", "clip,look\na.mp4,1\n")
     return Launcher(monkeypatch, capsys)
 
 
@@ -508,6 +540,7 @@ PATHS = [
     *(("annotate", name) for name in ("workdir", "prompts", "out")),
     *(("evaluate", name) for name in ("model", "lora", "tuned", "workdir", "prompts", "out")),
     *(("evaluate_judge", name) for name in ("pairs", "root", "scores", "judge", "cache", "out")),
+    *(("correlate", name) for name in ("truth", "scores", "out")),
 ]
 
 

@@ -12,7 +12,7 @@ from vidpref.evaluation.judge_accuracy import JudgeAccuracy
 from vidpref.evaluation.svg import PALETTE
 from vidpref.files import whole_file
 
-_STYLE = {
+STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10,
@@ -33,7 +33,7 @@ def draw_accuracy(path: Path, found: Sequence[JudgeAccuracy], title: str) -> Non
         found: the judge in each dimension.
         title: above the picture, such as the judge and the benchmark.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(9.0, 1.9 + 0.45 * len(found)), layout="constrained", dpi=150)
         canvas.get_layout_engine().set(wspace=0.06)
         canvas.suptitle(title, x=0.01, horizontalalignment="left", fontsize=12)

@@ -41,11 +41,11 @@ def accuracy_table(found: Sequence[JudgeAccuracy], title: str = "Accuracy of the
                 _percent(one.official),
                 _percent(one.random),
                 _estimate(one.without_ties),
-                _number(one.kappa, 3),
-                _number(r.pearson, 3),
-                _p(r.pearson_p),
-                _number(r.spearman, 3),
-                _p(r.spearman_p),
+                rounded(one.kappa, 3),
+                rounded(r.pearson, 3),
+                p_value(r.pearson_p),
+                rounded(r.spearman, 3),
+                p_value(r.spearman_p),
                 one.failed,
                 one.unlabelled,
             ]
@@ -82,7 +82,12 @@ def agreement_table(found: Sequence[ScoreAgreement]) -> Table | None:
     rows = []
     for one in found:
         r = one.correlation
-        numbers = [_number(r.pearson, 3), _p(r.pearson_p), _number(r.spearman, 3), _p(r.spearman_p)]
+        numbers = [
+            rounded(r.pearson, 3),
+            p_value(r.pearson_p),
+            rounded(r.spearman, 3),
+            p_value(r.spearman_p),
+        ]
         rows.append([_named(one), one.clips, *numbers, one.unscored])
     caption = (
         "Of scores of single clips, the mean over people; p-values as if clips were independent."
@@ -93,6 +98,16 @@ def agreement_table(found: Sequence[ScoreAgreement]) -> Table | None:
 def accuracy_frame(found: Sequence[JudgeAccuracy]) -> pd.DataFrame:
     """Returns all numbers unrounded, a row a dimension; an interval x becomes x, x_low, x_high."""
     return pd.DataFrame([_flat(one) for one in found])
+
+
+def rounded(value: float, digits: int) -> Cell:
+    """Returns a number for a cell, None (a dash) for nan."""
+    return None if math.isnan(value) else round(value, digits) + 0.0  # no -0.0
+
+
+def p_value(value: float) -> Cell:
+    """Returns a p-value with two digits for a cell, None for nan."""
+    return None if math.isnan(value) else float(f"{value:.1e}")
 
 
 def _flat(one: JudgeAccuracy) -> dict[str, Any]:
@@ -130,12 +145,4 @@ def _estimate(interval: Interval | None) -> Cell:
 
 
 def _percent(share: float) -> Cell:
-    return _number(100 * share, 1)
-
-
-def _number(value: float, digits: int) -> Cell:
-    return None if math.isnan(value) else round(value, digits)
-
-
-def _p(value: float) -> Cell:
-    return None if math.isnan(value) else float(f"{value:.1e}")
+    return rounded(100 * share, 1)

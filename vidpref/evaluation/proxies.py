@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vidpref.datasets.preferences import OVERALL
-from vidpref.evaluation.correlation import correlation
+from vidpref.evaluation.correlation import correlation, correlation_within
 from vidpref.evaluation.intervals import clustered_mean
 from vidpref.evaluation.rounds import title
 from vidpref.evaluation.statistics import clusters, dimensions_of, paired
@@ -36,10 +36,12 @@ def proxy_json(judge: pd.DataFrame, truth: pd.DataFrame, baseline: str) -> dict[
         baseline: policy that the others are compared to.
 
     Returns:
-        `{SPLIT: {DIMENSION: {POLICY: {"judge": mean, "truth": mean, "pearson", "spearman"}}}}`,
-        means as `{"mean", "ci": [lo, hi]}`; of other policies than the baseline there are
-        "judge_gain" and "truth_gain" too, `{"diff", "ci"}` clip by clip of the same noise.
-        Correlations are over the policy's clips, None where either scores all of them alike.
+        `{SPLIT: {DIMENSION: {POLICY: {"judge": mean, "truth": mean, "pearson", "spearman",
+        "pearson_within", "spearman_within"}}}}`, means as `{"mean", "ci": [lo, hi]}`; of other
+        policies than the baseline there are "judge_gain" and "truth_gain" too, `{"diff", "ci"}`
+        clip by clip of the same noise. Correlations are over the policy's clips, and, "within",
+        over what these have above the mean of their prompt, as pairs of a prompt's clips do;
+        None where either scores all of them alike.
 
     Raises:
         ValueError: other clips, or a judge that scores nothing.
@@ -83,16 +85,19 @@ def proxy_table(found: Mapping[str, Any]) -> Table:
                     _gain(entry.get("truth_gain"), percent=True),
                 ]
                 words = name.replace("_", " ").capitalize()
-                rows.append([SPLITS[split], words, title(policy), *cells, entry["pearson"]])
+                cells += [entry["pearson"], entry["pearson_within"]]
+                rows.append([SPLITS[split], words, title(policy), *cells])
     columns = ["Prompts", "Dimension", "Policy", "Judge", "Judge's gain", "Truth", "True gain"]
     return Table(
         "The judge against the truth",
-        [*columns, "Correlation"],
+        [*columns, "Correlation", "Within prompts"],
         rows,
         "The judge as it scores (normalised scores count deviations), the truth in points of 100; "
         "gains over the pre-trained policy, clip by clip, with 95 % intervals over prompts; "
-        "Pearson's correlation over the clips of a policy. A policy that gains by the judge and "
-        "not in truth has learnt the judge's mistakes. Beside metrics the truth is acceptance.",
+        "Pearson's correlation over the clips of a policy, and within prompts: of what clips have "
+        "above the mean of their prompt, which is what pairs of them show. A policy that gains by "
+        "the judge and not in truth has learnt the judge's mistakes. Beside metrics the truth is "
+        "acceptance.",
     )
 
 
@@ -113,9 +118,10 @@ def _of_policies(
             if policy != baseline:
                 entry[f"{key}_gain"] = _difference(sides[key], policy, baseline, name, bounds[key])
         scores = [own[key][name].to_numpy(np.float64) for key in ("judge", "truth")]
-        r = correlation(*scores)
-        entry["pearson"] = None if np.isnan(r.pearson) else r.pearson
-        entry["spearman"] = None if np.isnan(r.spearman) else r.spearman
+        of = {"": correlation(*scores), "_within": correlation_within(*scores, clusters(rows)[0])}
+        for end, r in of.items():
+            entry[f"pearson{end}"] = None if np.isnan(r.pearson) else r.pearson
+            entry[f"spearman{end}"] = None if np.isnan(r.spearman) else r.spearman
         found[policy] = entry
     return found
 
