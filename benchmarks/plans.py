@@ -73,7 +73,7 @@ _SLICES = {
     "ipo:paper": "v5e:8x16",
     "videoreward:paper": "v5p:2x2x4",
     "critic:paper": "v5p:4x4x4",
-    "vader:paper": "v5e:4x8",
+    "vader:paper": "v5p:2x2x4",
     "mcdpo:wan2_1_1_3b": "v5e:2x4",
 }
 

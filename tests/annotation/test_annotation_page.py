@@ -3,6 +3,9 @@
 import itertools
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -270,3 +273,13 @@ def test_texts_are_shown_as_they_are(opened, folder):
         assert page.seen == []
     (found,) = answers_of(folder, "ann")
     assert json.loads(json.dumps(found["answer"])) == {"<b>dim</b>": "left"}
+
+
+def test_the_benchmark_counts_what_it_answers(browser, server, folder):
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "annotation.py"
+    given = [f"--address={server.address}", "--dimensions=2", "--answers=2", "--name=fast"]
+    command = [sys.executable, str(script), *given]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"2 answers, 6 keys: \d+ answers and \d+ actions a minute", done.stdout)
+    assert len(answers_of(folder, "fast")) == 2
