@@ -13,7 +13,8 @@ Command:  python launch/tpu_run.py --config=vader:mini --workdir=runs/vader
           python launch/tpu_run.py --config=vader --workdir=runs/vader-wan
           --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.csv
           --config.judge.base=Qwen2-VL-2B-Instruct
-Hardware: mini 2 CPU cores; paper 16 chips of TPU v5p, not run.
+Hardware: mini 2 CPU cores; paper 16 chips of TPU v5p, not run nor planned
+          (docs/pods.md).
 Time:     mini, expected: as videoalign:mini, most of it for the judge.
 Number:   not measured.
 """

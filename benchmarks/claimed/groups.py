@@ -1,6 +1,6 @@
 """All groups of claims by their names, the project's own question first."""
 
-from claimed import aif, ipo, mcsc, realdpo, videoalign
+from claimed import aif, ipo, mcsc, online, realdpo, videoalign
 from claimed.claim import Group
 
 GROUPS: dict[str, Group] = {
@@ -13,5 +13,6 @@ GROUPS: dict[str, Group] = {
     "real": ipo.REAL,
     "realdpo": realdpo.REALDPO_GROUP,
     "nrg": videoalign.NRG,
+    "online": online.ONLINE,
     "overoptimisation": aif.OVEROPTIMISATION,
 }
