@@ -1,6 +1,6 @@
 """All groups of claims by their names, the project's own question first."""
 
-from claimed import aif, ipo, mcsc, realdpo, videoalign
+from claimed import aif, feedback, ipo, mcsc, realdpo, videoalign
 from claimed.claim import Group
 
 GROUPS: dict[str, Group] = {
@@ -14,4 +14,6 @@ GROUPS: dict[str, Group] = {
     "realdpo": realdpo.REALDPO_GROUP,
     "nrg": videoalign.NRG,
     "overoptimisation": aif.OVEROPTIMISATION,
+    "feedback": feedback.FEEDBACK,
+    "feedback_steps": feedback.FEEDBACK_STEPS,
 }
