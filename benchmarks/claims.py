@@ -8,10 +8,13 @@ Each group of claims is a comparison, as `launch/compare.py` makes it, of polici
 pre-training and labels. The scores of every clip go into the folder --scores, a few MB for all, and
 what is there is not run again: seeds and groups can be measured one after another, on several
 machines, and tables, verdicts and pictures are made of the folder alone. The groups are in
-`benchmarks/claimed/`, the rule for verdicts in `vidpref/evaluation/verdicts.py`. OUT gets
-claims.md, projections.png and overoptimisation.png; the tables are always those of all
-groups; with --config overrides, of those that are run. In a claims.md that is there only what
-stands between its marks is written anew: `--only_tables --out=docs` renews docs/claims.md.
+`benchmarks/claimed/`, the rule for verdicts in `vidpref/evaluation/verdicts.py`. OUT gets claims.md
+and its pictures; the tables are always those of all groups; with --config overrides, of those that
+are run. In a claims.md that is there only what stands between its marks is written anew:
+`--only_tables --out=docs` renews docs/claims.md.
+
+The groups `feedback` and `feedback_steps` learn from metrics too, by the models in --metrics, which
+`benchmarks/mini_clip.py` trains. The scores are those of these very files: they are kept together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +30,9 @@ _SCORES = flags.DEFINE_string("scores", "docs/claims_scores", "Folder of the sco
 _OUT = flags.DEFINE_string("out", None, "Folder of tables and pictures; the work directory.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Training seeds.")
 _ONLY = flags.DEFINE_list("only", [], "Groups to run, separated by commas; none means all.")
+_METRICS = flags.DEFINE_string(
+    "metrics", None, "Folder of mini_clip.py's models; by default `metrics` in that of the scores."
+)
 _CLIPS = flags.DEFINE_integer("clips_per_prompt", 8, "Clips of a prompt.", lower_bound=1)
 _ONLY_TABLES = flags.DEFINE_bool("only_tables", False, "Runs nothing: tables of the scores there.")
 
@@ -49,11 +55,13 @@ def main(overrides: Sequence[str]) -> None:
     only = _ONLY.value or list(GROUPS)
     # overrides need not fit the configs of other groups
     groups = {name: GROUPS[name] for name in only} if overrides else GROUPS
+    metrics = Path(_METRICS.value) if _METRICS.value else scores.folder / "metrics"
     configs = {
-        name: measuring.load_configs(group, overrides, _CLIPS.value)
+        name: measuring.load_configs(group, overrides, _CLIPS.value, metrics)
         for name, group in groups.items()
     }
     if not _ONLY_TABLES.value:
+        measuring.check_models({name: configs[name] for name in only})
         with locked(workdir):
             for name in only:
                 for seed in seeds:

@@ -107,8 +107,16 @@ def proxy(steps: int) -> str:
     return f"flow_dpo+align.train.steps={steps}{_PROXY}"
 
 
+PROXIES = {steps: proxy(steps) for steps in STEPS}
+DRAWN = {
+    "motion_quality": "motion quality",
+    "accept": "acceptance",
+    "text_alignment": "text alignment",
+    "object_motion": "object motion",
+}
+
 OVEROPTIMISATION = Group(
-    tuple(proxy(steps) for steps in STEPS),
+    tuple(PROXIES.values()),
     (
         Claim(
             "More steps on one proxy (motion quality) raise it further",

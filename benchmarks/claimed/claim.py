@@ -5,6 +5,7 @@ variant "flow_dpo+align.time_power=2.0", "ipo_dpo@2" after the second round, or 
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 from vidpref.evaluation.verdicts import Kind
 
@@ -12,6 +13,8 @@ PRETRAINED = "pretrained"
 QUALITY = ("visual_quality", "motion_quality", "text_alignment")
 # Camera motion is left out: it is nearly constant.
 DIMENSIONS = ("accept", "visual_quality", "motion_quality", "object_motion", "text_alignment")
+# What the judge that a policy learnt from says of its clips, where that was not the verifier.
+PROXY = "proxy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +49,19 @@ class Group:
     """Configs that run together, and what is claimed about them.
 
     Attributes:
-        configs: as `launch/compare.py` takes them.
+        configs: as `launch/compare.py` takes them, or names of `variants`.
         claims: about their policies.
         rounds: rounds of every config.
-        overrides: of every config.
+        overrides: of every config but the variants.
+        variants: configs with a judge of their own, whose clips the verifier scores all the same:
+            name, also of the policy -> (config, *overrides).
     """
 
     configs: tuple[str, ...]
     claims: tuple[Claim, ...]
     rounds: int = 1
     overrides: tuple[str, ...] = ()
+    variants: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -33,6 +33,10 @@ class Evidence:
         """Returns the seeds of which all of these policies are there."""
         return sorted(s for s, names in self._stored.items() if all(p in names for p in policies))
 
+    def has(self, policy: str, dimension: str) -> bool:
+        """Whether the scores of all seeds of a policy have a dimension."""
+        return all(dimension in self.clips(policy, seed) for seed in self.seeds(policy))
+
     def clips(self, policy: str, seed: int) -> pd.DataFrame:
         """Returns a policy's clips of one seed; see `Scores.read`."""
         if (policy, seed) not in self._frames:

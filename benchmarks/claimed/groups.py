@@ -1,6 +1,6 @@
 """All groups of claims by their names, the project's own question first."""
 
-from claimed import aif, ipo, mcsc, online, realdpo, videoalign
+from claimed import aif, feedback, ipo, mcsc, online, realdpo, videoalign
 from claimed.claim import Group
 
 GROUPS: dict[str, Group] = {
@@ -15,4 +15,6 @@ GROUPS: dict[str, Group] = {
     "nrg": videoalign.NRG,
     "online": online.ONLINE,
     "overoptimisation": aif.OVEROPTIMISATION,
+    "feedback": feedback.FEEDBACK,
+    "feedback_steps": feedback.FEEDBACK_STEPS,
 }

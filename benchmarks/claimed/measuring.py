@@ -1,17 +1,22 @@
 """Which scores the claims need, and the runs that make those that are missing."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 from ml_collections import ConfigDict
 
-from claimed.claim import PRETRAINED, Group, after
-from claimed.scores import Scores
+from claimed.claim import PRETRAINED, PROXY, Group, after
+from claimed.scores import Scores, same_clips
 from vidpref.config.by_name import apply_overrides
+from vidpref.rewards.registry import dimensions_of
 from vidpref.runs import compare
 from vidpref.runs.methods import open_recipe
 from vidpref.runs.policies import policy_name
+from vidpref.stages.label import evaluation_frame
+
+_UNMADE = "unmade"  # no folder of a work directory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,16 +35,60 @@ class Needed:
     fingerprint: str
 
 
-def load_configs(group: Group, overrides: Sequence[str], clips_per_prompt: int) -> list[ConfigDict]:
+def load_configs(
+    group: Group, overrides: Sequence[str], clips_per_prompt: int, metrics: Path | None = None
+) -> list[ConfigDict]:
     """Returns the configs of a group, in its order, without their searches: what they would choose
     stands in `settings` and in the configs. Training prompts are evaluated where a claim is about
     them.
+
+    Args:
+        group: the group.
+        overrides: of all configs.
+        clips_per_prompt: to evaluate.
+        metrics: folder of the models of variants that learn from metrics, one a metric, of its
+            name; None for what the config says.
     """
-    every = ["search=()", *group.overrides, f"evaluate.per_prompt={clips_per_prompt}"]
+    clips = [f"evaluate.per_prompt={clips_per_prompt}"]
     if "train" not in group.splits:
-        every.append("evaluate.train_prompts=1")  # 0 would be all
-    every += overrides
-    return compare.load_configs(group.configs, "mini", every)
+        clips.append("evaluate.train_prompts=1")  # 0 would be all
+    every = ["search=()", *group.overrides, *clips, *overrides]
+    plain = [name for name in group.configs if name not in group.variants]
+    found = (
+        dict(zip(plain, compare.load_configs(plain, "mini", every), strict=True)) if plain else {}
+    )
+    for name, (spec, *own) in group.variants.items():
+        every = ["search=()", *clips, *own, f"align.policy={name}", *overrides]
+        (config,) = compare.load_configs([spec], "mini", every)
+        places = [f"reward.metrics.{m}.folder={metrics / m}" for m in _metrics(config) if metrics]
+        found[name] = apply_overrides(config, places)
+    return [found[name] for name in group.configs]
+
+
+def check_models(configs: Mapping[str, Sequence[ConfigDict]]) -> None:
+    """Refuses groups whose metrics have no models.
+
+    Args:
+        configs: of each group.
+
+    Raises:
+        ValueError: names group and folder.
+    """
+    for group, of_group in configs.items():
+        for config in of_group:
+            for name in _metrics(config):
+                folder = Path(config.reward.metrics[name].folder)
+                if not folder.is_dir():
+                    raise ValueError(
+                        f"{group} learns from {name}, and {folder} is not there: train it by "
+                        f"benchmarks/mini_clip.py --out={folder.parent}, with --preferences for "
+                        "pick_score, or say where it lies with --metrics"
+                    )
+
+
+def _metrics(config: ConfigDict) -> tuple[str, ...]:
+    """The metrics that a config learns from."""
+    return dimensions_of(config.reward) if config.reward.name == "metrics" else ()
 
 
 def needed(
@@ -55,7 +104,8 @@ def needed(
     """
     found = {}
     for name, config in zip(group.configs, configs, strict=True):
-        recipe = open_recipe(apply_overrides(config, [f"seed={seed}"]), workdir)
+        # in a folder that is there, a recipe would note digests of files
+        recipe = open_recipe(apply_overrides(config, [f"seed={seed}"]), workdir / _UNMADE)
         policies = list(recipe.policies(group.rounds).values())
         prints = [recipe.evaluation(policy).last.fingerprint for policy in policies]
         found.setdefault(PRETRAINED, Needed(name, PRETRAINED, prints[0]))
@@ -95,10 +145,26 @@ def measure(
         if not mine:
             continue
         seeded = [apply_overrides(config, [f"seed={seed}"])]
-        found = compare.compare(seeded, workdir, seeds=1, rounds=group.rounds).frame
+        found = scored(compare.compare(seeded, workdir, seeds=1, rounds=group.rounds))
         for need in mine:
             rows = found[found["policy"] == need.policy]
             scores.write(rows, need.policy, seed, need.fingerprint)
+
+
+def scored(found: compare.Comparison) -> pd.DataFrame:
+    """Returns the scores of every clip, with `PROXY` where the verifier stands beside a judge:
+    what the judge says, of metrics the share of the pre-trained policy's clips that score less.
+
+    Raises:
+        ValueError: judge and verifier scored other clips.
+    """
+    proxies = {name: evaluated.proxy for name, evaluated in found.evaluated.items()}
+    if not proxies or None in proxies.values():
+        return found.frame
+    judged = evaluation_frame(proxies)
+    if not (judged["policy"].equals(found.frame["policy"]) and same_clips([judged, found.frame])):
+        raise ValueError("judge and verifier did not score the same clips in the same order")
+    return found.frame.assign(**{PROXY: judged["accept"]})
 
 
 def of_another(need: Needed, seed: int, scores: Scores) -> str:

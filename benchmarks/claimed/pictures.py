@@ -52,13 +52,21 @@ def draw_rounds(path: Path, methods: Mapping[str, str], rounds: int, evidence: E
     return True
 
 
-def draw_steps(path: Path, proxies: Mapping[int, str], evidence: Evidence) -> bool:
+def draw_steps(
+    path: Path,
+    proxies: Mapping[int, str],
+    evidence: Evidence,
+    dimensions: Mapping[str, str],
+    steps_of: str,
+) -> bool:
     """Draws the proxy and what it stands for over training steps: the mean and every seed.
 
     Args:
         path: PNG file.
         proxies: steps -> config.
         evidence: scores of their group.
+        dimensions: what is drawn -> what it is called.
+        steps_of: whose steps they are.
 
     Returns:
         Whether there was anything to draw.
@@ -67,13 +75,13 @@ def draw_steps(path: Path, proxies: Mapping[int, str], evidence: Evidence) -> bo
     if not all(evidence.seeds(policy) for policy in points.values()):
         return False
     figure, axes = plt.subplots(figsize=(6, 4), constrained_layout=True)
-    for dimension in ("motion_quality", "accept", "text_alignment", "object_motion"):
+    for dimension, name in dimensions.items():
         values = [[100 * x for x in evidence.of_seeds(p, dimension)] for p in points.values()]
         (line,) = axes.plot(list(points), [_mean(v) for v in values], marker="o")
-        line.set_label("acceptance" if dimension == "accept" else dimension.replace("_", " "))
+        line.set_label(name)
         for steps, of_seeds in zip(points, values, strict=True):
             axes.plot([steps] * len(of_seeds), of_seeds, ".", alpha=0.5, color=line.get_color())
-    axes.set(xlabel="steps of Flow-DPO on motion quality", ylabel="held-out prompts, points")
+    axes.set(xlabel=f"steps of {steps_of}", ylabel="held-out prompts, points")
     axes.set_ylim(0, 100)
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)

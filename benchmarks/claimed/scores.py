@@ -1,7 +1,8 @@
 """The scores of every clip, kept compactly for longer than the work directories that made them.
 
     FOLDER/clips-DIGEST.parquet             which clips: split, category, prompt, scene_id, sample
-    FOLDER/seedN/POLICY-FINGERPRINT.parquet a column a dimension, a row a clip of the list above
+    FOLDER/seedN/POLICY-FINGERPRINT.parquet a column a dimension, and one of the proxy where there
+                                            is one; a row a clip of the list above
 
 Acceptance takes a bit a clip, a graded score a byte: steps of 0.4 points of 100, less than the half
 point below which the win rate calls two scores equal. The fingerprint is that of the stage that
@@ -17,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from claimed.claim import DIMENSIONS
+from claimed.claim import DIMENSIONS, PROXY
 from vidpref.files import whole_file
 
 _CLIP = ["split", "category", "prompt", "scene_id", "sample"]
@@ -50,14 +51,15 @@ class Scores:
         """Keeps the scores of a policy.
 
         Args:
-            frame: a row a clip, as `stages.label.evaluation_frame` returns them.
+            frame: a row a clip, as `measuring.scored` returns them.
             policy, seed, fingerprint: whose they are.
 
         Raises:
             ValueError: a dimension is missing, or a score lies outside of [0, 1].
         """
         frame = frame.sort_values(_CLIP, ignore_index=True)
-        columns = {name: _packed(frame, name, policy) for name in DIMENSIONS}
+        names = (*DIMENSIONS, PROXY) if PROXY in frame else DIMENSIONS
+        columns = {name: _packed(frame, name, policy) for name in names}
         digest = self._write_clips(frame[_CLIP])
         table = pa.table(columns).replace_schema_metadata({_KEY: digest})
         path = self.path(policy, seed, fingerprint)
@@ -65,7 +67,8 @@ class Scores:
         _write(path, table)
 
     def read(self, policy: str, seed: int, fingerprint: str) -> pd.DataFrame:
-        """Returns a row a clip: split, category, prompt, scene_id, sample and the dimensions.
+        """Returns a row a clip: split, category, prompt, scene_id, sample, the dimensions, and the
+        proxy where there is one.
 
         Raises:
             ValueError: the list of the clips is missing.
@@ -75,7 +78,7 @@ class Scores:
         scores = {
             name: np.asarray(table[name]).astype(np.float32)
             / (1 if table[name].type == pa.bool_() else _LEVELS)
-            for name in DIMENSIONS
+            for name in table.column_names
         }
         return clips.assign(**scores)
 

@@ -12,6 +12,13 @@ DPO_WINNER = "dpo_nll_aif"
 RWR = "rwr_aif"
 FLOW_RWR = f"rwr_aif+align.method=flow_rwr+align.beta=1.0+align.normalize_reward=True+{RATE}=1e-3"
 SFT = "sft_aif"
+# What makes the alignment of another config that of `dpo_aif`.
+DPO_SETTINGS = (
+    *("align.method=dpo", "align.rows=pairs", "align.beta=5000.0", "align.error_in=v"),
+    *("align.max_pairs_per_prompt=8", "align.train.batch_size=32", f"{RATE}=3e-5"),
+)
+# Of a judge whose scores are neither 0 nor 1: the best clips of a prompt against the worst.
+GRADED_PAIRS = "align.pairs=best_worst"
 
 # RealDPO and what it is compared with, on the flow generator.
 REALDPO = "realdpo"

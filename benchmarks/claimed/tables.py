@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from claimed.claim import PRETRAINED, Claim, after
+from claimed.claim import PRETRAINED, PROXY, Claim, after
 from claimed.evidence import Evidence
 from vidpref.evaluation import words
 from vidpref.evaluation.intervals import Interval
@@ -121,24 +121,34 @@ def seeds_table(judged: Sequence[Judged], evidence: Mapping[str, Evidence]) -> T
 
 
 def policy_table(group: str, splits: Sequence[str], evidence: Evidence) -> Table:
-    """Returns the acceptance of every policy of a group.
+    """Returns the acceptance of every policy of a group, and what the judge that each learnt from
+    says of its clips, where that was not the verifier.
 
     Args:
         group: its name.
         splits: of the prompts.
         evidence: scores of the group.
     """
+    judged = {policy: evidence.has(policy, PROXY) for policy in evidence.policies()}
+    judges = [PROXY] if any(judged.values()) else []
     rows = [
         [
             f"`{policy}`" if policy != PRETRAINED else policy,
             *(_rate(evidence.rate(policy, split)) for split in splits),
             ", ".join(f"{100 * x:.0f}" for x in evidence.of_seeds(policy, "accept")),
+            *(_rate(evidence.rate(policy, "test", dimension=d)) if own else None for d in judges),
         ]
-        for policy in evidence.policies()
+        for policy, own in judged.items()
     ]
     columns = ["Policy", *(f"{words.capital(SPLITS[s])} prompts, %" for s in splits)]
-    columns.append("Held-out, each seed, %")
-    return Table(f"Policies of {group}", columns, rows, "Accepted clips, 95 % intervals.")
+    columns += ["Held-out, each seed, %", *("Its judge, held-out, %" for _ in judges)]
+    caption = "Accepted clips, 95 % intervals."
+    if judges:
+        caption += (
+            " The judge is the one that a policy learnt from: of a metric, the share of the "
+            "pre-trained generator's clips that score less, which is 50 before."
+        )
+    return Table(f"Policies of {group}", columns, rows, caption)
 
 
 def category_table(

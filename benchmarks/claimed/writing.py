@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from claimed import aif, blocks, measuring, pictures, tables
+from claimed import aif, blocks, feedback, measuring, pictures, tables
 from claimed.claim import PRETRAINED, Group
 from claimed.evidence import Evidence
 from claimed.scores import Scores
@@ -57,9 +57,12 @@ def write(out: Path, groups: Mapping[str, Group], evidence: Mapping[str, Evidenc
     nothing = Evidence(Scores(out), {})
     projections = evidence.get("projections", nothing)
     pictures.draw_rounds(out / "projections.png", aif.METHODS, aif.ROUNDS, projections)
-    proxies = {steps: aif.proxy(steps) for steps in aif.STEPS}
-    steps = evidence.get("overoptimisation", nothing)
-    pictures.draw_steps(out / "overoptimisation.png", proxies, steps)
+    for name, proxies, dimensions, steps_of in (
+        ("overoptimisation", aif.PROXIES, aif.DRAWN, "Flow-DPO on motion quality"),
+        ("feedback_steps", feedback.STEPS, feedback.DRAWN, "DPO on PickScore"),
+    ):
+        steps = evidence.get(name, nothing)
+        pictures.draw_steps(out / f"{name}.png", proxies, steps, dimensions, steps_of)
     found = {
         "projections": [
             tables.category_table(aif.METHODS, aif.ROUNDS, projections, split)

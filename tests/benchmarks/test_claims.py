@@ -6,18 +6,34 @@ import numpy as np
 import pandas as pd
 import pytest
 from claimed import aif, measuring, writing
-from claimed.claim import DIMENSIONS, PRETRAINED, Claim, Group, after
+from claimed.claim import DIMENSIONS, PRETRAINED, PROXY, Claim, Group, after
 from claimed.evidence import Evidence
 from claimed.groups import GROUPS
 from claimed.measuring import Needed
 from claimed.scores import Scores
-from claimed.tables import category_table, dimension_table, judge, seeds_table, verdict_table
+from claimed.tables import (
+    category_table,
+    dimension_table,
+    judge,
+    policy_table,
+    seeds_table,
+    verdict_table,
+)
 
+from vidpref.config.causes import Causes
+from vidpref.config.metrics import METRICS
 from vidpref.evaluation.statistics import over_seeds
 from vidpref.evaluation.verdicts import Kind, Outcome
+from vidpref.runs.compare import Comparison
+from vidpref.runs.rounds import Evaluated
 
 ROOT = Path(__file__).parents[2]
 SEEDS = range(4)
+
+
+def configs_of(group, metrics=None):
+    configs = measuring.load_configs(group, (), 8, metrics)
+    return dict(zip(group.configs, configs, strict=True))
 
 
 @pytest.mark.parametrize("name", GROUPS)
@@ -28,10 +44,17 @@ def test_every_claim_is_about_policies_of_its_group(name, tmp_path):
     assert len({need.policy for need in made.values()}) == len(made)
     for claim in group.claims:
         assert {claim.policy, claim.baseline} <= set(made), claim.text
-        assert {claim.primary, *claim.others} <= set(DIMENSIONS)
+        judged = {made[name].config for name in (claim.policy, claim.baseline)}
+        known = {*DIMENSIONS, PROXY} if judged <= set(group.variants) else set(DIMENSIONS)
+        assert {claim.primary, *claim.others} <= known
         assert claim.primary not in claim.others
-    for config in configs:
-        assert set(DIMENSIONS) <= set(config.reward.dimensions)
+    assert set(group.variants) <= set(group.configs)
+    for config_name, config in zip(group.configs, configs, strict=True):
+        if config_name in group.variants:
+            assert config.evaluate.verifier
+            assert made[config_name].policy == config_name
+        else:
+            assert set(DIMENSIONS) <= set(config.reward.dimensions)
         assert config.evaluate.per_prompt == 8
         assert not config.search  # a seed's choice would be another's setting
     assert not list(tmp_path.iterdir())  # looking writes nothing
@@ -49,6 +72,84 @@ def test_a_seed_a_setting_and_a_number_of_clips_are_other_scores(tmp_path):
         configs = measuring.load_configs(group, overrides, clips)
         found.add(measuring.needed(group, configs, seed, tmp_path)["flow_sft"].fingerprint)
     assert len(found) == 4
+
+
+def test_feedback_differs_in_the_judge_alone():
+    configs = configs_of(GROUPS["feedback"])
+    sections = ("align", "pretrain", "label", "sampler", "data", "model", "diffusion")
+    for plain, method in ((configs["dpo_aif"], "dpo"), (configs["rwr_aif"], "rwr")):
+        truth = Causes(plain).of(*sections)
+        for feedback in ("judge", "clip_score", "pick_score"):
+            config = configs[f"{method}_{feedback}"]
+            own = Causes(config).of(*sections)
+            differs = {path for path in {**truth, **own} if truth.get(path) != own.get(path)}
+            # weights of metrics count where a metric is the judge; all are 0
+            differs -= {f"align.reward.{metric}" for metric in METRICS}
+            expected = {"align.policy", *(["align.pairs"] if method == "dpo" else [])}
+            assert differs == expected
+            assert config.align.reward.to_dict() == plain.align.reward.to_dict()
+    assert configs["dpo_judge"].align.pairs == "best_worst"  # of probabilities
+
+
+def test_scores_are_of_the_models_that_were_learnt_from(tmp_path):
+    group = GROUPS["feedback_steps"]
+    places = [tmp_path / name for name in ("a", "b", "moved")]
+    for place, weights in zip(places, ("one", "two", "one"), strict=True):
+        (place / "pick_score").mkdir(parents=True)
+        (place / "pick_score" / "model.safetensors").write_text(weights)
+    found = []
+    for place in (*places, tmp_path / "missing"):
+        configs = measuring.load_configs(group, (), 8, place)
+        made = measuring.needed(group, configs, 0, tmp_path / "runs")
+        found.append([made[name].fingerprint for name in (PRETRAINED, *group.configs)])
+    one, two, moved, missing = found
+    assert one == moved
+    for other in (two, missing):
+        assert [a == b for a, b in zip(one, other, strict=True)] == [True, False, False, False]
+    measuring.check_models({"group": configs_of(group, places[0]).values()})
+    with pytest.raises(ValueError, match=r"missing/pick_score is not there: train it by.*missing,"):
+        measuring.check_models({"group": configs_of(group, tmp_path / "missing").values()})
+
+
+def test_a_proxy_stands_beside_the_truth(tmp_path):
+    truth = pd.concat([clips_of(PRETRAINED, 0), clips_of("learnt", 0, 0.4)], ignore_index=True)
+    folders = {}
+    for number, (name, rows) in enumerate(truth.groupby("policy", sort=False)):
+        folders[name] = tmp_path / name
+        labels = rows.drop(columns=["policy", *DIMENSIONS]).assign(
+            clip_id=rows["scene_id"], dimension="pick_score", who="metrics", rationale=""
+        )
+        folders[name].mkdir()
+        scores = np.arange(len(rows)) + 0.5 * number * len(rows)  # half of the others lie below
+        labels.assign(score=scores).to_parquet(folders[name] / "labels.parquet")
+    evaluated = {name: Evaluated(path, path, proxy=path) for name, path in folders.items()}
+    found = measuring.scored(Comparison(truth, [], [], evaluated))
+    share = (np.arange(240) + 0.5) / 240
+    expected = np.concatenate([share, np.minimum(share + 0.5, 1)])
+    np.testing.assert_allclose(found[PROXY], expected, atol=0.003)  # ties count as half
+    alone = {name: Evaluated(path, path) for name, path in folders.items()}
+    assert PROXY not in measuring.scored(Comparison(truth, [], [], alone))
+    with pytest.raises(ValueError, match="did not score the same clips"):
+        measuring.scored(Comparison(truth.iloc[::-1], [], [], evaluated))
+
+    store = Scores(tmp_path / "scores")
+    for name, rows in found.groupby("policy"):
+        store.write(rows, name, 0, "f" * 12)
+    store.write(clips_of("plain", 0), "plain", 0, "f" * 12)
+    names = {name: (name, "f" * 12) for name in (PRETRAINED, "learnt", "plain")}
+    evidence = Evidence(store, {0: names})
+    assert PROXY not in store.read("plain", 0, "f" * 12)
+    claim = Claim("it rises", "", "learnt", PRETRAINED, PROXY, unstable=True)
+    measured = evidence.measured(claim, PROXY)[0].mean
+    held_out = found[found["split"] == "test"]
+    means = held_out.groupby("policy")[PROXY].mean()
+    np.testing.assert_allclose(measured, means["learnt"] - means[PRETRAINED], atol=0.002)
+    table = policy_table("feedback", ["test"], evidence)
+    shown = {row[0]: row[-1] for row in table.rows}
+    assert shown["`plain`"] is None
+    np.testing.assert_allclose(shown["`learnt`"].value, means["learnt"], atol=0.002)
+    plain = policy_table("feedback", ["test"], Evidence(store, {0: {"plain": names["plain"]}}))
+    assert len(plain.columns) == len(table.columns) - 1
 
 
 def clips_of(policy: str, seed: int, gain: float = 0.0, prompts: int = 60) -> pd.DataFrame:
@@ -196,12 +297,11 @@ def test_only_what_is_missing_runs(two_configs, tmp_path, monkeypatch):
     store, ran = Scores(tmp_path), []
     group, configs = two_configs
 
-    class Found:
-        frame = pd.concat([clips_of(name, 3) for name in (PRETRAINED, "a", "b")])
+    frame = pd.concat([clips_of(name, 3) for name in (PRETRAINED, "a", "b")])
 
     def compare(configs, workdir, *, seeds, rounds):
         ran.append([(c.name, c.seed) for c in configs])
-        return Found
+        return Comparison(frame, [], [], {})
 
     monkeypatch.setattr(measuring.compare, "compare", compare)
     for name in (PRETRAINED, "a"):
@@ -215,13 +315,12 @@ def test_scores_are_kept_as_soon_as_they_are_there(two_configs, tmp_path, monkey
     store = Scores(tmp_path)
     group, configs = two_configs
 
-    class Found:
-        frame = pd.concat([clips_of(name, 3) for name in (PRETRAINED, "a")])
+    frame = pd.concat([clips_of(name, 3) for name in (PRETRAINED, "a")])
 
     def compare(configs, workdir, *, seeds, rounds):
         if configs[0].name == "flow_rwr":
             raise KeyboardInterrupt
-        return Found
+        return Comparison(frame, [], [], {})
 
     monkeypatch.setattr(measuring.compare, "compare", compare)
     with pytest.raises(KeyboardInterrupt):
