@@ -13,13 +13,12 @@ Command:  python launch/tpu_run.py --config=videoalign:mini --workdir=runs/video
           --config.model.init=Wan2.1-T2V-1.3B-Diffusers --config.data.pairs=pairs.csv
           --config.judge.base=Qwen2-VL-2B-Instruct
 Hardware: mini 2 CPU cores; paper 32 chips of TPU v5e, not run (docs/pods.md has plans).
-Time:     mini, measured: 14 minutes on one CPU core that others used too, 11 of them for the
-          judge, and 4 before that for data, pre-training and its clips; expected on two: 12.
-Number:   mini, measured with seed 0. The judge orders 65.8, 58.9 and 67.5 % of pairs of held-out
+Time:     mini, measured: 7.5 minutes for the judge on one CPU core, and 5 for all else.
+Number:   mini, measured with five seeds. The judge orders 68.2, 61.9 and 67.8 % of pairs of held-out
           generated clips right (visual quality, motion quality, text alignment). The policy that
-          it trains gains by the verifier 3.2 points [2.4, 4.1] of the three on held-out prompts,
-          and 5.0 [1.3, 8.6] of acceptance (23.6 -> 28.6 %), where the verifier's own labels give
-          3.6 and 7.5. A weaker judge is worth less, or harms (docs/measurements.md).
+          it trains gains by the verifier 2.2 points [0.9, 3.5] of the three on held-out prompts,
+          and 5.0 [1.8, 8.1] of acceptance, where the verifier's own labels give 4.3 and 9.7; a
+          judge of which three labels of ten were wrong gives nothing (docs/claims.md).
 """
 
 from configs import flow_dpo
