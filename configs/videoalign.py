@@ -14,8 +14,8 @@ Command:  python launch/tpu_run.py --config=videoalign:mini --workdir=runs/video
           --config.judge.base=Qwen2-VL-2B-Instruct
 Hardware: mini 2 CPU cores; paper 32 chips of TPU v5e, not run (docs/pods.md has plans).
 Time:     mini, measured: 7.5 minutes for the judge on one CPU core, and 5 for all else.
-Number:   mini, measured with five seeds. The judge orders 68.2, 61.9 and 67.8 % of pairs of held-out
-          generated clips right (visual quality, motion quality, text alignment). The policy that
+Number:   mini, measured with five seeds. The judge orders 68.2, 61.9 and 67.8 % of pairs of
+          held-out generated clips right (visual, motion quality, text alignment). The policy that
           it trains gains by the verifier 2.2 points [0.9, 3.5] of the three on held-out prompts,
           and 5.0 [1.8, 8.1] of acceptance, where the verifier's own labels give 4.3 and 9.7; a
           judge of which three labels of ten were wrong gives nothing (docs/claims.md).
