@@ -82,6 +82,15 @@ def test_drawn_clips_have_room_with_the_longest_prompt(mesh):
     assert found["ask"] > found["sample"] > 0
 
 
+@pytest.mark.parametrize("answers", ["probabilities", "words"])
+def test_all_that_a_judge_is_asked_by_lies_on_a_mesh(answers, mesh):
+    config = load_config("ipo:mini", [*ANSWERING, f"reward.vlm_judge.answers={answers}"])
+    ask = programs(config, mesh)["ask"]()
+    assert ("key" in ask.arguments) == (answers == "words")  # words are drawn
+    # the planner reads the mesh of the first
+    assert len({leaf.sharding.mesh for leaf in jax.tree.leaves(ask.arguments)}) == 1
+
+
 def test_an_asked_model_that_is_not_there_has_its_published_size(mesh):
     given = ["reward.name=vlm_judge", "reward.vlm_judge.folder=models/Qwen2.5-VL-3B-Instruct"]
     ask = programs(load_config("ipo_dpo:mini", given), mesh)["ask"]()

@@ -35,7 +35,7 @@ from vidpref.stages.planned_judge import (
     planned_base,
 )
 from vidpref.training.rollouts import Draw, make_rollout
-from vidpref.training.sharding import abstract_params, batch_sharding, filled_up
+from vidpref.training.sharding import abstract_params, batch_sharding, filled_up, replicated
 from vidpref.typing import Array, PyTree
 
 Arguments = dict[str, PyTree]
@@ -132,7 +132,8 @@ def asking_about_clips(config: ConfigDict, mesh: Mesh) -> tuple[jax.stages.Wrapp
     if own.answers == PROBABILITIES:
         return weighing(module, mesh), given
     key = jax.eval_shape(jax.random.key, 0)
-    return answering(module, mesh, reader.rule(own.max_tokens, 0.0)), {**given, "key": key}
+    given["key"] = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=replicated(mesh))
+    return answering(module, mesh, reader.rule(own.max_tokens, 0.0)), given
 
 
 def _asked_room(config: ConfigDict, reader: ImageQuestions) -> Room:
