@@ -139,6 +139,20 @@ def test_without_a_pair_the_user_is_told(sampled, tmp_path):
         build(sampled, config(rows="pairs"))
 
 
+def test_a_judge_that_tells_next_to_nothing_apart_is_refused(sampled, tmp_path):
+    clips = [(f"scene-{n}", i, 2 * n + i) for n in range(100) for i in range(2)]
+    write_samples(tmp_path / "samples", clips)
+    score = np.ones(200)
+    score[7] = 0.0  # of one prompt a clip is rejected
+    write_labels(tmp_path / "labels", clips, score=score)
+    with pytest.raises(ValueError, match=r"^1 prompt gave a preference pair.* 99 all accepted"):
+        build(sampled, config(rows="pairs"))
+    score[[1, 3]] = 0.0  # of three
+    write_labels(tmp_path / "labels", clips, score=score)
+    _, found = build(sampled, config(rows="pairs"))
+    assert len(found) == 3
+
+
 def test_scalar_reward():
     labels = pd.DataFrame({"score": [1.0, 0.0, 0.0, 1.0], "accept": [0.0, 1.0, 0.0, 1.0]})
     labels["camera_motion"] = [0.5, 0.5, 0.1, 0.9]

@@ -20,6 +20,9 @@ from vidpref.stages.rows.inputs import RowInputs
 from vidpref.stages.rows.two_classes import check_classes
 from vidpref.stages.sample import clip_id_of, read_clips
 
+# Of the prompts. A policy that learnt from the pair of 1 of 100 drew nothing that was accepted.
+_FEWEST_TOLD_APART = 0.02
+
 
 @dataclasses.dataclass(frozen=True)
 class RowBuilder:
@@ -221,10 +224,12 @@ def _choose_pairs(
     else:
         chosen, report = pairs.accepted_rejected(table, config.max_pairs_per_prompt, inputs.seed)
     inputs.account_for_pairs(report, len(chosen), config)
-    if chosen.empty:
+    told_apart = chosen["prompt_id"].nunique()
+    if told_apart <= _FEWEST_TOLD_APART * report.prompts:
         raise ValueError(
-            f"no prompt gave a preference pair ({report}). The judge found no difference: sample "
-            "more clips a prompt (config.label.per_prompt) or use another judge (config.reward)."
+            f"{told_apart or 'no'} prompt{'s'[: told_apart > 1]} gave a preference pair "
+            f"({report}). The judge finds no difference between the clips of a prompt: sample more "
+            "of them (config.label.per_prompt) or use another judge (config.reward)."
         )
     numbers = pd.Series(labels.index, index=labels["clip_id"])
     rows = np.stack([numbers[chosen["winner"]], numbers[chosen["loser"]]], axis=1)
