@@ -33,8 +33,11 @@ CLIP, PICK = "clip_score", "pick_score"
 def main(overrides: Sequence[str]) -> None:
     if overrides:
         raise app.UsageError(f"--config.{overrides[0]}: there is no config here")
-    train = _train_on_preferences if _PREFERENCES.value else _train_on_captions
-    train(Path(_OUT.value))
+    out, preferences = Path(_OUT.value), _PREFERENCES.value
+    folder = out / (PICK if preferences else CLIP)
+    if folder.exists():
+        raise app.UsageError(f"{folder} is there already: remove it, or give another --out")
+    (_train_on_preferences if preferences else _train_on_captions)(out)
 
 
 def _train_on_captions(out: Path) -> None:

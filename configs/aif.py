@@ -8,7 +8,8 @@ that the run's own generator drew, and the verifier scores the last clips too: t
 Paper:    AIF, "Improving Dynamic Object Interactions in Text-to-Video Generation with AI Feedback";
           its judge is Gemini, asked and not trained: at `paper` scale it is a model behind an API
           (config.reward.remote_judge), as in rwr_aif.
-          --config.align.method=dpo --config.align.rows=pairs is its other projection.
+          --config.align.method=dpo --config.align.rows=pairs --config.align.pairs=best_worst is its
+          other projection.
 Command:  python launch/tpu_run.py --config=aif:mini --workdir=runs/aif
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run.
 Time:     mini, measured: 11 minutes on one CPU core that others used too, 9 of them for the judge,

@@ -354,13 +354,14 @@ def test_tables_and_pictures_of_a_folder_alone(tmp_path):
         stored[name] = {policy: (f"{name}{i}", "f" * 12) for i, policy in enumerate(made)}
         for seed in range(2):
             for i in range(len(made)):
-                store.write(clips_of("p", seed, 0.05 * i, prompts=4), f"{name}{i}", seed, "f" * 12)
+                clips = clips_of("p", seed, 0.05 * i, prompts=4).assign(**{PROXY: 0.05 * i})
+                store.write(clips, f"{name}{i}", seed, "f" * 12)
     evidence = {name: Evidence(store, {0: names, 1: names}) for name, names in stored.items()}
     text = writing.write(tmp_path / "out", GROUPS, evidence)
     for heading in ("Verdicts", "Claims about collapse", "Every dimension", "Policies of ipo"):
         assert f"## {heading}" in text
     assert text.index("## Forward EM and reverse BT") < text.index("## Verdicts")
-    for picture in ("projections.png", "overoptimisation.png"):
+    for picture in ("projections.png", "overoptimisation.png", "feedback_steps.png"):
         assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
     page = tmp_path / "out" / "claims.md"
     page.write_text("# By hand\n\n" + text.replace("Verdicts", "Older") + "\nThe end\n")
