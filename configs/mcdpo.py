@@ -30,6 +30,7 @@ def get_config(scale: str = "paper"):
     c.align.lora.rank = 0  # the paper tunes the whole network
     if scale != "mini":
         c.mesh.update({"fsdp": 8, "context": 1})
+        c.pretrain.train.accumulate = 2  # 8 clips a chip are 2 GiB more than a v5e has
         c.align.train.batch_size = 8
         c.align.train.optimizer.update({"name": "adamw", "learning_rate": 6e-6})
     if scale in backbones.NAMES:
