@@ -62,6 +62,18 @@ class BadClips:
             writer.writerow(("path", "reason", "detail"))
             writer.writerows(self.rows)
 
+    def write_left_out(self, folder: Path) -> list[Path]:
+        """Writes left_out.csv where there are bad clips, and removes an older one where not.
+
+        Returns the paths of what was written.
+        """
+        path = folder / "left_out.csv"
+        path.unlink(missing_ok=True)
+        if not self.rows:
+            return []
+        self.write(path)
+        return [path]
+
     def check(self, total: int, max_bad_fraction: float, where: str | os.PathLike = "") -> None:
         """Refuses to go on where too many are bad.
 

@@ -82,12 +82,7 @@ def write(folder: Path, found: Correlated) -> list[Path]:
     write_text(paths[0], "\n".join([f"{found.about}\n", *tables]))
     score_tables.write(paths[1], correlation_frame(found.found))
     draw_correlations(paths[2], found.found, found.about.partition(";")[0])
-    left_out = folder / "left_out.csv"
-    left_out.unlink(missing_ok=True)
-    if len(found.skipped):
-        found.skipped.write(left_out)
-        paths.append(left_out)
-    return paths
+    return [*paths, *found.skipped.write_left_out(folder)]
 
 
 def _counts(clips: pd.DataFrame) -> str:

@@ -132,9 +132,4 @@ def write(folder: Path, found: Measured) -> list[Path]:
         paths += [folder / "accuracy.csv", folder / "accuracy.png"]
         score_tables.write(paths[1], accuracy_frame(found.accuracy))
         draw_accuracy(paths[2], found.accuracy, found.about.partition(":")[0])
-    left_out = folder / "left_out.csv"
-    left_out.unlink(missing_ok=True)
-    if len(found.skipped):
-        found.skipped.write(left_out)
-        paths.append(left_out)
-    return paths
+    return [*paths, *found.skipped.write_left_out(folder)]
