@@ -1,5 +1,6 @@
 """Text and special tokens of a Qwen-VL model as numbers."""
 
+import functools
 import logging
 import os
 from collections.abc import Iterable
@@ -53,13 +54,18 @@ class ChatTokens:
         self._text.encode_special_tokens = True
         self._text.no_truncation()
         self._text.no_padding()
+        # parts of a chat and questions come again with every clip
+        self._known = functools.lru_cache(maxsize=4096)(self._encode)
 
     def __len__(self) -> int:
         return self._text.get_vocab_size(with_added_tokens=True)
 
     def text(self, text: str) -> list[int]:
         """Returns the tokens of a text; what looks like a special token is plain text too."""
-        return self._text.encode(text, add_special_tokens=False).ids
+        return list(self._known(text))
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self._text.encode(text, add_special_tokens=False).ids)
 
     def read(self, numbers: Iterable[int]) -> str:
         """Returns the text of tokens; special ones are left out."""

@@ -1,6 +1,7 @@
 """Rows of tokens, images and videos as the arrays that a Qwen-VL network takes."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -131,8 +132,11 @@ def smallest(config: QwenVLConfig, more: int = 0) -> Inputs:
     return pack([Row(tokens, [media], [pixels])], config)
 
 
+@functools.lru_cache(maxsize=256)
 def patch_order(h: int, w: int, merge: int) -> Int[np.ndarray, "n 2"]:
     """Returns row and column of the patches of a frame, those of a feature next to each other.
+
+    Read-only: the frames of many clips have one size.
 
     Args:
         h: rows of patches.
@@ -141,7 +145,9 @@ def patch_order(h: int, w: int, merge: int) -> Int[np.ndarray, "n 2"]:
     """
     at = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"), axis=-1)
     blocks = at.reshape(h // merge, merge, w // merge, merge, 2)
-    return blocks.transpose(0, 2, 1, 3, 4).reshape(-1, 2).astype(np.int32)
+    order = blocks.transpose(0, 2, 1, 3, 4).reshape(-1, 2).astype(np.int32)
+    order.flags.writeable = False
+    return order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +231,8 @@ def _places(
 ) -> Int[np.ndarray, " l"]:
     """Which feature stands in the place of every token."""
     places = np.full(len(row.tokens), -1, np.int32)
-    pads = np.isin(row.tokens, [config.image_token_id, config.video_token_id])
+    tokens = np.asarray(row.tokens)
+    pads = (tokens == config.image_token_id) | (tokens == config.video_token_id)
     numbers, frame = [], 0
     for media, layout in zip(row.media, layouts, strict=True):
         frames = frame + np.arange(media.grid[0])
@@ -244,8 +251,9 @@ def _check(row: Row, config: QwenVLConfig, longest: int) -> None:
     vocabulary = config.text.vocab_size
     if len(row.tokens) > longest:
         raise ValueError(f"it has {len(row.tokens)} tokens, and there is room for {longest}")
-    beyond = [int(t) for t in row.tokens if not 0 <= t < vocabulary]
-    if beyond:
+    tokens = np.asarray(row.tokens)
+    beyond = tokens[(tokens < 0) | (tokens >= vocabulary)]
+    if len(beyond):
         raise ValueError(
             f"token {beyond[0]} is not among the {vocabulary} of the embedding: is the tokenizer "
             "that of this model?"

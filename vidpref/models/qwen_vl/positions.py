@@ -72,12 +72,16 @@ def mrope_positions(
     pads = {config.image_token_id: False, config.video_token_id: True}
     runs = [run for part in media for run in part.runs(config)]
     positions = np.empty((len(tokens), 3), np.int32)
+    image, video = pads
+    places = np.flatnonzero((tokens == image) | (tokens == video))
     at, start, used = 0, 0, 0
     while at < len(tokens):
         token = int(tokens[at])
         if token not in pads:
-            positions[at] = start
-            at, start = at + 1, start + 1
+            later = np.searchsorted(places, at)
+            end = int(places[later]) if later < len(places) else len(tokens)
+            positions[at:end] = start + np.arange(end - at)[:, None]
+            at, start = end, start + end - at
             continue
         if used == len(runs) or runs[used].is_video != pads[token]:
             raise ValueError(
