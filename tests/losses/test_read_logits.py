@@ -23,9 +23,9 @@ def told(tmp_path_factory):
     _, reader = open_model(str(out), (64, 256), 512)
     asked = [reader.row(reader.see(clip(1, 16, seed=i)), "is it good?") for i in range(2)]
     rows = [reader.answered(row, said) for row, said in zip(asked, ("Good", "no"), strict=True)]
-    most = max(n for _, n in rows)
+    most = max(len(said) for _, said in rows)
     batch = to_arrays(reader.pack([row for row, _ in rows], Room()))
-    batch["said"] = np.stack([np.arange(most) >= most - n for _, n in rows])
+    batch["said"] = np.stack([np.pad(said, (most - len(said), 0)) for _, said in rows])
     return QwenVLAnswers(module.config), {"model": jax.tree.map(jnp.asarray, params)}, batch
 
 

@@ -13,7 +13,7 @@ B = 6
 CASES = {
     "sft": ("sft", {}),
     "rwr": ("rwr", {"eta": 2.0, "gamma": 0.1}),
-    "flow_rwr": ("flow_rwr", {"beta": 0.7}),
+    "flow_rwr": ("flow_rwr", {"beta": 0.7, "real_weight": 0.2}),
     "dpo": ("dpo", {"beta": 20.0, "nll_weight": 0.3}),
     "dpo_all": (
         "dpo",

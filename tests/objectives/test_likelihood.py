@@ -58,3 +58,17 @@ def test_flow_rwr_with_reward_zero_is_sft():
     zeros = labels(np.zeros((B, 1), np.float32))
     assert flow_rwr(errors(policy), zeros, beta=0.1)[0] == sft(errors(policy), zeros)[0]
     assert flow_rwr(errors(policy), zeros, beta=0.1)[1]["weight"] == jnp.float32(1.0)
+
+
+@pytest.mark.parametrize(
+    ("objective", "hyper"),
+    [(sft, {}), (rwr, {"eta": 0.5, "gamma": 0.25}), (flow_rwr, {"beta": 0.7})],
+)
+def test_the_error_on_real_clips_is_added(objective, hyper):
+    policy, real, reward = draw(1)
+    rows = labels(reward, np.array([1, 1, 0, 1, 1, 1], np.float32))
+    alone, _ = objective(errors(policy), rows, **hyper)
+    loss, metrics = objective(errors(policy, real=real), rows, real_weight=0.3, **hyper)
+    expected = np.delete(real[:, 0], 2).mean()  # a padding row's real clip is not counted
+    np.testing.assert_allclose(metrics["error_real"], expected, rtol=1e-5)
+    np.testing.assert_allclose(loss, alone + 0.3 * expected, rtol=1e-5)

@@ -132,7 +132,7 @@ def test_clips_of_a_row(name, good, bad):
             "reference_point='per_class': is called 'own_class' now",
         ),
         ("kto", {"beta": 1.0, "reference_point": 1.0}, "reference_point=1.0: must be a text"),
-        ("sft", {"beta": 1.0}, "no field 'beta'; it takes no hyper-parameters"),
+        ("sft", {"beta": 1.0}, "no field 'beta'; known: real_weight"),
     ],
 )
 def test_wrong_hyper_parameters_are_named(name, hyper, message):

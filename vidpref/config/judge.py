@@ -108,6 +108,12 @@ class Critic:
         "Whether it is first tuned to say what the records say; else it draws answers as it is.",
         when=_DRAWS,
     )
+    together: bool = field(
+        False,
+        "",
+        "Whether all grades of a clip are asked for in one conversation, in an order by chance: "
+        "the clip is read once for all of them.",
+    )
     pairs: float = field(
         1.0,
         ">= 0",
@@ -125,6 +131,14 @@ class OwnAnswers:
     )
     group: int = field(8, ">= 2", "Answers to a question.", when=_ON)
     temperature: float = field(1.0, "> 0", "Of drawing.", when=_ON)
+    gather: bool = field(
+        True,
+        "",
+        "Whether each device holds all weights while it draws, but for the parts over tensor; "
+        "else the parts over fsdp are gathered again for every token.",
+        touches="speed",
+        when=_ON,
+    )
     clip: float = field(0.2, "in (0, 1]", "Ratios count from 1 - clip to 1 + clip.", when=_ON)
     kl: float = field(
         0.07, ">= 0", "Weight of the divergence from the model at the start; 0: none.", when=_ON

@@ -14,7 +14,7 @@ from vidpref.models.qwen_vl.configuration import QwenVLConfig
 from vidpref.models.qwen_vl.inputs import Inputs
 from vidpref.models.qwen_vl.packing import Room, Row, pack
 from vidpref.models.qwen_vl.positions import Media
-from vidpref.typing import Array, Float, Int, UInt8
+from vidpref.typing import Array, Bool, Float, Int, UInt8
 
 Seen = tuple[
     Media, Float[np.ndarray, "_ _ d"]
@@ -89,25 +89,31 @@ class ImageQuestions:
             )
         return Row(np.array(ids, np.int32), [m for m, _ in seen], [pixels for _, pixels in seen])
 
-    def answered(self, asked: Row, *said: str) -> tuple[Row, int]:
-        """Returns the row of a conversation, and the number of its last answer's tokens.
+    def answered(
+        self, asked: Row, *said: str, every: bool = False
+    ) -> tuple[Row, Bool[np.ndarray, " n"]]:
+        """Returns the row of a conversation, and which of its last n tokens are answers.
 
-        The model's end of its turn is among them.
+        The model's end of its turn is one of an answer's tokens, and the first of the n is one.
 
         Args:
             asked: result of `row`.
             *said: the answer; or an answer, what is asked next, the answer to that, and so on.
                 What looks like a special token in them is plain text.
+            every: whether all answers count, and not the last alone.
         """
         ids: list[int] = []
+        learnt: list[bool] = []
         for number, text in enumerate(said):
             if number % 2:
-                ids += self.next_question(text).tolist()
-                continue
-            answer = [*self.tokens.text(text), self.tokens.special(chat.IM_END)]
-            ids += answer
+                own = self.next_question(text).tolist()
+            else:
+                own = [*self.tokens.text(text), self.tokens.special(chat.IM_END)]
+            counts = not number % 2 and (every or number == len(said) - 1)
+            ids += own
+            learnt += [counts] * len(own)
         tokens = np.concatenate([asked.tokens, np.array(ids, np.int32)])
-        return dataclasses.replace(asked, tokens=tokens), len(answer)
+        return dataclasses.replace(asked, tokens=tokens), np.array(learnt[learnt.index(True) :])
 
     def next_question(self, text: str) -> Int[np.ndarray, " m"]:
         """Returns the tokens of a question behind the end of an answer."""

@@ -72,7 +72,8 @@ class Keeping:
             self._forms = _forms(network, int8=kind == "int8")
 
     def one(self, path: tuple[str, ...], leaf: Any) -> Any:
-        """Returns a parameter in the form in which it is kept; abstract from abstract.
+        """Returns a parameter in the form in which it is kept; abstract from abstract, and inside
+        of a program as a part of it.
 
         Args:
             path: its path.
@@ -82,6 +83,8 @@ class Keeping:
         if form is None or isinstance(leaf, Int8) or leaf.dtype == form:
             return leaf
         make = quantise if form == jnp.int8 else lambda x: x.astype(form)
+        if isinstance(leaf, jax.core.Tracer):
+            return make(leaf)
         place = _shardings(leaf, form)
         if not isinstance(leaf, jax.ShapeDtypeStruct):
             return jax.jit(make, out_shardings=place)(leaf)

@@ -37,7 +37,8 @@ from vidpref.storage.copies import here
 _WORLD = "miniworld"
 _TRAINING = (
     *("lora", "parts", "loss", "theta", "masks", "rating_center", "head", "train"),
-    *("critic.grades", "critic.thirds", "critic.instruct", "reasoning", "hierarchy"),
+    *("critic.grades", "critic.thirds", "critic.instruct", "critic.together"),
+    *("reasoning", "hierarchy"),
 )
 _OF_DRAWING = tuple(
     f"judge.{section}.{name}"
@@ -108,7 +109,7 @@ class JudgeRecipe:
             write_scratch_model(folder / _MODEL, config, tokenizer, seed)
 
         known = self.inputs.causes.of("judge.scratch", "seed")
-        known |= {"tokens": tokenizer.special, "words": tokenizer.digest}
+        known |= {"tokens": tokenizer.special, "words": tokenizer.digest, "head": "own"}
         return Stage("judge-base", body, known)
 
     @functools.cached_property

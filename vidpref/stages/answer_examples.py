@@ -39,6 +39,8 @@ class Example:
         reason: why, where somebody said so.
         next: what is asked behind the answer, and what is right then; () for nothing.
         dimensions: of a `hierarchy_question`, the right word of each; () for other questions.
+        more: what is asked about the same clips in the same conversation, and learnt like this;
+            () for nothing.
     """
 
     clips: tuple[int, ...]
@@ -47,6 +49,7 @@ class Example:
     reason: str = ""
     next: tuple[str, ...] = ()
     dimensions: tuple[tuple[str, str], ...] = ()
+    more: tuple["Example", ...] = ()
 
     def answer(self, form: str) -> str:
         """Returns what the judge is to say, in a form of `config.vlm_judge.VlmJudge.answers`.
@@ -174,6 +177,25 @@ def hierarchies(
         found.append(example)
     chosen = sorted(rng.permutation(len(found))[:most].tolist())
     return [found[i] for i in chosen]
+
+
+def together(examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
+    """Returns one example of all that is asked about the same clips, in an order by chance.
+
+    A clip is read once for all its answers. Asked alone, a question is one that came first.
+
+    Args:
+        examples: of single questions.
+        rng: the orders.
+    """
+    by_clips: dict[tuple[int, ...], list[Example]] = {}
+    for example in examples:
+        by_clips.setdefault(example.clips, []).append(example)
+    found = []
+    for own in by_clips.values():
+        first, *more = (own[i] for i in rng.permutation(len(own)))
+        found.append(dataclasses.replace(first, more=tuple(more)))
+    return found
 
 
 def turned(examples: Sequence[Example]) -> list[Example]:

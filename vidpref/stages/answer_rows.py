@@ -13,6 +13,7 @@ from vidpref.models.qwen_vl.packing import Room, Row
 from vidpref.rewards.questions import shown_frames
 from vidpref.stages.answer_examples import Example
 from vidpref.stages.judge_rows import SeenClips
+from vidpref.typing import Bool
 
 _TOKENS = 64  # rows are padded to a multiple of it, so that there are few programs
 _WORD, _REASON = 16, 64  # answers to the first, or to a multiple of the second
@@ -68,20 +69,24 @@ class AnswerRows:
         for video in (record["video"] for record in records):
             shown = shown_frames(len(video), self._frames)
             seen, frames = seen + self._reader.see(video[shown]), len(shown)
-        text = example.question.about(text_of(records[0]["prompt"]), frames)
-        row, said = self._row(example, seen, text)
+        row, said = self._row(example, seen, text_of(records[0]["prompt"]), frames)
         packed = self._reader.pack([row], room)
         found = {name: x[0] for name, x in to_arrays(packed).items()}
         found["patch_pixels"] = found["patch_pixels"].astype(self._dtype)
         if self._form is None:
             return {**found, "example": np.int32(index)}
-        return {**found, "said": np.arange(most) >= most - said}
+        return {**found, "said": np.pad(said, (most - len(said), 0))}
 
-    def _row(self, example: Example, seen: Sequence[Seen], text: str) -> tuple[Row, int]:
-        asked = self._reader.row(seen, text)
+    def _row(
+        self, example: Example, seen: Sequence[Seen], prompt: str, frames: int
+    ) -> tuple[Row, Bool[np.ndarray, " n"]]:
+        asked = self._reader.row(seen, example.question.about(prompt, frames))
         if self._form is None:
-            return asked, 0
-        return self._reader.answered(asked, example.answer(self._form), *example.next)
+            return asked, np.zeros(0, bool)
+        said = [example.answer(self._form), *example.next]
+        for other in example.more:
+            said += [other.question.about(prompt, frames), other.answer(self._form)]
+        return self._reader.answered(asked, *said, every=bool(example.more))
 
     def _size(self, example: Example) -> tuple[int, int, int, int]:
         """Tokens, frames and patches of the room of an example, and tokens of its answer."""
@@ -90,14 +95,13 @@ class AnswerRows:
         for row in rows:
             frames = len(shown_frames(int(row["frames"]), self._frames))
             seen += self._blank(frames, int(row["height"]), int(row["width"]))
-        text = example.question.about(rows[0]["prompt"], frames)
         try:
-            row, said = self._row(example, seen, text)
+            row, said = self._row(example, seen, rows[0]["prompt"], frames)
         except ValueError as error:
             names = " and ".join(map(str, self._clips.index.index[list(example.clips)]))
             raise ValueError(f"clip {names}: {error}") from error
         patches = max(pixels.shape[1] for _, pixels in seen)
-        answer = _of_answer(said) if said else 0
+        answer = _of_answer(len(said)) if len(said) else 0
         grids = sum(media.grid[0] for media, _ in seen)
         return _padded(len(row.tokens), _TOKENS), grids, patches, answer
 

@@ -140,7 +140,8 @@ def _train_answers(folder: Path, given: Given) -> None:
     pairs = answer_examples.compared(
         given.said["train"], given.clips, reader.pairs, most=most, rng=rng
     )
-    examples = [*single, *pairs]
+    whole = config.judge.critic.together
+    examples = [*(answer_examples.together(single, rng) if whole else single), *pairs]
     if reader.supported:
         examples += answer_examples.criticised(single, reader.supported, rng)
     if reader.whole is not None:

@@ -31,6 +31,7 @@ from vidpref.stages.answer_examples import Example
 from vidpref.stages.answer_rows import AnswerRows
 from vidpref.stages.answer_training import AnswerTraining
 from vidpref.stages.answer_worth import SUPPORTED, Worth
+from vidpref.training.gathered import gathering
 from vidpref.training.loop import fit
 from vidpref.training.plan import make_plan
 from vidpref.training.processes import share_of
@@ -154,8 +155,12 @@ def drawing(
         more = questions.next_question(following)
         ids = first_tokens(questions.tokens, YES_NO)
 
+    plan, gather = training.plan, lambda policy: policy
+    if section.gather:
+        gather = gathering(plan.tuning.network, plan.mesh)
+
     def prepare(policy: PyTree, frozen: PyTree, batch: PyTree, key: Array, step: Array) -> PyTree:
-        prompts = from_arrays(batch)
+        policy, prompts = gather(policy), from_arrays(batch)
         said = answer(module, policy, prompts, key, rule, section.group)
         found = {
             "drawn": said.tokens,

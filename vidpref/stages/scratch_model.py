@@ -50,7 +50,7 @@ def scratch_config(section: ConfigDict, tokenizer: ByteTokenizer) -> QwenVLConfi
                 "type": "mrope",
                 "mrope_section": [pairs // 4, pairs * 3 // 8, pairs * 3 // 8],
             },
-            "tie_word_embeddings": True,
+            "tie_word_embeddings": False,
             **numbers_of_tokens(tokenizer.numbers()),
             "vision_config": {
                 "depth": section.vision_layers,

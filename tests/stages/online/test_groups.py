@@ -64,6 +64,13 @@ def test_all_clips_come_with_their_prompts_and_failures_weigh_nothing():
     assert np.nan_to_num(SCORES["accept"]).ravel().tolist() == batch["reward"][:, 0].tolist()
 
 
+def test_every_clip_has_the_real_clip_of_its_prompt_beside_it():
+    real = {"clips": np.arange(B)[:, None], "text": np.arange(B)[:, None] + 10.0}
+    batch, _ = clip_rows("fresh", {"accept": 1.0})({**drawn(), "real": real}, SCORES)
+    assert batch["real"]["clips"][:, 0].tolist() == np.repeat(np.arange(B), G).tolist()
+    assert batch["real"]["text"].shape == (B * G, 1)
+
+
 def test_normalised_rewards_have_mean_zero_and_deviation_one_over_what_was_scored():
     batch, _ = clip_rows("fresh", {"accept": 1.0}, normalize=True)(drawn(), SCORES)
     known = np.asarray(batch["weight"]) > 0

@@ -115,8 +115,7 @@ def check_hyper(name: str, hyper: Mapping[str, object]) -> None:
     known = OBJECTIVES[name].hyper
     for field, value in hyper.items():
         if field not in known:
-            hint = nearest(field, known, cutoff=0.4) if known else "it takes no hyper-parameters"
-            raise ValueError(f"{name} has no field {field!r}; {hint}")
+            raise ValueError(f"{name} has no field {field!r}; {nearest(field, known, cutoff=0.4)}")
         _check_value(f"{name}: {field}={value!r}", value, FIELDS[f"align.{hyper_field(field)}"])
     parameters = inspect.signature(OBJECTIVES[name].fn).parameters
     for field in known:

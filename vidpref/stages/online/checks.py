@@ -43,12 +43,6 @@ def check(config: ConfigDict, generator: Generator) -> None:
         rule(section)
     elif section.method in BACKPROPAGATED:
         backpropagation.check(config, generator)
-    elif section.real_weight and section.rows == FRESH_ROWS[0]:
-        raise ValueError(
-            f"config.align.real_weight={section.real_weight}: with config.align.rows="
-            f"{section.rows!r} there are more clips than prompts, and a real clip a prompt; use "
-            f"{FRESH_ROWS[1]!r}, or set it to 0"
-        )
     if section.condition_dropout and generator.latent and config.sampler.guidance_scale != 1.0:
         raise ValueError(
             f"config.align.condition_dropout={section.condition_dropout}: what stands for no text "

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import jax
 import jax.numpy as jnp
 
 from vidpref.objectives.policy_gradient import AdvantageRule, group_advantages
@@ -80,7 +81,7 @@ def clip_rows(
 
 def _all(drawn: Mapping[str, PyTree], reward: Array, known: Bool[Array, "b g"]) -> dict:
     b, g = known.shape
-    seen = {name: jnp.repeat(x, g, axis=0) for name, x in _seen(drawn).items()}
+    seen = jax.tree.map(lambda x: jnp.repeat(x, g, axis=0), _seen(drawn))
     return seen | {
         "clips": drawn["clips"].reshape(b * g, 1, *drawn["clips"].shape[2:]),
         "reward": jnp.where(known, reward, 0.0).reshape(b * g, 1),
