@@ -13,6 +13,7 @@ Number:   mini, measured with seed 0: accepted clips of held-out prompts 23.5 ->
 """
 
 from configs import flow_grpo
+from configs.shared import aif
 
 PAPER = "Advantage Weighted Matching: Aligning RL with Pretraining in Diffusion Models"
 SCALES = ("mini", "paper")
@@ -24,5 +25,5 @@ def get_config(scale: str = "paper"):
     c.align.method = "awm"
     c.align.train.optimizer.learning_rate = 3e-4
     if scale == "mini":
-        c.align.train.optimizer.learning_rate = 1e-3
+        c.search = aif.rates("3e-4", "1e-3", "3e-3")
     return c

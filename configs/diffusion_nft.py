@@ -17,6 +17,7 @@ Number:   mini, measured with seed 0: accepted clips of held-out prompts 23.5 ->
 """
 
 from configs import flow_grpo
+from configs.shared import aif
 
 PAPER = "DiffusionNFT: Online Diffusion Reinforcement with Forward Process"
 SCALES = ("mini", "paper")
@@ -33,4 +34,5 @@ def get_config(scale: str = "paper"):
     if scale == "mini":
         c.align.train.reference_rise = 0.0  # 100 steps would end at 0.1; the number is of 0.5
         c.align.train.optimizer.learning_rate = 1e-3
+        c.search = aif.rates("1e-3", "3e-4", "3e-3")
     return c

@@ -2,15 +2,19 @@
 
 No table of the five papers has it. AIF's two projections and the methods that were made for fresh
 clips learn from the same number of them a step, drawn by the policy as it is and judged at once.
+RWR has positive weights alone, and learns its own mistakes with its clips: it is measured with the
+error on real clips beside it too, and what those clips do alone.
 """
 
 from claimed.claim import PRETRAINED, QUALITY, Claim, Group
-from claimed.settings import FLOW_DPO, ONLINE_DPO, ONLINE_RWR
+from claimed.settings import FLOW_DPO, ONLINE_DPO, ONLINE_RWR, ONLINE_RWR_HELD, REAL_ALONE
 
 _FLOW_RWR = "flow_rwr"
 _METHODS = {
     "Online DPO (reverse BT)": ONLINE_DPO,
     "Online RWR (forward EM)": ONLINE_RWR,
+    "Online RWR with a data term": ONLINE_RWR_HELD,
+    "The data term alone": REAL_ALONE,
     "Flow-GRPO": "flow_grpo",
     "DiffusionNFT": "diffusion_nft",
     "AWM": "awm",
@@ -27,6 +31,15 @@ ONLINE = Group(
         Claim("Online DPO beats DPO", _OURS, ONLINE_DPO, FLOW_DPO, others=QUALITY),
         Claim("Online RWR beats RWR", _OURS, ONLINE_RWR, _FLOW_RWR, others=QUALITY),
         Claim("Online RWR beats online DPO", _OURS, ONLINE_RWR, ONLINE_DPO, others=QUALITY),
+        Claim(
+            "Online RWR with a data term beats the data term alone",
+            "a data term in the place of a reverse KL hacks less (DDRL, abstract)",
+            ONLINE_RWR_HELD,
+            REAL_ALONE,
+            others=QUALITY,
+        ),
+        Claim("and online DPO", _OURS, ONLINE_RWR_HELD, ONLINE_DPO, others=QUALITY),
+        Claim("Flow-GRPO beats online DPO", _OURS, "flow_grpo", ONLINE_DPO, others=QUALITY),
         Claim(
             "DiffusionNFT beats Flow-GRPO",
             "as good with 1/25 of the time (DiffusionNFT, abstract)",
