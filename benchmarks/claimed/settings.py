@@ -35,4 +35,6 @@ ONLINE_DPO = f"flow_dpo+align.rows=fresh_pairs+{_FRESH}+{RATE}=3e-3"
 ONLINE_RWR = f"flow_rwr+align.rows=fresh+{_FRESH}+{RATE}=5e-5"
 ONLINE_RWR_HELD = f"flow_rwr+align.rows=fresh+align.real_weight=1.0+{_FRESH}+{RATE}=5e-3"
 # The data term alone: as many real clips a step, for as many steps.
-REAL_ALONE = f"flow_sft+align.rows=real+align.train.batch_size=64+align.train.steps=100+{RATE}=5e-3"
+REAL_ALONE = (
+    f"flow_sft+align.rows=real+align.train.batch_size=64+align.train.steps=100+{RATE}=1.5e-2"
+)

@@ -105,7 +105,7 @@ class Align:
         0.0,
         ">= 0",
         "Adds this much of the error on real clips (IPO eq. 7, 9; DDRL; PRFL).",
-        when={"align.method": (*OFFLINE, TRAJECTORIES, *BACKPROPAGATED)},
+        when=(_REFERS, _HELD_TO_DATA, {"align.method": OFFLINE, "align.real_weight": ON}),
     )
     time_power: float = field(
         0.0,
