@@ -41,8 +41,10 @@ def get_config(scale: str = "paper"):
     c.judge.name = c.reward.name = "vlm_judge"
     c.reward.vlm_judge.update(MINI_QUESTIONS if scale == "mini" else {"frames": 16})
     if scale == "mini":
-        c.judge.critic.update({"pairs": 0.2, "thirds": True})
-        c.judge.train.update({"steps": 2000, "batch_size": 32})
+        # Told grades alone it learns what prompts tell of them, and does not look at the clips.
+        c.judge.critic.update({"pairs": 0.2, "thirds": True, "ranking": 1.0})
+        c.judge.train.update({"steps": 800, "batch_size": 16})
+        c.judge.train.optimizer.learning_rate = 1e-3
         # It first learns to answer at all, by gradients so large that Adam, with its usual 0.999,
         # would remember them for a thousand steps and hardly move on.
         c.judge.train.optimizer.b2 = 0.95

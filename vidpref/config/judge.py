@@ -113,6 +113,13 @@ class Critic:
         "",
         "Whether all grades of a clip are asked for in one conversation, in an order by chance: "
         "the clip is read once for all of them.",
+        when={".ranking": (0.0,)},
+    )
+    ranking: float = field(
+        0.0,
+        ">= 0",
+        "Weight of Bradley-Terry with ties (judge.theta) on the grades of two clips that were "
+        "compared, which are then learnt side by side, all of a clip in one conversation; 0: none.",
     )
     pairs: float = field(
         1.0,
@@ -220,7 +227,10 @@ class Judge:
         when=_SCORES,
     )
     theta: float = field(
-        5.0, "> 1", "The larger, the more ties.", when={**_SCORES, "judge.loss": "btt"}
+        5.0,
+        "> 1",
+        "The larger, the more ties.",
+        when=({**_SCORES, "judge.loss": "btt"}, {**_ANSWERS, "judge.critic.ranking": ON}),
     )
     masks: str = field(
         "valid",

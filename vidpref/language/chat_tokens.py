@@ -67,6 +67,11 @@ class ChatTokens:
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._text.encode(text, add_special_tokens=False).ids)
 
+    def place(self, text: str, character: int) -> int:
+        """Returns which of a text's tokens holds a character, both counted from 0."""
+        encoded = self._text.encode(text, add_special_tokens=False)
+        return int(encoded.char_to_token(character))
+
     def read(self, numbers: Iterable[int]) -> str:
         """Returns the text of tokens; special ones are left out."""
         return self._text.decode(list(numbers), skip_special_tokens=True)

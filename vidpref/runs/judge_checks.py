@@ -43,7 +43,7 @@ def check(config: ConfigDict) -> None:
     kind = KINDS[section.name]
     if section.scratch.layers:
         tokenizer = scratch_tokenizer(config)
-        model = scratch_config(section.scratch, tokenizer)
+        model = scratch_config(section, tokenizer)
         with tempfile.TemporaryDirectory() as folder:
             kind.reader(config, without_weights(Path(folder), model.write(), tokenizer))
     elif not section.base:

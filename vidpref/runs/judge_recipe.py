@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from ml_collections import ConfigDict
 
-from vidpref.config.judge import DRAWN
+from vidpref.config.judge import ANSWERS, DRAWN
 from vidpref.config.schema import PREFERENCES
 from vidpref.datasets.miniworld import prompts
 from vidpref.datasets.preferences import Preferences
@@ -37,7 +37,7 @@ from vidpref.storage.copies import here
 _WORLD = "miniworld"
 _TRAINING = (
     *("lora", "parts", "loss", "theta", "masks", "rating_center", "head", "train"),
-    *("critic.grades", "critic.thirds", "critic.instruct", "critic.together"),
+    *("critic.grades", "critic.thirds", "critic.instruct", "critic.together", "critic.ranking"),
     *("reasoning", "hierarchy"),
 )
 _OF_DRAWING = tuple(
@@ -105,11 +105,13 @@ class JudgeRecipe:
         tokenizer = scratch_tokenizer(self.config)
 
         def body(folder: Path) -> None:
-            config = scratch_config(section.scratch, tokenizer)
+            config = scratch_config(section, tokenizer)
             write_scratch_model(folder / _MODEL, config, tokenizer, seed)
 
         known = self.inputs.causes.of("judge.scratch", "seed")
-        known |= {"tokens": tokenizer.special, "words": tokenizer.digest, "head": "own"}
+        known |= {"tokens": tokenizer.special, "words": tokenizer.digest}
+        if section.name == ANSWERS:
+            known["head"] = "own"
         return Stage("judge-base", body, known)
 
     @functools.cached_property
@@ -159,20 +161,14 @@ class JudgeRecipe:
     @functools.cached_property
     def judge(self) -> Stage:
         """Trains the judge."""
-        config = self.config
-        inputs = {"frames": self.frames}
-        if config.data.name == PREFERENCES:
-            inputs["data"] = self.inputs.data_stage
 
         def body(folder: Path) -> None:
-            seen = judge_rows.SeenClips.open(self._folder(self.frames))
-            given = Given(config, self._model(), seen, self._said(), self.inputs.mesh)
-            self._kind.train(folder, given)
+            self._kind.train(folder, self._given(self._model()))
 
         fields = ("judge", *self._kind.seen, "seed", "compute_dtype")
         known = self.inputs.causes.of(*fields, without=["judge.world", *_OF_DRAWING])
         known["files"] = self._digest(weights=True)
-        return Stage("judge", body, known, self._with_base(inputs))
+        return Stage("judge", body, known, self._with_base(self._learnt_from()))
 
     @functools.cached_property
     def last(self) -> Stage:
@@ -183,24 +179,31 @@ class JudgeRecipe:
         return last
 
     def _on_own_answers(self, section: str, before: Stage | None) -> Stage:
-        config = self.config
-        inputs = {"frames": self.frames, **({} if before is None else {"judge": before})}
-        if config.data.name == PREFERENCES:
-            inputs["data"] = self.inputs.data_stage
+        inputs = self._learnt_from() | ({} if before is None else {"judge": before})
 
         def body(folder: Path) -> None:
             model = self._model()
             if before is not None:
                 model = QwenVLFolder(self._folder(before) / JUDGE)
-            seen = judge_rows.SeenClips.open(self._folder(self.frames))
-            given = Given(config, model, seen, self._said(), self.inputs.mesh)
-            train_drawn(folder, given, section)
+            train_drawn(folder, self._given(model), section)
 
         others = [f"judge.{name}" for name in PHASES if name != section]
         fields = ("judge", *self._kind.seen, "seed", "compute_dtype")
         known = self.inputs.causes.of(*fields, without=["judge.world", "judge.train", *others])
         known["files"] = self._digest(weights=before is None)
         return Stage(f"judge-{section}", body, known, self._with_base(inputs))
+
+    def _learnt_from(self) -> dict[str, Stage]:
+        """The stages of clips and of what is said about them."""
+        inputs = {"frames": self.frames}
+        if self.config.data.name == PREFERENCES:
+            inputs["data"] = self.inputs.data_stage
+        return inputs
+
+    def _given(self, model: QwenVLFolder) -> Given:
+        """What a model is trained from; the stages before it must be done."""
+        seen = judge_rows.SeenClips.open(self._folder(self.frames))
+        return Given(self.config, model, seen, self._said(), self.inputs.mesh)
 
     def _with_base(self, inputs: Mapping[str, Stage]) -> dict[str, Stage]:
         return {**inputs, **({} if self.base is None else {"base": self.base})}

@@ -13,7 +13,7 @@ from vidpref.models.qwen_vl.packing import Room, Row
 from vidpref.rewards.questions import shown_frames
 from vidpref.stages.answer_examples import Example
 from vidpref.stages.judge_rows import SeenClips
-from vidpref.typing import Bool
+from vidpref.typing import Bool, Int
 
 _TOKENS = 64  # rows are padded to a multiple of it, so that there are few programs
 _WORD, _REASON = 16, 64  # answers to the first, or to a multiple of the second
@@ -35,6 +35,7 @@ class AnswerRows:
     Attributes:
         shapes: bucket of each row: the rows of one bucket have one shape.
         rooms: size of the arrays of each bucket, and of its answers, 0 without.
+        sizes: tokens, frames, patches and answer's tokens of each row's room [n, 4].
 
     Raises:
         ValueError: an example that does not fit the model; says which.
@@ -53,17 +54,18 @@ class AnswerRows:
         self._form, self._frames, self._dtype = form, frames, jnp.dtype(dtype)
         # pictures of nothing take as many tokens as others of their size
         self._blank = functools.cache(lambda *size: reader.see(np.zeros((*size, 3), np.uint8)))
-        sizes = np.array([self._size(example) for example in examples])
-        found, shapes = np.unique(sizes, axis=0, return_inverse=True)
-        self.rooms = [(Room(*map(int, size[:3])), int(size[3])) for size in found]
-        self.shapes: np.ndarray = shapes.reshape(-1)
+        self.sizes = np.array([self._size(example) for example in examples])
+        self.rooms, self.shapes = buckets(self.sizes)
 
     def __len__(self) -> int:
         return len(self._examples)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return self.arrays(index, *self.rooms[int(self.shapes[index])])
+
+    def arrays(self, index: int, room: Room, most: int) -> dict[str, np.ndarray]:
+        """Returns a row in a room of its size or a larger one, with its answer in `most` tokens."""
         example = self._examples[index]
-        room, most = self.rooms[int(self.shapes[index])]
         records = [self._clips.record(number) for number in example.clips]
         seen, frames = [], 0
         for video in (record["video"] for record in records):
@@ -104,6 +106,15 @@ class AnswerRows:
         answer = _of_answer(len(said)) if len(said) else 0
         grids = sum(media.grid[0] for media, _ in seen)
         return _padded(len(row.tokens), _TOKENS), grids, patches, answer
+
+
+def buckets(
+    sizes: Int[np.ndarray, "n 4"],
+) -> tuple[list[tuple[Room, int]], Int[np.ndarray, " n"]]:
+    """Returns the different rooms with the tokens of their answers, and which each row has."""
+    found, shapes = np.unique(sizes, axis=0, return_inverse=True)
+    rooms = [(Room(*map(int, size[:3])), int(size[3])) for size in found]
+    return rooms, shapes.reshape(-1)
 
 
 def _of_answer(said: int) -> int:

@@ -12,6 +12,7 @@ from vidpref.config.training import loop_settings
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
 from vidpref.language.image_questions import ImageQuestions
 from vidpref.losses.answers import AnswerLoss
+from vidpref.losses.ranked_answers import RankedAnswerLoss
 from vidpref.models.qwen_vl.answers import QwenVLAnswers
 from vidpref.models.qwen_vl.network import QwenVL
 from vidpref.models.qwen_vl.packing import Room, shapes_of, smallest
@@ -19,6 +20,7 @@ from vidpref.rewards import templates
 from vidpref.rewards.questions import Question, shown_frames
 from vidpref.rewards.vlm_judge import first_words, open_model
 from vidpref.stages.judge_tuning import judge_tuning, kept
+from vidpref.stages.ranked_rows import scales
 from vidpref.training.plan import Plan, make_plan
 from vidpref.training.sharding import abstract_params, batch_sharding
 from vidpref.typing import Array, PyTree, UInt8
@@ -169,6 +171,10 @@ def answer_training(
         return module.init(key, smallest(base.config, more=1), 1)["params"]
 
     tuning = judge_tuning(section, network, seed)
-    loss = AnswerLoss(module, tuning)
+    reader, ranking = answer_reader(config, base), float(section.critic.ranking)
+    loss: AnswerLoss | RankedAnswerLoss = AnswerLoss(module, tuning)
+    if ranking:
+        words = scales(reader.questions.tokens)
+        loss = RankedAnswerLoss(module, tuning, words, ranking, float(section.theta))
     plan = make_plan(tuning, loss, loop_settings(section.train), mesh, name=name)
-    return AnswerTraining(plan, module, answer_reader(config, base), section, base)
+    return AnswerTraining(plan, module, reader, section, base)

@@ -22,7 +22,13 @@ from vidpref.language.conversation import FRAMES
 from vidpref.rewards import templates
 from vidpref.rewards.questions import BETTER, GRADES, VERDICTS, YES_NO
 from vidpref.seeds import fold_seed
-from vidpref.stages import answer_examples, answer_rows, judge_rows, judge_training
+from vidpref.stages import (
+    answer_examples,
+    answer_rows,
+    judge_rows,
+    judge_training,
+    ranked_rows,
+)
 from vidpref.stages.answer_training import AnswerReader, answer_reader, answer_training
 from vidpref.stages.answer_worth import hierarchy_worth, reasoned_worth
 from vidpref.stages.asking import answers, comparison_account
@@ -137,22 +143,44 @@ def _train_answers(folder: Path, given: Given) -> None:
         logging.info("judge: %d grades without a reason are left out", without)
         _check_some(single, "config.reward.vlm_judge.answers='reasoned': no reason", config)
     most = round(config.judge.critic.pairs * len(single))
-    pairs = answer_examples.compared(
+    others = answer_examples.compared(
         given.said["train"], given.clips, reader.pairs, most=most, rng=rng
     )
-    whole = config.judge.critic.together
-    examples = [*(answer_examples.together(single, rng) if whole else single), *pairs]
+    logging.info("judge: %d grades and %d pairs of train prompts", len(single), len(others))
     if reader.supported:
-        examples += answer_examples.criticised(single, reader.supported, rng)
+        others += answer_examples.criticised(single, reader.supported, rng)
     if reader.whole is not None:
-        examples += hierarchies(given, reader, "train", len(single), rng)
-    logging.info("judge: %d grades and %d pairs of train prompts", len(single), len(pairs))
-    rows = answer_rows.AnswerRows(
-        given.clips, reader.questions, examples, own.frames, own.answers, config.compute_dtype
-    )
+        others += hierarchies(given, reader, "train", len(single), rng)
+    seen = (given.clips, reader.questions)
+    how = (own.frames, own.answers, config.compute_dtype)
+    if config.judge.critic.ranking:
+        pairs = _ranked(given, reader, single, rng)
+        rows = ranked_rows.RankedRows(*seen, [*pairs, *ranked_rows.two_by_two(others)], *how)
+    else:
+        if config.judge.critic.together:
+            single = answer_examples.together(single, rng)
+        rows = answer_rows.AnswerRows(*seen, [*single, *others], *how)
     params = train_answers(folder, training, rows, seed=given.seed)
     bounds = bounds_of(given, reader)
     write_judge(folder, training, params, given.clips, given.held_out(), bounds)
+
+
+def _ranked(
+    given: Given,
+    reader: AnswerReader,
+    single: list[answer_examples.Example],
+    rng: np.random.Generator,
+) -> list[ranked_rows.RankedPair]:
+    """The compared pairs of train prompts, as many as training takes."""
+    train = given.config.judge.train
+    dimensions = {one.text: name for name, asked in reader.single.items() for one in asked}
+    most = train.steps * train.batch_size
+    pairs = ranked_rows.ranked_pairs(
+        given.said["train"], given.clips, single, dimensions, rng, most=most
+    )
+    _check_some(pairs, "config.judge.critic.ranking: no pair that was compared", given.config)
+    logging.info("judge: %d pairs are graded side by side", len(pairs))
+    return pairs
 
 
 def train_drawn(folder: Path, given: Given, section: str) -> None:

@@ -37,9 +37,7 @@ def planned_base(config: ConfigDict, folder: Path, base: str = "") -> QwenVLFold
         return QwenVLFolder(named)
     if section.scratch.layers and not base:
         tokenizer = scratch_tokenizer(config)
-        return without_weights(
-            folder, scratch_config(section.scratch, tokenizer).write(), tokenizer
-        )
+        return without_weights(folder, scratch_config(section, tokenizer).write(), tokenizer)
     name = Path(named).name.removesuffix("-Instruct") or _SMALLEST
     if name not in PUBLISHED:
         field = "reward.vlm_judge.folder" if base else "judge.base"

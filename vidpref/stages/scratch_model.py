@@ -9,6 +9,7 @@ import jax
 from flax.core import meta
 from ml_collections import ConfigDict
 
+from vidpref.config.judge import ANSWERS
 from vidpref.files import write_text
 from vidpref.interop.qwen_vl_folders import QwenVLFolder, export_qwen_vl
 from vidpref.language.byte_tokenizer import ByteTokenizer
@@ -19,16 +20,20 @@ from vidpref.models.qwen_vl.packing import smallest
 from vidpref.storage import mirror
 
 
-def scratch_config(section: ConfigDict, tokenizer: ByteTokenizer) -> QwenVLConfig:
+def scratch_config(judge: ConfigDict, tokenizer: ByteTokenizer) -> QwenVLConfig:
     """Returns the config of the model.
 
+    What answers has a head of its own: read off the embedding, it takes twice the steps to say
+    anything at all (measured: docs/measurements.md, "A judge that sees"). What scores needs none.
+
     Args:
-        section: `judge.scratch`.
+        judge: the config's section.
         tokenizer: its own.
 
     Raises:
         ValueError: sizes that do not fit each other.
     """
+    section = judge.scratch
     width, heads = section.width, section.heads
     if width % (16 * heads):
         raise ValueError(
@@ -50,7 +55,7 @@ def scratch_config(section: ConfigDict, tokenizer: ByteTokenizer) -> QwenVLConfi
                 "type": "mrope",
                 "mrope_section": [pairs // 4, pairs * 3 // 8, pairs * 3 // 8],
             },
-            "tie_word_embeddings": False,
+            "tie_word_embeddings": judge.name != ANSWERS,
             **numbers_of_tokens(tokenizer.numbers()),
             "vision_config": {
                 "depth": section.vision_layers,
