@@ -65,6 +65,19 @@ def test_a_judge_that_learns_from_its_own_answers(mesh):
     assert {"kl", "sampler_gap"} <= set(metrics)
 
 
+def test_pairs_that_are_graded_side_by_side(mesh):
+    config = load_config("ipo:mini", ANSWERING)
+    step = programs(config, mesh)["judge"]()
+    batch = step.arguments["batch"]
+    rows, turns = config.judge.train.batch_size, len(config.judge.dimensions)
+    assert batch["at"].shape == (rows, 2, turns)
+    assert batch["preference"].shape == batch["scale"].shape == (rows, turns)
+    assert batch["tokens"].shape[:2] == batch["said"].shape[:2] == (rows, 2)
+    assert batch["said"].shape[2] >= 3 * 2 + 2 * config.text.length
+    _, metrics = step.trace().out_info
+    assert {"answers", "order", "accuracy"} <= set(metrics)
+
+
 def test_drawn_clips_have_room_with_the_longest_prompt(mesh):
     config = load_config("ipo:mini", ANSWERING)
     ask = programs(config, mesh)["ask"]()

@@ -24,7 +24,7 @@ from vidpref.rewards.questions import shown_frames
 from vidpref.rewards.registry import dimensions_of
 from vidpref.rewards.vlm_judge import ROW_TOKENS, answering, open_model, weighing
 from vidpref.stages.answer_rows import largest_rows
-from vidpref.stages.answer_training import AnswerTraining, answer_training
+from vidpref.stages.answer_training import AnswerReader, AnswerTraining, answer_training
 from vidpref.stages.answer_worth import SUPPORTED, hierarchy_worth, reasoned_worth
 from vidpref.stages.own_answers import drawing, drawn_training, sampling
 from vidpref.stages.planned_judge import (
@@ -50,8 +50,18 @@ def instruction_step(config: ConfigDict, mesh: Mesh) -> tuple[jax.stages.Wrapped
     training, own = _training(config, mesh), config.reward.vlm_judge
     clips = 2 if training.reader.pairs else 1
     said = own.max_tokens if own.answers in (WORDS, REASONED) else 1
+    if config.judge.critic.ranking or config.judge.critic.together:
+        said = _conversation(config, training.reader, said)
     room, said = largest_rows(training.reader.questions, clips, own.frames, said)
     return training.plan.step, training.arguments(room, said)
+
+
+def _conversation(config: ConfigDict, reader: AnswerReader, said: int) -> int:
+    """Tokens from the first answer of a conversation about all dimensions on, at most."""
+    frames, prompt = config.reward.vlm_judge.frames, longest_prompt(config)
+    texts = [one.about(prompt, frames) for asked in reader.single.values() for one in asked]
+    asked = [len(reader.questions.next_question(text)) for text in texts]
+    return len(asked) * (said + 1) + sum(asked) - min(asked)
 
 
 def drawing_of_answers(config: ConfigDict, phase: str, mesh: Mesh) -> tuple[Draw, Arguments]:

@@ -74,6 +74,7 @@ class AnswerTraining:
         reader: how clips are shown.
         section: the `judge` section.
         base: the model that it starts from.
+        ranked: whether a row is two clips, side by side.
     """
 
     plan: Plan
@@ -81,6 +82,7 @@ class AnswerTraining:
     reader: AnswerReader
     section: ConfigDict
     base: QwenVLFolder
+    ranked: bool = False
 
     def arguments(self, room: Room, said: int) -> dict[str, PyTree]:
         """Returns what the training step is given, in shapes with shardings, by name.
@@ -94,6 +96,11 @@ class AnswerTraining:
         rows, sharding = self.plan.settings.batch_size, batch_sharding(mesh)
         own = shapes_of(self.module.config, room, self.module.dtype)
         own["said"] = jax.ShapeDtypeStruct((said,), jnp.bool_)
+        if self.ranked:
+            turns = len(self.reader.single)
+            own = {n: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for n, x in own.items()}
+            own["at"] = jax.ShapeDtypeStruct((2, turns), jnp.int32)
+            own |= dict.fromkeys(("scale", "preference"), jax.ShapeDtypeStruct((turns,), jnp.int32))
         found = {
             name: jax.ShapeDtypeStruct((rows, *x.shape), x.dtype, sharding=sharding)
             for name, x in own.items()
@@ -177,4 +184,4 @@ def answer_training(
         words = scales(reader.questions.tokens)
         loss = RankedAnswerLoss(module, tuning, words, ranking, float(section.theta))
     plan = make_plan(tuning, loss, loop_settings(section.train), mesh, name=name)
-    return AnswerTraining(plan, module, reader, section, base)
+    return AnswerTraining(plan, module, reader, section, base, ranked=ranking > 0)
