@@ -23,6 +23,7 @@ from vidpref.stages.answer_rows import AnswerRows
 from vidpref.stages.answer_training import AnswerTraining
 from vidpref.stages.judge_held_out import ACCOUNT, SCORES, HeldOut, pair_accuracy
 from vidpref.stages.judge_rows import SeenClips
+from vidpref.stages.ranked_rows import RankedRows
 from vidpref.storage import mirror
 from vidpref.training.loop import fit
 from vidpref.training.processes import share_of
@@ -35,7 +36,7 @@ _CHUNK = 256  # clips that are asked about at once: what the host holds
 def train_answers(
     folder: Path,
     training: AnswerTraining,
-    rows: AnswerRows,
+    rows: AnswerRows | RankedRows,
     *,
     seed: int,
 ) -> PyTree:
