@@ -14,10 +14,12 @@ Command:  python launch/tpu_run.py --config=aif:mini --workdir=runs/aif
 Hardware: mini 2 CPU cores; paper 128 cores of TPU v3, not run.
 Time:     mini, measured: 11 minutes on one CPU core that others used too, 9 of them for the judge,
           pre-training (2) not included.
-Number:   mini, measured with seed 0. The judge orders 58.9 % of pairs of held-out generated clips
-          right (63.9 % on validation prompts). The policy that it trains gains by the verifier 4.0
-          points of acceptance [0.8, 7.2] on held-out prompts, 28.2 -> 32.2 %, and 10.0 [6.6, 13.4]
-          on train prompts (docs/measurements.md); with the verifier's own labels RWR gains 16.
+Number:   mini, measured with seed 0, before its judge learnt the order of clips too
+          (judge.critic.ranking), and not since. The judge ordered 58.9 % of pairs of held-out
+          generated clips right (63.9 % on validation prompts). The policy that it trained gained by
+          the verifier 4.0 points of acceptance [0.8, 7.2] on held-out prompts, 28.2 -> 32.2 %, and
+          10.0 [6.6, 13.4] on train prompts (docs/measurements.md); with the verifier's own labels
+          RWR gains 16.
 """
 
 from configs import rwr_aif

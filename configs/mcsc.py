@@ -19,12 +19,11 @@ Command:  python launch/tpu_run.py --config=mcsc:mini --workdir=runs/mcsc
           --config.judge.base=Qwen2-VL-7B-Instruct
 Hardware: mini 2 CPU cores; paper 8 chips of TPU v5p (compiled for them, measured:
           docs/pods.md), not run.
-Time:     mini, measured with seed 0: 21 CPU-minutes; 9 of them for the judge, a step of GRPO takes
-          2.2 s where one clip is judged and 3.8 s where two are compared, on a core.
-Number:   mini, measured with seed 0, and no result yet: the small judge that answers in words sees
-          nothing of generated clips where it is asked for more than one thing. It gives all clips
-          of a prompt the same grades, in 99 of 100 prompts, also after both phases, and McDPO is
-          refused then. `videoalign`, whose judge scores, has numbers.
+Time:     mini, expected: 20 CPU-minutes; measured: a step of GRPO takes 2.2 s where one clip is
+          judged and 3.8 s where two are compared, on a core.
+Number:   mini, none yet. Before its judge learnt the order of clips too (judge.critic.ranking), it
+          gave all clips of a prompt the same grades, in 99 of 100 prompts, also after both phases,
+          and McDPO is refused then (seed 0). `ipo:mini` has numbers of a critic that sees.
 """
 
 from configs import mcdpo
@@ -56,6 +55,7 @@ def get_config(scale: str = "paper"):
     c.reward.dimensions = DIMENSIONS
     if mini:
         c.expected_time = "about 20 minutes on 2 CPU cores"
+        c.judge.train.steps = 300  # five reasoned answers a clip: rows are three times as long
         c.search = ()  # the settings of mcdpo, chosen with the verifier's labels
         c.judge.world.clips = "drawn"
         c.reward.vlm_judge.max_tokens = 160

@@ -33,7 +33,7 @@ ONLINE = Group(
         Claim("Online RWR beats online DPO", _OURS, ONLINE_RWR, ONLINE_DPO, others=QUALITY),
         Claim(
             "Online RWR with a data term beats the data term alone",
-            "a data term in the place of a reverse KL hacks less (DDRL, abstract)",
+            "a data term in the place of a reverse KL: less hacking (DDRL)",
             ONLINE_RWR_HELD,
             REAL_ALONE,
             others=QUALITY,
