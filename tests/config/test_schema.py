@@ -115,6 +115,7 @@ def test_hyper_parameters_are_those_of_the_objective(method):
     config = new_config()
     config.align.method = method
     config.align.pair_weight = "gap"  # with which its power and reference count
+    config.align.real_weight = 0.1  # which counts where it is some
     if OBJECTIVES[method].learns_from_advantages:
         config.align.rows, config.align.online.updates = "fresh", 2
     for name in wanted:
