@@ -21,7 +21,14 @@ from vidpref.rewards.vlm_judge import open_model
 from vidpref.stages.answer_examples import Example, together
 from vidpref.stages.answer_rows import AnswerRows
 from vidpref.stages.judge_rows import SeenClips
-from vidpref.stages.ranked_rows import RankedPair, RankedRows, ranked_pairs, scales, two_by_two
+from vidpref.stages.ranked_rows import (
+    RankedPair,
+    RankedRows,
+    ranked_pairs,
+    scales,
+    two_by_two,
+    unpaired,
+)
 from vidpref.training.tuning import Everything
 
 ABOUT = {"motion_quality": "smooth?", "visual_quality": "sharp?"}
@@ -88,7 +95,11 @@ def test_compared_clips_are_asked_the_same_in_the_same_order(clips):
         assert second.labels == (B,)
         orders.add(questions[0][0].text)
     assert len(orders) == 2
-    assert len(ranked_pairs(said, clips, single, names, rng, most=1)) == 1
+    alone = ranked_pairs(said, clips, single, names, rng, most=1)
+    assert len(alone) == 1
+    (left,) = {0, 1, 2} - {e.clips[0] for e in alone[0].examples}
+    assert {e.clips for e in unpaired(single, alone)} == {(left,)}
+    assert unpaired(single, [first, second]) == []
 
 
 def test_one_conversation_asks_all_of_a_clip(clips, reader):

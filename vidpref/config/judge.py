@@ -119,7 +119,8 @@ class Critic:
         0.0,
         ">= 0",
         "Weight of Bradley-Terry with ties (judge.theta) on the grades of two clips that were "
-        "compared, which are then learnt side by side, all of a clip in one conversation; 0: none.",
+        "compared, which are then learnt side by side, all of a clip in one conversation; 0: none. "
+        "Grades of clips that are in no pair are learnt alone.",
     )
     pairs: float = field(
         1.0,

@@ -155,6 +155,7 @@ def _train_answers(folder: Path, given: Given) -> None:
     how = (own.frames, own.answers, config.compute_dtype)
     if config.judge.critic.ranking:
         pairs = _ranked(given, reader, single, rng)
+        others += answer_examples.together(ranked_rows.unpaired(single, pairs), rng)
         rows = ranked_rows.RankedRows(*seen, [*pairs, *ranked_rows.two_by_two(others)], *how)
     else:
         if config.judge.critic.together:

@@ -41,7 +41,7 @@ def ranked_pairs(
     *,
     most: int,
 ) -> list[RankedPair]:
-    """Returns pairs that were compared, with all that is asked about both clips.
+    """Returns pairs that were compared, with all that both clips have grades for.
 
     Args:
         said: the comparisons.
@@ -67,6 +67,12 @@ def ranked_pairs(
             first, second = (dataclasses.replace(own, more=tuple(others)) for own, *others in asked)
             found.append(RankedPair((first, second), kept))
     return found
+
+
+def unpaired(graded: Sequence[Example], pairs: Sequence[RankedPair]) -> list[Example]:
+    """Returns the examples about clips that are in no pair, whose grades are learnt alone."""
+    paired = {example.clips for pair in pairs for example in pair.examples}
+    return [example for example in graded if example.clips not in paired]
 
 
 def two_by_two(examples: Sequence[Example]) -> list[RankedPair]:
