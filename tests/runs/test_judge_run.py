@@ -243,7 +243,7 @@ def test_a_small_judge_starts_from_nothing_and_learns_from_the_verifier(tmp_path
     seen = SeenClips.open(tmp_path / recipe.frames.folder)
     rows = pair_rows(Given(config, base, seen, said, recipe.inputs.mesh), training)
     assert len(rows) == 4 * 6
-    assert [(r.tokens, r.frames, r.patches) for r in rows.rooms] == [(128, 4, 64)]
+    assert [(r.tokens, r.frames, r.patches) for r in rows.rooms] == [(256, 4, 64)]
     start = training.start(0)
     np.testing.assert_array_equal(
         start["tokens"],

@@ -66,8 +66,8 @@ def test_rows_have_one_shape_a_bucket(clips, reader):
     labels = np.array([[A, B, TIE]] * 3)
     rows = JudgeRows(clips, reader, pairs, labels, np.zeros((3, 2, 3), np.float32), "bfloat16")
     assert sorted((r.tokens, r.frames, r.patches) for r in rows.rooms) == [
-        (128, 2, 16),
-        (128, 4, 16),
+        (256, 2, 16),
+        (256, 4, 16),
     ]
     assert rows.shapes[0] == rows.shapes[2] != rows.shapes[1]
     row = rows[2]
@@ -80,4 +80,4 @@ def test_rows_have_one_shape_a_bucket(clips, reader):
     np.testing.assert_array_equal(found.inputs.tokens, alone.inputs.tokens)
     np.testing.assert_array_equal(found.at, alone.at)
     batch = next(training_batches(rows, batch_size=2, seed=0, shapes=rows.shapes))
-    assert batch["tokens"].shape == (2, 2, 128)
+    assert batch["tokens"].shape == (2, 2, 256)

@@ -18,7 +18,7 @@ from vidpref.models.qwen_vl.reward import to_arrays
 from vidpref.objectives.preference import Preference
 from vidpref.typing import Array, Float, Int
 
-_TOKENS = 64  # rows are padded to a multiple of it, so that there are few programs
+_TOKENS = 256  # rows are padded to a multiple of it, so that there are few programs
 
 
 @dataclasses.dataclass(frozen=True)
