@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.language.reward_rows import clip, write_tiny_model
+from tests.language.reward_rows import clip
 from tests.preference_tables import preferences
 from vidpref.config.schema import new_config
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
@@ -35,19 +35,6 @@ GRADE = grade_question("motion_quality", "{prompt} {description}", ABOUT)
 VERDICT = verdict_question("keep {prompt}?")
 BETTER = better_question("motion_quality", "{frames} each, {prompt} {description}", ABOUT)
 BOUNDS = (7 / 3, 11 / 3)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """Folder and parameters of a tiny Qwen2-VL."""
-    out = tmp_path_factory.mktemp("models") / "tiny"
-    _, params = write_tiny_model(out, np.random.default_rng(0), 0.3)
-    return out, params
-
-
-@pytest.fixture(scope="module")
-def reader(model):
-    return open_model(str(model[0]), (64, 256), 512)[1]
 
 
 @pytest.fixture(scope="module")

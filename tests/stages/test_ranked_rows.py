@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.language.reward_rows import clip, write_tiny_model
+from tests.language.reward_rows import clip
 from tests.preference_tables import preferences
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
 from vidpref.losses.answers import AnswerLoss
@@ -17,7 +17,6 @@ from vidpref.models.qwen_vl.answers import QwenVLAnswers
 from vidpref.models.qwen_vl.inputs import from_arrays
 from vidpref.objectives.preference import Preference
 from vidpref.rewards.questions import grade_question, reasoned_question, verdict_question
-from vidpref.rewards.vlm_judge import open_model
 from vidpref.stages.answer_examples import Example, together
 from vidpref.stages.answer_rows import AnswerRows
 from vidpref.stages.judge_rows import SeenClips
@@ -40,18 +39,6 @@ VERDICT = verdict_question("keep {prompt}?")
 DIMENSIONS = {MOTION.text: "motion_quality", SIGHT.text: "visual_quality", VERDICT.text: "accept"}
 A, B, TIE, INVALID = Preference
 THETA = 5.0
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    out = tmp_path_factory.mktemp("models") / "tiny"
-    _, params = write_tiny_model(out, np.random.default_rng(0), 0.3)
-    return out, params
-
-
-@pytest.fixture(scope="module")
-def reader(model):
-    return open_model(str(model[0]), (64, 256), 512)[1]
 
 
 @pytest.fixture(scope="module")
