@@ -43,10 +43,6 @@ CASES = {
         "config.reward.name='none': config.align learns from clips that a judge scored",
     ),
     "two clips of a row": (("rwr_aif", "align.rows=fresh_pairs"), "takes 1 clips a row, the rows"),
-    "real clips a prompt": (
-        ("ipo_kto", "align.rows=fresh"),
-        r"config.align.real_weight=.*: with config.align.rows='fresh' there are more clips",
-    ),
     "no fresh rows for a gradient": (
         ("vader", "align.rows=pairs"),
         r"config.align.rows='pairs': vader learns from clips .* set it to 'fresh'",
