@@ -1,12 +1,14 @@
-"""What small judges that score learn: losses, amounts of data, tokens, wrong labels.
+"""What small judges learn: those that score, and those that answer in words.
 
     JAX_PLATFORMS=cpu python benchmarks/judges.py --workdir=runs/judges           # some 100 minutes
     JAX_PLATFORMS=cpu python benchmarks/judges.py --workdir=runs/judges --seeds=0 # to try it
+    JAX_PLATFORMS=cpu python benchmarks/judges.py --workdir=runs/words --judges=words
 
-Every judge is `launch/train_judge.py --config=videoreward:mini` with one thing changed, and is
-asked about the same pairs of held-out prompts of the mini world. A judge that is there is not
-trained again. The rule for verdicts is that of docs/claims.md, over the claims of this table; the
-smallest effect worth naming is 3 points of pairs.
+Every judge is `launch/train_judge.py --config=videoreward:mini`, in words `critic:mini`, with one
+thing changed: losses, amounts of data, tokens, wrong labels; widths, reasons, and McSc's phases on
+own answers. It is asked about the same pairs of held-out prompts of the mini world. A judge that is
+there is not trained again. The rule for verdicts is that of docs/claims.md, over the claims of this
+table; the smallest effect worth naming is 3 points of pairs.
 """
 
 from collections.abc import Sequence
@@ -14,11 +16,12 @@ from pathlib import Path
 
 import pandas as pd
 from absl import flags
-from claimed.judges import SETTINGS, accuracy_table, tie_table, verdict_table
+from claimed.judges import GROUPS, JudgeGroup, accuracy_table, tie_table, verdict_table
 
 from vidpref.runs import command_line as program
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the judges.", required=True)
+_JUDGES = flags.DEFINE_enum("judges", "scores", list(GROUPS), "Which judges.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of data, weights and order.")
 
 
@@ -26,23 +29,24 @@ def main(overrides: Sequence[str]) -> None:
     workdir = Path(_WORKDIR.value)
     seeds = [int(seed) for seed in _SEEDS.value]
     program.start_devices(workdir)
-    frames = {}
+    group, frames = GROUPS[_JUDGES.value], {}
     for seed in seeds:
-        for name, changed in SETTINGS.items():
-            frames[name, seed] = _judged(workdir, seed, (*changed, *overrides))
-    print(accuracy_table(frames, seeds).to_markdown(), end="\n\n")
-    print(tie_table(frames, seeds).to_markdown(), end="\n\n")
-    print(verdict_table(frames, seeds).to_markdown())
+        for name, changed in group.settings.items():
+            frames[name, seed] = _judged(workdir, seed, group, (*changed, *overrides))
+    print(accuracy_table(group, frames, seeds).to_markdown(), end="\n\n")
+    if group.ties:
+        print(tie_table(group, frames, seeds).to_markdown(), end="\n\n")
+    print(verdict_table(group, frames, seeds).to_markdown())
 
 
-def _judged(workdir: Path, seed: int, changed: Sequence[str]) -> pd.DataFrame:
+def _judged(workdir: Path, seed: int, group: JudgeGroup, changed: Sequence[str]) -> pd.DataFrame:
     """The held-out pairs: prompt, dimension, verdict, and the judge's margin."""
     from vidpref.config.by_name import named_config
     from vidpref.runs import judge_run
     from vidpref.runs.judge_recipe import JudgeRecipe
 
     config, own = (
-        named_config("videoreward:mini", [f"seed={seed}", *changed]),
+        named_config(group.config, [f"seed={seed}", *changed]),
         workdir / f"seed{seed}",
     )
     folder = judge_run.run(config, own).parent

@@ -1,9 +1,10 @@
-"""What small judges that score are asked, and the tables of it (benchmarks/judges.py).
+"""What small judges are asked, and the tables of it (benchmarks/judges.py).
 
 A frame has the held-out pairs of one judge: clip_a, clip_b, prompt, dimension, verdict, and the
 judge's margin of A over B; frames are by (setting, seed).
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,55 +14,131 @@ from vidpref.evaluation.intervals import clustered_rate, clustered_spread
 from vidpref.evaluation.tables import Estimate, Table
 from vidpref.evaluation.verdicts import Kind, Measured, verdicts
 
-FEW = ("judge.world.prompts=50",)
-SETTINGS = {
-    "BTT": (),
-    "BT": ("judge.loss=bt",),
-    "regression": ("judge.loss=regression",),
-    "BTT, 50 prompts": FEW,
-    "BT, 50 prompts": ("judge.loss=bt", *FEW),
-    "regression, 50 prompts": ("judge.loss=regression", *FEW),
-    "one token for all": ("judge.token=shared", "judge.template=mini_shared.txt"),
-    "10 % wrong": ("judge.world.wrong=0.1",),
-    "30 % wrong": ("judge.world.wrong=0.3",),
-}
-DIMENSIONS = ("visual_quality", "motion_quality", "text_alignment")
-SMALLEST = 0.03
-# what is claimed, setting, against which, in which dimension (None: the mean of all), kind
-CLAIMS = (
-    ("BTT beats BT", "BTT", "BT", None, Kind.SUPERIOR),
-    ("BTT beats regression (VideoAlign Fig. 2)", "BTT", "regression", None, Kind.SUPERIOR),
+
+@dataclasses.dataclass(frozen=True)
+class JudgeGroup:
+    """Judges that are asked about the same pairs, and what is claimed of them.
+
+    Attributes:
+        config: whose judge each is, with one thing changed.
+        settings: name -> what is changed.
+        claims: text, setting, against which, in which dimension (None: the mean of all), kind.
+        ties: settings whose ties are shown (VideoAlign Fig. 3).
+    """
+
+    config: str
+    settings: Mapping[str, tuple[str, ...]]
+    claims: tuple[tuple[str, str, str, str | None, Kind], ...]
+    ties: tuple[str, ...] = ()
+
+
+_FEW = ("judge.world.prompts=50",)
+SCORES = JudgeGroup(
+    "videoreward:mini",
+    {
+        "BTT": (),
+        "BT": ("judge.loss=bt",),
+        "regression": ("judge.loss=regression",),
+        "BTT, 50 prompts": _FEW,
+        "BT, 50 prompts": ("judge.loss=bt", *_FEW),
+        "regression, 50 prompts": ("judge.loss=regression", *_FEW),
+        "one token for all": ("judge.token=shared", "judge.template=mini_shared.txt"),
+        "10 % wrong": ("judge.world.wrong=0.1",),
+        "30 % wrong": ("judge.world.wrong=0.3",),
+    },
     (
-        "BTT beats regression on few prompts (VideoAlign Fig. 2: by more)",
-        *("BTT, 50 prompts", "regression, 50 prompts", None, Kind.SUPERIOR),
+        ("BTT beats BT", "BTT", "BT", None, Kind.SUPERIOR),
+        ("BTT beats regression (VideoAlign Fig. 2)", "BTT", "regression", None, Kind.SUPERIOR),
+        (
+            "BTT beats regression on few prompts (VideoAlign Fig. 2: by more)",
+            *("BTT, 50 prompts", "regression, 50 prompts", None, Kind.SUPERIOR),
+        ),
+        (
+            "BTT beats BT on few prompts",
+            *("BTT, 50 prompts", "BT, 50 prompts", None, Kind.SUPERIOR),
+        ),
+        (
+            "Separate tokens are as good as one in visual quality",
+            *("BTT", "one token for all", "visual_quality", Kind.NOT_INFERIOR),
+        ),
+        (
+            "Separate tokens are as good as one in text alignment",
+            *("BTT", "one token for all", "text_alignment", Kind.NOT_INFERIOR),
+        ),
+        ("10 % of wrong labels do not matter", "10 % wrong", "BTT", None, Kind.NOT_INFERIOR),
+        ("30 % of wrong labels do not matter", "30 % wrong", "BTT", None, Kind.NOT_INFERIOR),
     ),
-    (
-        "BTT beats BT on few prompts",
-        *("BTT, 50 prompts", "BT, 50 prompts", None, Kind.SUPERIOR),
-    ),
-    (
-        "Separate tokens are as good as one in visual quality",
-        *("BTT", "one token for all", "visual_quality", Kind.NOT_INFERIOR),
-    ),
-    (
-        "Separate tokens are as good as one in text alignment",
-        *("BTT", "one token for all", "text_alignment", Kind.NOT_INFERIOR),
-    ),
-    ("10 % of wrong labels do not matter", "10 % wrong", "BTT", None, Kind.NOT_INFERIOR),
-    ("30 % of wrong labels do not matter", "30 % wrong", "BTT", None, Kind.NOT_INFERIOR),
+    ties=("BTT", "BT", "regression"),
+)
+
+# As mcsc:mini's: grades with reasons, of one clip each, then GRPO on answers that it draws.
+_REASONED = (
+    *("reward.vlm_judge.answers=reasoned", "reward.vlm_judge.max_tokens=160"),
+    *("judge.critic.pairs=0", "judge.train.steps=300"),
 )
 
 
+def _drawn(phase: str) -> tuple[str, ...]:
+    train = f"judge.{phase}.train"
+    return (
+        *(f"judge.{phase}.enabled=True", f"judge.{phase}.kl=0.07"),
+        *(f"{train}.steps=60", f"{train}.batch_size=16", f"{train}.optimizer.name=adamw"),
+        *(f"{train}.optimizer.decay=linear", f"{train}.optimizer.warmup_steps=0"),
+        f"{train}.optimizer.learning_rate=1e-4",
+    )
+
+
+_SCDR, _HCR = _drawn("reasoning"), _drawn("hierarchy")
+WORDS = JudgeGroup(
+    "critic:mini",
+    {
+        "critic": (),
+        "critic of half the width": ("judge.scratch.width=32", "judge.scratch.vision_width=32"),
+        "grades alone": ("judge.critic.ranking=0",),
+        "with reasons": _REASONED,
+        "with reasons, ScDR": (*_REASONED, *_SCDR),
+        "with reasons, HCR": (*_REASONED, *_HCR),
+        "with reasons, ScDR and HCR": (*_REASONED, *_SCDR, *_HCR),
+    },
+    (
+        (
+            "A larger critic is right more often (IPO Table 6: 81.3 against 78.4 % of pairs)",
+            *("critic", "critic of half the width", None, Kind.SUPERIOR),
+        ),
+        ("The order of clips helps a critic", "critic", "grades alone", None, Kind.SUPERIOR),
+        (
+            "Reasons help (McSc Table 1: 77.7 against 82.7 % of pairs, without ties)",
+            *("with reasons, ScDR and HCR", "critic", None, Kind.SUPERIOR),
+        ),
+        (
+            "ScDR helps (McSc Table 1: 80.8 to 82.7 %)",
+            *("with reasons, ScDR and HCR", "with reasons, HCR", None, Kind.SUPERIOR),
+        ),
+        (
+            "HCR helps (McSc Table 1: 79.2 to 82.7 %)",
+            *("with reasons, ScDR and HCR", "with reasons, ScDR", None, Kind.SUPERIOR),
+        ),
+        (
+            "ScDR improves what instruction has taught",
+            *("with reasons, ScDR", "with reasons", None, Kind.SUPERIOR),
+        ),
+    ),
+)
+GROUPS = {"scores": SCORES, "words": WORDS}
+DIMENSIONS = ("visual_quality", "motion_quality", "text_alignment")
+SMALLEST = 0.03
+Frames = Mapping[tuple[str, int], pd.DataFrame]
+
+
 def _right(frame: pd.DataFrame) -> pd.DataFrame:
-    """The pairs with a winner, and whether each is ordered right; equal scores are half right."""
+    """The pairs with a winner, and whether each is ordered right; equal scores are half right, and
+    so are those of an answer that cannot be read."""
     decided = frame[frame["verdict"].isin(["A", "B"])].reset_index(drop=True)
     sign = np.where(decided["verdict"] == "A", 1.0, -1.0)
-    return decided.assign(right=0.5 + 0.5 * np.sign(sign * decided["margin"]))
+    return decided.assign(right=0.5 + 0.5 * np.sign(sign * decided["margin"].fillna(0.0)))
 
 
-def _over_seeds(
-    frames: Mapping[tuple[str, int], pd.DataFrame], seeds: Sequence[int], name: str
-) -> pd.DataFrame:
+def _over_seeds(frames: Frames, seeds: Sequence[int], name: str) -> pd.DataFrame:
     found = [_right(frames[name, seed]).assign(seed=seed) for seed in seeds]
     return pd.concat(found, ignore_index=True)
 
@@ -70,9 +147,9 @@ def _clusters(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return pd.factorize(frame["prompt"])[0], frame["seed"].to_numpy()
 
 
-def accuracy_table(frames: Mapping[tuple[str, int], pd.DataFrame], seeds: Sequence[int]) -> Table:
+def accuracy_table(group: JudgeGroup, frames: Frames, seeds: Sequence[int]) -> Table:
     rows = []
-    for name in SETTINGS:
+    for name in group.settings:
         every, cells = _over_seeds(frames, seeds, name), []
         for dimension in DIMENSIONS:
             own = every[every["dimension"] == dimension]
@@ -83,10 +160,10 @@ def accuracy_table(frames: Mapping[tuple[str, int], pd.DataFrame], seeds: Sequen
     return Table("Pairs with a winner that are ordered right, %", ["Judge", "Seeds", *titles], rows)
 
 
-def tie_table(frames: Mapping[tuple[str, int], pd.DataFrame], seeds: Sequence[int]) -> Table:
+def tie_table(group: JudgeGroup, frames: Frames, seeds: Sequence[int]) -> Table:
     """How far apart a judge scores ties, and pairs with a winner, in deviations of its margins."""
     rows = []
-    for name in ("BTT", "BT", "regression"):
+    for name in group.ties:
         apart = {True: [], False: []}
         for seed in seeds:
             for _, own in frames[name, seed].groupby("dimension"):
@@ -101,9 +178,9 @@ def tie_table(frames: Mapping[tuple[str, int], pd.DataFrame], seeds: Sequence[in
     return Table("Margins, in deviations (VideoAlign Fig. 3)", columns, rows)
 
 
-def verdict_table(frames: Mapping[tuple[str, int], pd.DataFrame], seeds: Sequence[int]) -> Table:
+def verdict_table(group: JudgeGroup, frames: Frames, seeds: Sequence[int]) -> Table:
     measured = []
-    for _, one, other, dimension, _ in CLAIMS:
+    for _, one, other, dimension, _ in group.claims:
         ours, theirs = (_over_seeds(frames, seeds, name) for name in (one, other))
         keys = ["seed", "clip_a", "clip_b", "dimension"]
         if not ours[keys].equals(theirs[keys]):
@@ -112,9 +189,9 @@ def verdict_table(frames: Mapping[tuple[str, int], pd.DataFrame], seeds: Sequenc
         values = (ours["right"] - theirs["right"]).to_numpy()[chosen]
         spread = clustered_spread(values, *_clusters(ours[chosen]))
         measured.append(Measured(float(values.mean()), spread, SMALLEST))
-    said = verdicts([kind for *_, kind in CLAIMS], measured)
+    said = verdicts([kind for *_, kind in group.claims], measured)
     rows = []
-    for (text, *_, kind), found, verdict in zip(CLAIMS, measured, said, strict=True):
+    for (text, *_, kind), found, verdict in zip(group.claims, measured, said, strict=True):
         points = Estimate(found.mean, *found.ends(), signed=True)
         rows.append([text, kind.value, points, len(seeds), str(verdict)])
     columns = ["Claim", "Kind", "Points of pairs", "Seeds", "Verdict"]

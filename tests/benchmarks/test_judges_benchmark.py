@@ -5,6 +5,10 @@ import pandas as pd
 import pytest
 from claimed import judges
 
+from vidpref.config.by_name import named_config
+
+SCORES = judges.SCORES
+
 
 def frames_of(noise):
     """Held-out pairs of three seeds, of whose margins each setting has its share of noise."""
@@ -22,7 +26,7 @@ def frames_of(noise):
                 "verdict": verdict,
             }
         )
-        for number, name in enumerate(judges.SETTINGS):
+        for number, name in enumerate(SCORES.settings):
             own = np.random.default_rng([seed, number])
             margin = true + noise.get(name, 0.5) * own.normal(size=300)
             found[name, seed] = pairs.assign(margin=margin)
@@ -31,14 +35,15 @@ def frames_of(noise):
 
 def test_a_judge_of_noise_is_refuted_and_the_better_one_holds():
     frames = frames_of({"BTT": 0.0, "regression": 3.0, "30 % wrong": 3.0})
-    said = {row[0]: row for row in judges.verdict_table(frames, [0, 1, 2]).rows}
-    assert [row[0] for row in said.values()] == [claim for claim, *_ in judges.CLAIMS]
+    said = {row[0]: row for row in judges.verdict_table(SCORES, frames, [0, 1, 2]).rows}
+    assert [row[0] for row in said.values()] == [claim for claim, *_ in SCORES.claims]
     assert said["BTT beats regression (VideoAlign Fig. 2)"][-1] == "holds"
     assert said["30 % of wrong labels do not matter"][-1] == "refuted"
-    accuracies = {row[0]: row[2:] for row in judges.accuracy_table(frames, [0, 1, 2]).rows}
+    accuracies = {row[0]: row[2:] for row in judges.accuracy_table(SCORES, frames, [0, 1, 2]).rows}
     assert [cell.value for cell in accuracies["BTT"]] == [1.0, 1.0, 1.0]
     assert all(0.5 < cell.value < 0.75 for cell in accuracies["regression"])
-    ties = {row[0]: [float(cell) for cell in row[1:]] for row in judges.tie_table(frames, [0]).rows}
+    table = judges.tie_table(SCORES, frames, [0])
+    ties = {row[0]: [float(cell) for cell in row[1:]] for row in table.rows}
     assert ties["BTT"][2] < 0.2 < 0.8 < ties["regression"][2]
 
 
@@ -46,10 +51,24 @@ def test_other_pairs_are_refused():
     frames = frames_of({})
     frames["BT", 1] = frames["BT", 1].iloc[::-1]
     with pytest.raises(ValueError, match="BTT and BT were not asked about the same pairs"):
-        judges.verdict_table(frames, [0, 1, 2])
+        judges.verdict_table(SCORES, frames, [0, 1, 2])
 
 
-def test_every_claim_is_about_judges_that_are_trained():
-    for _, one, other, dimension, _ in judges.CLAIMS:
-        assert {one, other} <= set(judges.SETTINGS)
+def test_an_answer_that_cannot_be_read_is_half_right():
+    frames = frames_of({"BTT": 0.0})
+    for seed in range(3):
+        frames["BTT", seed].loc[::2, "margin"] = np.nan
+    first = judges.accuracy_table(SCORES, frames, [0, 1, 2]).rows[0]
+    assert [cell.value for cell in first[2:]] == pytest.approx([0.75] * 3, abs=0.05)
+
+
+@pytest.mark.parametrize("name", judges.GROUPS)
+def test_every_claim_is_about_judges_that_are_trained(name):
+    group = judges.GROUPS[name]
+    for _, one, other, dimension, _ in group.claims:
+        assert {one, other} <= set(group.settings)
         assert dimension in (None, *judges.DIMENSIONS)
+    assert set(group.ties) <= set(group.settings)
+    for setting, changed in group.settings.items():
+        config = named_config(group.config, changed)
+        assert config.judge.dimensions == judges.DIMENSIONS, setting
