@@ -11,12 +11,21 @@ there is not trained again. The rule for verdicts is that of docs/claims.md, ove
 table; the smallest effect worth naming is 3 points of pairs.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from absl import flags
-from claimed.judges import GROUPS, JudgeGroup, accuracy_table, tie_table, verdict_table
+from claimed.judges import (
+    GROUPS,
+    JudgeGroup,
+    accuracy_table,
+    comparison_table,
+    tie_table,
+    verdict_table,
+)
 
 from vidpref.runs import command_line as program
 
@@ -29,26 +38,31 @@ def main(overrides: Sequence[str]) -> None:
     workdir = Path(_WORKDIR.value)
     seeds = [int(seed) for seed in _SEEDS.value]
     program.start_devices(workdir)
-    group, frames = GROUPS[_JUDGES.value], {}
+    group, frames, compared = GROUPS[_JUDGES.value], {}, {}
     for seed in seeds:
         for name, changed in group.settings.items():
-            frames[name, seed] = _judged(workdir, seed, group, (*changed, *overrides))
+            found, own = _judged(workdir, seed, group, (*changed, *overrides))
+            frames[name, seed] = found
+            compared |= {(name, seed): own} if own else {}
     print(accuracy_table(group, frames, seeds).to_markdown(), end="\n\n")
     if group.ties:
         print(tie_table(group, frames, seeds).to_markdown(), end="\n\n")
+    if compared:
+        print(comparison_table(group, compared, seeds).to_markdown(), end="\n\n")
     print(verdict_table(group, frames, seeds).to_markdown())
 
 
-def _judged(workdir: Path, seed: int, group: JudgeGroup, changed: Sequence[str]) -> pd.DataFrame:
-    """The held-out pairs: prompt, dimension, verdict, and the judge's margin."""
+def _judged(
+    workdir: Path, seed: int, group: JudgeGroup, changed: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The held-out pairs: prompt, dimension, verdict, and the judge's margin; and how it compares
+    two clips as a whole, {} where it is not asked for that."""
     from vidpref.config.by_name import named_config
     from vidpref.runs import judge_run
     from vidpref.runs.judge_recipe import JudgeRecipe
 
-    config, own = (
-        named_config(group.config, [f"seed={seed}", *changed]),
-        workdir / f"seed{seed}",
-    )
+    config = named_config(group.config, [f"seed={seed}", *changed])
+    own = workdir / f"seed{seed}"
     folder = judge_run.run(config, own).parent
     scores = pd.read_parquet(folder / "scores.parquet")
     scores = scores[scores["split"] == "test"].set_index("clip")
@@ -59,7 +73,9 @@ def _judged(workdir: Path, seed: int, group: JudgeGroup, changed: Sequence[str])
         scores.at[a, name] - scores.at[b, name]
         for a, b, name in zip(pairs["clip_a"], pairs["clip_b"], pairs["dimension"], strict=True)
     ]
-    return pairs[["clip_a", "clip_b", "prompt", "dimension", "verdict"]].assign(margin=margins)
+    account = json.loads((folder / "judge.json").read_text(encoding="utf-8"))["test"]
+    chosen = pairs[["clip_a", "clip_b", "prompt", "dimension", "verdict"]]
+    return chosen.assign(margin=margins), account.get("comparisons", {})
 
 
 if __name__ == "__main__":

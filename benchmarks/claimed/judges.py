@@ -6,6 +6,7 @@ judge's margin of A over B; frames are by (setting, seed).
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -176,6 +177,24 @@ def tie_table(group: JudgeGroup, frames: Frames, seeds: Sequence[int]) -> Table:
         rows.append([name, *cells])
     columns = ["Loss", "ties", "pairs with a winner", "ratio"]
     return Table("Margins, in deviations (VideoAlign Fig. 3)", columns, rows)
+
+
+def comparison_table(
+    group: JudgeGroup, compared: Mapping[tuple[str, int], Mapping[str, Any]], seeds: Sequence[int]
+) -> Table:
+    """Returns how judges compare two clips as a whole, each pair in both orders; a value a seed."""
+    rows = []
+    for name in group.settings:
+        found = [compared[name, seed] for seed in seeds if (name, seed) in compared]
+        if not found:
+            continue
+        cells = [
+            ", ".join("-" if one[key] is None else f"{100 * one[key]:.1f}" for one in found)
+            for key in ("right", "position_bias", "unclear")
+        ]
+        rows.append([name, found[0]["pairs"], *cells])
+    columns = ["Judge", "Pairs", "right, %", "the same place in both orders, %", "unclear, %"]
+    return Table("The better of two clips (McSc 4.2)", columns, rows)
 
 
 def verdict_table(group: JudgeGroup, frames: Frames, seeds: Sequence[int]) -> Table:

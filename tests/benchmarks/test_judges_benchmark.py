@@ -62,6 +62,13 @@ def test_an_answer_that_cannot_be_read_is_half_right():
     assert [cell.value for cell in first[2:]] == pytest.approx([0.75] * 3, abs=0.05)
 
 
+def test_comparisons_are_of_judges_that_compare():
+    said = {"pairs": 40, "right": 0.525, "position_bias": None, "unclear": 0.0}
+    compared = {("with reasons, HCR", 0): said, ("with reasons, HCR", 2): said | {"right": 0.75}}
+    table = judges.comparison_table(judges.WORDS, compared, [0, 1, 2])
+    assert table.rows == [["with reasons, HCR", 40, "52.5, 75.0", "-, -", "0.0, 0.0"]]
+
+
 @pytest.mark.parametrize("name", judges.GROUPS)
 def test_every_claim_is_about_judges_that_are_trained(name):
     group = judges.GROUPS[name]
