@@ -2,11 +2,14 @@
 
     JAX_PLATFORMS=cpu python benchmarks/judged_generators.py --workdir=runs/judged   # some hours
     JAX_PLATFORMS=cpu python benchmarks/judged_generators.py --workdir=runs/judged --seeds=0
+    JAX_PLATFORMS=cpu python benchmarks/judged_generators.py --workdir=runs/critics --judges=words
 
 Flow-DPO on clips of the same generator, labelled by the verifier, by a VideoReward that learnt from
-its verdicts (`videoalign:mini`), and by one for which three of ten verdicts were turned. The
-verifier scores the last clips of all. What is there is not made again. The rule for verdicts is
-that of docs/claims.md, over the claims of this table, in the mean of three graded scores.
+its verdicts (`videoalign:mini`), and by one for which three of ten verdicts were turned; with
+--judges=words, a round of IPO on grades of the verifier, of the critic of `ipo:mini`, and of one of
+half its width. The verifier scores the last clips of all. What is there is not made again. The rule
+for verdicts is that of docs/claims.md, over the claims of this table, in the mean of three graded
+scores.
 """
 
 import json
@@ -16,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from absl import flags
-from claimed.judged_generators import BEFORE, SCORES, SETTINGS, gain_table, verdict_table
+from claimed.judged_generators import BEFORE, GROUPS, SCORES, gain_table, verdict_table
 
 from vidpref.runs import command_line as program
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.", required=True)
+_JUDGES = flags.DEFINE_enum("judges", "scores", list(GROUPS), "Judges that score, or answer.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Training seeds.")
 
 
@@ -28,16 +32,16 @@ def main(overrides: Sequence[str]) -> None:
     workdir = Path(_WORKDIR.value)
     seeds = [int(seed) for seed in _SEEDS.value]
     program.start_devices(workdir)
-    frames, right = {}, {}
+    group, frames, right = GROUPS[_JUDGES.value], {}, {}
     for seed in seeds:
-        for name, (config, *changed) in SETTINGS.items():
+        for name, (config, *changed) in group.settings.items():
             own = [*changed, *overrides, f"seed={seed}", "search=()"]
             before, after, accuracy = _trained(workdir / f"seed{seed}", config, own)
             frames[BEFORE, seed] = before
             frames[name, seed] = after
             right[name, seed] = accuracy
-    print(gain_table(frames, right, seeds).to_markdown(), end="\n\n")
-    print(verdict_table(frames, seeds).to_markdown())
+    print(gain_table(group, frames, right, seeds).to_markdown(), end="\n\n")
+    print(verdict_table(group, frames, seeds).to_markdown())
 
 
 def _trained(

@@ -16,8 +16,8 @@ Time:     mini, measured: 13 minutes on one CPU core while another run had the o
           pre-training and 4.5 for the judge.
 Number:   mini, measured with seed 0: the judge orders 64.8 % of pairs of held-out generated clips
           right (67.2 % on validation prompts). The policy that it trained gains by the verifier 9.7
-          points of acceptance [5.8, 13.7] on held-out prompts, 25.7 -> 35.4 %, and 14.5 [11.0, 18.0]
-          on train prompts (docs/measurements.md); with the verifier's own labels RWR gains 16.
+          points of acceptance [5.8, 13.7] on held-out prompts, 25.7 -> 35.4 %, and 14.5 [11.0,
+          18.0] on train prompts (docs/measurements.md); with the verifier's labels RWR gains 16.
 """
 
 from configs import rwr_aif

@@ -4,28 +4,63 @@ A frame has the clips of held-out prompts after one alignment: prompt, scene_id,
 verifier's scores; frames are by (setting, seed), those of the base by (BEFORE, seed).
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from claimed.judges import HALF_WIDTH
 from vidpref.evaluation.intervals import clustered_spread
 from vidpref.evaluation.tables import Estimate, Table
 from vidpref.evaluation.verdicts import SMALLEST_GRADED, Kind, Measured, verdicts
 
-SETTINGS = {
-    "the verifier": ("flow_dpo:mini",),
-    "a judge": ("videoalign:mini",),
-    "a judge, 30 % wrong": ("videoalign:mini", "judge.world.wrong=0.3"),
-}
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Generators that differ by whose labels they learnt from, and what is claimed of them.
+
+    Attributes:
+        settings: name -> (config, *overrides); the first learns from the verifier.
+        claims: text, setting, against which.
+    """
+
+    settings: Mapping[str, tuple[str, ...]]
+    claims: tuple[tuple[str, str, str], ...]
+
+
 SCORES = ["visual_quality", "motion_quality", "text_alignment"]
 BEFORE = "before"
-CLAIMS = (
-    ("A judge makes the generator better", "a judge", BEFORE),
-    ("A judge with 30 % wrong labels does", "a judge, 30 % wrong", BEFORE),
-    ("A judge of right labels is worth more", "a judge", "a judge, 30 % wrong"),
-    ("The truth is worth more than a judge", "the verifier", "a judge"),
+_TRUTH = "the verifier"
+SCORING = Judged(
+    {
+        _TRUTH: ("flow_dpo:mini",),
+        "a judge": ("videoalign:mini",),
+        "a judge, 30 % wrong": ("videoalign:mini", "judge.world.wrong=0.3"),
+    },
+    (
+        ("A judge makes the generator better", "a judge", BEFORE),
+        ("A judge with 30 % wrong labels does", "a judge, 30 % wrong", BEFORE),
+        ("A judge of right labels is worth more", "a judge", "a judge, 30 % wrong"),
+        ("The truth is worth more than a judge", _TRUTH, "a judge"),
+    ),
 )
+ANSWERING = Judged(
+    {
+        _TRUTH: ("ipo_dpo:mini",),
+        "a critic": ("ipo:mini",),
+        "a critic of half the width": ("ipo:mini", *HALF_WIDTH),
+    },
+    (
+        ("A critic makes the generator better", "a critic", BEFORE),
+        (
+            "A larger critic is worth more (IPO Table 7: 82.52 against 82.42 of VBench)",
+            *("a critic", "a critic of half the width"),
+        ),
+        ("The truth is worth more than a critic", _TRUTH, "a critic"),
+    ),
+)
+GROUPS = {"scores": SCORING, "words": ANSWERING}
 Frames = Mapping[tuple[str, int], pd.DataFrame]
 
 
@@ -48,10 +83,10 @@ def _differences(
 
 
 def gain_table(
-    frames: Frames, right: Mapping[tuple[str, int], float], seeds: Sequence[int]
+    group: Judged, frames: Frames, right: Mapping[tuple[str, int], float], seeds: Sequence[int]
 ) -> Table:
     rows = []
-    for name in SETTINGS:
+    for name in group.settings:
         cells = []
         for scores in (SCORES, ["accept"]):
             found = _differences(frames, name, BEFORE, seeds, scores)
@@ -62,11 +97,11 @@ def gain_table(
     return Table("Gain of held-out prompts by the verifier, points", columns, rows)
 
 
-def verdict_table(frames: Frames, seeds: Sequence[int]) -> Table:
-    measured = [_differences(frames, one, other, seeds, SCORES) for _, one, other in CLAIMS]
+def verdict_table(group: Judged, frames: Frames, seeds: Sequence[int]) -> Table:
+    measured = [_differences(frames, one, other, seeds, SCORES) for _, one, other in group.claims]
     rows = []
-    said = verdicts([Kind.SUPERIOR] * len(CLAIMS), measured)
-    for (text, *_), found, verdict in zip(CLAIMS, measured, said, strict=True):
+    said = verdicts([Kind.SUPERIOR] * len(group.claims), measured)
+    for (text, *_), found, verdict in zip(group.claims, measured, said, strict=True):
         points = Estimate(found.mean, *found.ends(), signed=True)
         rows.append([text, points, len(seeds), str(verdict)])
     columns = ["Claim", "Points of the mean score", "Seeds", "Verdict"]

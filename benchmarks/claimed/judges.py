@@ -72,6 +72,7 @@ SCORES = JudgeGroup(
     ties=("BTT", "BT", "regression"),
 )
 
+HALF_WIDTH = ("judge.scratch.width=32", "judge.scratch.vision_width=32")
 # As mcsc:mini's: grades with reasons, of one clip each, then GRPO on answers that it draws.
 _REASONED = (
     *("reward.vlm_judge.answers=reasoned", "reward.vlm_judge.max_tokens=160"),
@@ -94,7 +95,7 @@ WORDS = JudgeGroup(
     "critic:mini",
     {
         "critic": (),
-        "critic of half the width": ("judge.scratch.width=32", "judge.scratch.vision_width=32"),
+        "critic of half the width": HALF_WIDTH,
         "grades alone": ("judge.critic.ranking=0",),
         "with reasons": _REASONED,
         "with reasons, ScDR": (*_REASONED, *_SCDR),

@@ -7,6 +7,7 @@ from claimed import judged_generators as judged
 
 from vidpref.config.by_name import named_config
 
+GROUP = judged.SCORING
 SEEDS = [0, 1, 2]
 GAINS = {"the verifier": 0.2, "a judge": 0.1, "a judge, 30 % wrong": -0.1, judged.BEFORE: 0.0}
 
@@ -30,13 +31,13 @@ def frames():
 
 
 def test_gains_are_clip_by_clip_and_verdicts_follow():
-    right = {(name, seed): 0.6 for name in judged.SETTINGS for seed in SEEDS}
+    right = {(name, seed): 0.6 for name in GROUP.settings for seed in SEEDS}
     right |= {("the verifier", seed): np.nan for seed in SEEDS}
-    rows = {row[0]: row[1:] for row in judged.gain_table(frames(), right, SEEDS).rows}
+    rows = {row[0]: row[1:] for row in judged.gain_table(GROUP, frames(), right, SEEDS).rows}
     assert rows["the verifier"][0] == ""
     assert rows["a judge"][0] == "60.0"
-    assert [round(rows[name][2].value, 9) for name in judged.SETTINGS] == [0.2, 0.1, -0.1]
-    said = [str(row[-1]) for row in judged.verdict_table(frames(), SEEDS).rows]
+    assert [round(rows[name][2].value, 9) for name in GROUP.settings] == [0.2, 0.1, -0.1]
+    said = [str(row[-1]) for row in judged.verdict_table(GROUP, frames(), SEEDS).rows]
     assert said == ["holds", "refuted", "holds", "holds"]
 
 
@@ -44,10 +45,13 @@ def test_other_clips_are_refused():
     found = frames()
     found["a judge", 1] = found["a judge", 1].assign(sample=9)
     with pytest.raises(ValueError, match="a judge and before have other clips, seed 1"):
-        judged.verdict_table(found, SEEDS)
+        judged.verdict_table(GROUP, found, SEEDS)
 
 
-def test_every_setting_is_a_config_with_a_judge_or_the_verifier():
-    for name, (spec, *changed) in judged.SETTINGS.items():
-        config = named_config(spec, changed)
-        assert config.reward.name == ("verifier" if name == "the verifier" else "video_reward")
+@pytest.mark.parametrize(("group", "judge"), [("scores", "video_reward"), ("words", "vlm_judge")])
+def test_every_setting_is_a_config_with_a_judge_or_the_verifier(group, judge):
+    found = judged.GROUPS[group]
+    for i, (spec, *changed) in enumerate(found.settings.values()):
+        assert named_config(spec, changed).reward.name == ("verifier" if i == 0 else judge)
+    for _, one, other in found.claims:
+        assert {one, other} <= {*found.settings, judged.BEFORE}
