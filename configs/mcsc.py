@@ -55,10 +55,10 @@ def get_config(scale: str = "paper"):
     c.reward.dimensions = DIMENSIONS
     if mini:
         c.expected_time = "about 20 minutes on 2 CPU cores"
-        c.judge.train.steps = 300  # five reasoned answers a clip: rows are three times as long
+        c.judge.train.steps = 1000  # half of the rows are pairs in one word, half reasoned answers
         c.search = ()  # the settings of mcdpo, chosen with the verifier's labels
         c.judge.world.clips = "drawn"
-        c.reward.vlm_judge.max_tokens = 160
+        c.reward.vlm_judge.update({"max_tokens": 64, "weighed": True})
         c.label.prompts = 100
         c.evaluate.update({"verifier": True, "train_prompts": 50})
         return c

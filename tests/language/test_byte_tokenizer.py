@@ -5,7 +5,9 @@ import transformers
 from vidpref.config.by_name import named_config
 from vidpref.language.byte_tokenizer import ByteTokenizer
 from vidpref.language.chat_tokens import SPECIAL, ChatTokens
+from vidpref.rewards.questions import reasoned
 from vidpref.stages.judge_kinds import scratch_tokenizer
+from vidpref.stages.judged_world import reasons
 
 
 def test_words_of_texts_are_tokens_and_all_else_is_bytes(tmp_path):
@@ -35,3 +37,13 @@ def test_a_small_judge_is_asked_in_words_that_it_has(tmp_path):
         assert len(tokens.text(word)) == 1, word
     assert len(tokens.text("move the blue cone up above the grey floor")) == 9
     assert len(tokens.text("system\nYou are a helpful assistant.")) < 10
+
+
+def test_a_small_judge_that_reasons_has_the_words_of_its_reasons(tmp_path):
+    with_reasons = ["reward.vlm_judge.answers=reasoned"]
+    scratch_tokenizer(named_config("critic:mini", with_reasons)).write(tmp_path / "reasoned")
+    scratch_tokenizer(named_config("critic:mini")).write(tmp_path / "plain")
+    told = reasoned(reasons()[5], "Poor")
+    assert told.startswith("<think>something is left that")
+    short, long = (len(ChatTokens(tmp_path / name).text(told)) for name in ("reasoned", "plain"))
+    assert (short, long > 1.5 * short) == (24, True)

@@ -27,6 +27,8 @@ from vidpref.rewards.questions import (
     checklist,
     parse_verdict,
     parse_yes_no,
+    reasoned,
+    reasoned_question,
     verdict_question,
 )
 from vidpref.rewards.registry import build_reward, check_reward, judge_version
@@ -57,15 +59,16 @@ def section(folder, *dimensions, **fields):
     )
 
 
-def chances_by_hand(model, frames, text):
-    """Probabilities of all first tokens, of a row alone that transformers' tokenizer made."""
+def chances_by_hand(model, frames, text, said=""):
+    """Probabilities of all tokens that may come first, or behind what is said, of a row alone that
+    transformers' tokenizer made."""
     folder, module, params = model
     eye = Eye.of(module.config, images=(64, 256), videos=(64, 256))
     seen = [eye.image(frame) for frame in frames]
     image = f"<|vision_start|>{'<|image_pad|>' * 4}<|vision_end|>"
     conversation = (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
-        f"{image * len(frames)}{text}<|im_end|>\n<|im_start|>assistant\n"
+        f"{image * len(frames)}{text}<|im_end|>\n<|im_start|>assistant\n{said}"
     )
     ids = transformers.AutoTokenizer.from_pretrained(folder)(conversation)["input_ids"]
     row = Row(np.array(ids, np.int32), [m for m, _ in seen], [p for _, p in seen])
@@ -140,6 +143,42 @@ def test_words_are_read_and_unclear_ones_are_asked_again(model, monkeypatch):
     assert set(rules[0].end) == {tokens.special("<|im_end|>"), tokens.special("<|endoftext|>")}
     assert tokens.special("<|image_pad|>") in rules[0].forbidden
     assert "tiny in 2 tries each" in str(judge)
+
+
+def test_a_grade_is_weighed_behind_its_reasoning(model, monkeypatch):
+    tokens, reasons = ChatTokens(model[0]), ["it is Good no more", "blurred"]
+    texts = [reasoned(reasons[0], "Poor"), "no form", f" {reasoned(reasons[1], 'good')}\n"]
+
+    def answers(module, params, inputs, key, rule):
+        words = texts + ["?"] * (len(inputs.tokens) - len(texts))
+        ids = [tokens.text(word) for word in words]
+        whole = [own + [rule.pad] * (rule.length - len(own)) for own in ids]
+        parts = (whole, np.zeros(np.shape(whole)), list(map(len, ids)), [True] * len(ids))
+        return Answers(*(jnp.asarray(part)[:, None] for part in parts))
+
+    monkeypatch.setattr(vlm_judge, "answer", answers)
+    about = {"quality": "sharp?"}
+    asked = {"quality": [reasoned_question("quality", "{prompt} {description}", about)]}
+    settings = SMALL | {"retries": 0, "max_tokens": 64, "weighed": True}
+    judge = VlmJudge(asked, str(model[0]), answers="reasoned", **settings)
+    clips = np.stack([clip(3, seed=i) for i in range(3)])
+    found = judge.score(clips, ["a ball"] * 3)
+    assert found.failures.keys() == {1}
+    for i, reason in zip((0, 2), reasons, strict=True):
+        before = f"<think>{reason}</think><answer>"
+        chances = chances_by_hand(model, clips[i], "a ball sharp?", before)
+        mass = {
+            word: sum(chances[id] for id in ids)
+            for word, ids in first_tokens(tokens, GRADES).items()
+        }
+        worth = sum(GRADES[word] * share for word, share in mass.items()) / sum(mass.values())
+        assert 0.05 < worth < 0.95
+        assert found.scores["quality"][i] == pytest.approx(worth, rel=1e-3)
+        first, second = found.reasons[i].splitlines()
+        assert first == texts[i].strip()
+        assert second.startswith("Good 0.")
+    words = VlmJudge(asked, str(model[0]), answers="reasoned", **(settings | {"weighed": False}))
+    np.testing.assert_array_equal(words.score(clips, ["a"] * 3).scores["quality"], [0, np.nan, 1])
 
 
 def test_a_random_model_says_nothing_that_can_be_read(model):

@@ -17,7 +17,8 @@ from vidpref.interop.video_reward import VideoRewardFolder
 from vidpref.rewards.registry import build_reward
 from vidpref.runs import judge_checks, judge_recipe, judge_run
 from vidpref.stages import judge_training, judged_world, train_judge
-from vidpref.stages.judge_kinds import Given, pair_rows
+from vidpref.stages.judge_given import Given
+from vidpref.stages.judge_kinds import pair_rows
 from vidpref.stages.judge_rows import SeenClips
 from vidpref.storage import mirror
 from vidpref.storage.bucket import Bucket

@@ -120,6 +120,7 @@ class Critic:
         ">= 0",
         "Weight of Bradley-Terry with ties (judge.theta) on the grades of two clips that were "
         "compared, which are then learnt side by side, all of a clip in one conversation; 0: none. "
+        "They are words alone: answers with reasons are learnt beside them, as many rows. "
         "Grades of clips that are in no pair are learnt alone.",
     )
     pairs: float = field(

@@ -49,6 +49,13 @@ class VlmJudge:
     retries: int = field(
         2, ">= 0", "Further tries, drawn by chance, where an answer is not clear.", when=_SAID
     )
+    weighed: bool = field(
+        False,
+        "",
+        "Whether a grade behind reasoning is the mean of what its words are worth, by how probable "
+        "each is there, and not the word alone.",
+        when={".answers": (REASONED,)},
+    )
     batch_size: int = field(
         8, ">= 1", "Questions that are asked at once, over the devices of a host.", touches="speed"
     )

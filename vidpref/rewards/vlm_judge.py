@@ -4,6 +4,7 @@ Its answers are generated and read, or the probabilities of the words by which a
 answered are read off the model, which takes one pass and no sampling.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from vidpref.config.vlm_judge import REASONED
 from vidpref.interop.qwen_vl_folders import QwenVLFolder
 from vidpref.language.chat_tokens import ChatTokens
 from vidpref.language.decoding import answer
@@ -57,6 +59,9 @@ class VlmJudge:
         most_tokens: of frames and question; a clip with more is a failure.
         max_tokens: longest answer.
         retries: further tries, drawn by chance, where an answer is not clear.
+        weighed: of answers with reasoning, what counts is not the word but the mean worth of all
+            words of the question, weighed by their probabilities behind the same reasoning (Liu et
+            al. 2023, "G-Eval", 2).
         batch_size: questions at once, over all devices of the process.
         dtype: type of the computation.
 
@@ -78,13 +83,16 @@ class VlmJudge:
         most_tokens: int = 8192,
         max_tokens: int = 256,
         retries: int = 2,
+        weighed: bool = False,
         batch_size: int = 8,
         dtype: str = "bfloat16",
     ):
         opened, self._reader = open_model(folder, (min_pixels, max_pixels), most_tokens, video_fps)
         self.dimensions, self._questions = tuple(questions), questions
         self._soft = answers == "probabilities"
-        self._words = first_words(self._reader.tokens, questions) if self._soft else {}
+        self._behind = weighed and answers == REASONED
+        read_off = self._soft or self._behind
+        self._words = first_words(self._reader.tokens, questions) if read_off else {}
         self._name, self._frames, self._retries = opened.path.name, frames, retries
         self._length = max_tokens
         self._mesh = make_mesh({"fsdp": -1}, jax.local_devices())
@@ -151,6 +159,8 @@ class VlmJudge:
                     answers = self._weighed(packed, questions)
                 else:
                     answers = self._generated(packed, questions, attempt)
+                if self._behind:
+                    answers = self._reconsidered([rows[n] for n in part], questions, answers, room)
                 for number, own in zip(part, answers, strict=True):
                     found[number] = own
         return found
@@ -188,6 +198,27 @@ class VlmJudge:
             worth = sum(question.words[word] * share for word, share in mass.items()) / total
             shares = ", ".join(f"{word} {share / total:.4f}" for word, share in mass.items())
             found.append((worth, f"{shares}; together {total:.3g} of all answers"))
+        return found
+
+    def _reconsidered(
+        self, rows: list[Row], questions: Sequence[Question], said: list[Answer], room: Room
+    ) -> list[Answer]:
+        """Answers with the word weighed against the others, where there is one."""
+        clear = [i for i, (worth, _) in enumerate(said) if worth is not None]
+        if not clear:
+            return said
+        before = []
+        for i in clear:
+            worth, text = said[i]
+            word = next(word for word, value in questions[i].words.items() if value == worth)
+            told = self._reader.tokens.text(text[: text.lower().rindex(word.lower())])
+            tokens = np.concatenate([rows[i].tokens, np.array(told, np.int32)])
+            before.append(dataclasses.replace(rows[i], tokens=tokens))
+        longer = Room(-(-(room.tokens + self._length) // ROW_TOKENS) * ROW_TOKENS)
+        weighed = self._weighed(self._packed(before, longer), [questions[i] for i in clear])
+        found = list(said)
+        for i, (worth, shares) in zip(clear, weighed, strict=True):
+            found[i] = worth, f"{said[i][1]}\n{shares}" if worth is not None else shares
         return found
 
     @functools.cached_property

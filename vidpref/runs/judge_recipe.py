@@ -27,7 +27,8 @@ from vidpref.runs.policies import Labelled
 from vidpref.seeds import fold_seed
 from vidpref.stages import judge_rows, preferences
 from vidpref.stages.judge_frames import write_frames
-from vidpref.stages.judge_kinds import HELD_OUT, KINDS, Given, scratch_tokenizer, train_drawn
+from vidpref.stages.judge_given import HELD_OUT, Given
+from vidpref.stages.judge_kinds import KINDS, scratch_tokenizer, train_drawn
 from vidpref.stages.judged_world import PREFERENCE_CLIPS, write_drawn, write_world
 from vidpref.stages.own_answers import PHASES, instructed, phases
 from vidpref.stages.scratch_model import scratch_config, write_scratch_model

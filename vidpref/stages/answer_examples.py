@@ -54,11 +54,11 @@ class Example:
     def answer(self, form: str) -> str:
         """Returns what the judge is to say, in a form of `config.vlm_judge.VlmJudge.answers`.
 
-        A verdict is one word, whatever the form.
+        A verdict is one word, whatever the form, and so is a grade without a reason.
         """
         if self.dimensions:
             return hierarchical(dict(self.dimensions), self.word)
-        if form == REASONED and self.question.words == GRADES:
+        if form == REASONED and self.question.words == GRADES and self.reason:
             return reasoned(self.reason, self.word)
         if form == PROBABILITIES or self.question.words == VERDICTS or not self.reason:
             return self.word

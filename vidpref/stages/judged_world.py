@@ -22,6 +22,7 @@ from vidpref.datasets.prompts import SPLITS
 from vidpref.datasets.records import RecordFile, write_records
 from vidpref.files import write_table
 from vidpref.rewards.verifier import Verifier
+from vidpref.rewards.verifier.rules import RULES
 from vidpref.seeds import fold_seed
 from vidpref.stages.label import labels_of
 from vidpref.stages.sample import read_clips, seen_clip
@@ -209,6 +210,11 @@ def _comparisons(
                 row = (ids[a], ids[b], texts[a], dimension, verdict, "verifier", "", nan, nan)
                 found.append(row)
     return found
+
+
+def reasons() -> tuple[str, ...]:
+    """Returns all that is ever given as a reason."""
+    return tuple(map(_why, RULES))
 
 
 def _why(verdict: str) -> str:
