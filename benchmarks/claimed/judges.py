@@ -75,8 +75,8 @@ SCORES = JudgeGroup(
 HALF_WIDTH = ("judge.scratch.width=32", "judge.scratch.vision_width=32")
 # As mcsc:mini's: grades with reasons, of one clip each, then GRPO on answers that it draws.
 _REASONED = (
-    *("reward.vlm_judge.answers=reasoned", "reward.vlm_judge.max_tokens=160"),
-    *("judge.critic.pairs=0", "judge.train.steps=300"),
+    *("reward.vlm_judge.answers=reasoned", "reward.vlm_judge.max_tokens=80"),
+    *("reward.vlm_judge.weighed=True", "judge.critic.pairs=0", "judge.train.steps=1000"),
 )
 
 
