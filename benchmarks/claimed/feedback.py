@@ -75,8 +75,9 @@ FEEDBACK = Group(
 )
 
 _ON_PROXY = _policy("DPO", "PickScore")
-# Steps of DPO on PickScore -> policy; 300 are the config's own.
-STEPS = {100: f"{_ON_PROXY}_100", 300: _ON_PROXY, 900: f"{_ON_PROXY}_900"}
+# Steps of DPO on PickScore -> policy; 300 are the config's own, of which clips of other prompts
+# are scored here than above.
+STEPS = {steps: f"{_ON_PROXY}_{steps}" for steps in (100, 300, 900)}
 DRAWN = {
     PROXY: "PickScore: clips of the pre-trained generator that score less",
     "accept": "acceptance",

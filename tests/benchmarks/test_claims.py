@@ -330,9 +330,9 @@ def test_scores_are_kept_as_soon_as_they_are_there(two_configs, tmp_path, monkey
 
 
 def test_the_page_says_what_the_scores_say(tmp_path):
-    configs = {name: measuring.load_configs(group, (), 8) for name, group in GROUPS.items()}
-    store = Scores(ROOT / "docs" / "claims_scores")
-    stale = []
+    store, stale = Scores(ROOT / "docs" / "claims_scores"), []
+    metrics = store.folder / "metrics"
+    configs = {n: measuring.load_configs(group, (), 8, metrics) for n, group in GROUPS.items()}
     evidence = writing.stored(GROUPS, configs, range(5), tmp_path, store, say=stale.append)
     assert not stale  # measure them anew, or remove them
     page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
