@@ -57,7 +57,8 @@ def get_config(scale: str = "paper"):
     c.reward.dimensions = DIMENSIONS
     if mini:
         c.expected_time = "about 25 minutes on 2 CPU cores"
-        c.judge.train.steps = 1000  # half of the rows are pairs in one word, half reasoned answers
+        c.judge.critic.reasons.update({"steps": 300, "batch_size": 16})
+        c.judge.critic.reasons.optimizer.update({"learning_rate": 1e-3, "b2": 0.95})
         c.search = ()  # the settings of mcdpo, chosen with the verifier's labels
         c.judge.world.clips = "drawn"
         c.reward.vlm_judge.update({"max_tokens": 80, "weighed": True})

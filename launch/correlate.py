@@ -3,13 +3,16 @@
     python launch/correlate.py --truth=people.csv --of=accept \\
         --scores=judge.parquet,measured/clips.csv --out=correlations
     python launch/correlate.py --truth=runs/videoalign --out=correlations
+    python launch/correlate.py --truth=runs/ipo --scores=runs/videoalign,runs/mcsc \\
+        --policy=pretrained --out=correlations
 
 --truth is a table (.csv, .parquet) with a column clip and one a dimension; or preferences in which
 people graded single clips (launch/annotate.py --grade); or a finished run, or WORKDIR/runs/NAME,
 whose tables go by a verifier: its judge then needs no --scores. Of --scores, tables with a column
-clip such as launch/score.py and launch/measure.py write, each column of numbers is a score. Columns
-policy (or program), prompt, split and category may stand in any of the tables. Clips of a run are
-called POLICY/SCENE/SAMPLE.
+clip such as launch/score.py and launch/measure.py write, each column of numbers is a score; other
+finished runs may stand there too, for their judges' scores: those that stand on one generator share
+the clips of the pre-trained one. Columns policy (or program), prompt, split and category may stand
+in any of the tables. Clips of a run are called POLICY/SCENE/SAMPLE.
 
 A score may be right at one level and useless at another, so there are several: all clips; clips
 less the mean of their prompt; means of prompts; means of policies, of 3 at least; and the clips of
@@ -35,7 +38,7 @@ from vidpref.runs.places import address_problem
 
 _TRUTH = flags.DEFINE_string("truth", None, "What people said of clips: a table, or a run.")
 _OF = flags.DEFINE_list("of", [], "Dimensions of --truth, with commas; all if not given.")
-_SCORES = flags.DEFINE_list("scores", [], "Tables of automatic scores, with commas.")
+_SCORES = flags.DEFINE_list("scores", [], "Tables of automatic scores, or runs, with commas.")
 _SPLIT = flags.DEFINE_string("split", "", "Split of the clips, such as test; all if not given.")
 _POLICY = flags.DEFINE_string("policy", "", "Policy of the clips; all if not given.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the tables and the picture.")

@@ -73,10 +73,14 @@ SCORES = JudgeGroup(
 )
 
 HALF_WIDTH = ("judge.scratch.width=32", "judge.scratch.vision_width=32")
-# As mcsc:mini's: grades with reasons, of one clip each, then GRPO on answers that it draws.
+# As mcsc:mini's: sight, then grades with reasons, of one clip each, then GRPO on answers that it
+# draws.
+_REASONS = "judge.critic.reasons"
 _REASONED = (
     *("reward.vlm_judge.answers=reasoned", "reward.vlm_judge.max_tokens=80"),
-    *("reward.vlm_judge.weighed=True", "judge.critic.pairs=0", "judge.train.steps=1000"),
+    *("reward.vlm_judge.weighed=True", "judge.critic.pairs=0"),
+    *(f"{_REASONS}.steps=300", f"{_REASONS}.batch_size=16"),
+    *(f"{_REASONS}.optimizer.learning_rate=1e-3", f"{_REASONS}.optimizer.b2=0.95"),
 )
 
 

@@ -21,6 +21,8 @@ SMALL = (
     "judge.train.batch_size=8",
     "judge.train.steps=2",
     "judge.train.log_every=1",
+    "judge.critic.reasons.steps=2",
+    "judge.critic.reasons.batch_size=8",
     "judge.reasoning.enabled=True",
     "judge.reasoning.group=3",
     "judge.reasoning.train.steps=3",
@@ -77,7 +79,7 @@ def test_a_judge_learns_to_reason_and_goes_on_with_the_same_bits(few, tmp_path, 
     for name, tensor in weights.items():
         np.testing.assert_array_equal(tensor, same[name], err_msg=name)
 
-    (told,) = (tmp_path / "whole").glob("judge-????????????/judge")
+    (told,) = (tmp_path / "whole").glob("judge-reasons-*/judge")
     first = TensorFolder(told)
     (middle,) = (tmp_path / "whole").glob("judge-reasoning-*")
     reasoned = TensorFolder(middle / "judge")
@@ -127,7 +129,8 @@ def test_stages_follow_what_they_depend_on(tmp_path):
 
     before = stages()
     own = ["judge-reasoning", "judge-hierarchy"]
-    assert list(before) == ["judged-world", "judge-base", "judge", *own]
+    told = ["judge", "judge-reasons"]
+    assert list(before) == ["judged-world", "judge-base", *told, *own]
 
     def changed(*overrides):
         after = stages(*overrides)
@@ -136,10 +139,11 @@ def test_stages_follow_what_they_depend_on(tmp_path):
     assert changed("judge.hierarchy.kl=0.0") == ["judge-hierarchy"]
     assert changed("judge.reasoning.kl=0.0") == own
     assert changed("judge.reasoning.train.steps=4") == own
-    assert changed("judge.train.steps=4") == ["judge", *own]
-    # whether it is told to judge its own reasoning is part of what it is told
-    assert changed("judge.reasoning.self_critic=False") == ["judge", *own]
-    assert changed("reward.vlm_judge.max_pixels=1024") == ["judge", *own]
+    assert changed("judge.train.steps=4") == [*told, *own]
+    # whether it is told to judge its own reasoning is part of what it is told, but not of its sight
+    assert changed("judge.reasoning.self_critic=False") == [*told[1:], *own]
+    assert changed("judge.critic.reasons.steps=4") == [*told[1:], *own]
+    assert changed("reward.vlm_judge.max_pixels=1024") == [*told, *own]
     assert changed("reward.vlm_judge.batch_size=3") == []
     alone = stages("judge.critic.instruct=False")
     assert list(alone) == ["judged-world", "judge-base", *own]

@@ -164,6 +164,19 @@ def test_a_runs_judge_stands_against_its_verifier(run, tmp_path):
     assert list(only.numbers) == ["motion"]
 
 
+def test_judges_of_other_runs_are_scores(run, tmp_path):
+    folder = run[0]
+    truth, judge = read_truth(str(folder))
+    found = join(truth, [judge, *read_scores([f"{tmp_path}/"])])
+    same = found.proxies[f"{tmp_path.name}.motion"]
+    np.testing.assert_array_equal(same, found.proxies["judge.motion"])
+    names = [table.name for table in read_scores([str(folder), str(tmp_path)])]
+    assert names == [folder.name, tmp_path.name]
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ValueError, match="nothing is a folder, and no finished run is in it"):
+        read_scores([str(tmp_path / "nothing")])
+
+
 def test_splits_of_a_run_and_the_files_that_are_written(run, tmp_path):
     truth, judge = read_truth(str(run[0]))
     found = results.correlate(truth, [judge], {"policy": "dpo", "split": "test"})

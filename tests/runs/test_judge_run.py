@@ -236,7 +236,7 @@ def test_a_small_judge_starts_from_nothing_and_learns_from_the_verifier(tmp_path
             gap = scores[row.clip_a, row.dimension] - scores[row.clip_b, row.dimension]
             sign = 0 if abs(gap) <= 4 * 0.02 + 1e-6 else np.sign(gap)
             assert {"A": 1, "B": -1, "tie": 0}[row.verdict] == turned * sign
-    base = recipe._model()
+    base = recipe.model()
     assert transformers.Qwen2VLForConditionalGeneration.from_pretrained(base.path) is not None
     training = judge_training.judge_training(
         config.judge, base, recipe.inputs.mesh, dtype="float32", seed=0

@@ -9,6 +9,7 @@ from vidpref.runs import judge_recipe
 from vidpref.stages import judged_world
 from vidpref.stages.answer_sources import instruction_rows
 from vidpref.stages.answer_training import answer_reader
+from vidpref.stages.lessons import lessons
 from vidpref.stages.ranked_rows import RankedRows
 
 SMALL = ("judge.world.prompts=4", "judge.train.batch_size=4", "judge.critic.pairs=0")
@@ -24,13 +25,14 @@ def world(tmp_path_factory):
         for module in (judge_recipe, judged_world):
             patch.setattr(module, "prompts", lambda name, camera=False: few[name])
 
-        def given(*overrides):
-            recipe = judge_recipe.JudgeRecipe(named_config("critic:mini", overrides), folder)
+        def given(lesson, *overrides):
+            config = named_config("critic:mini", overrides)
+            recipe = judge_recipe.JudgeRecipe(config, folder)
             for stage in recipe.stages[:2]:
                 if not (folder / stage.folder).exists():
                     (folder / stage.folder).mkdir()
                     stage.body(folder / stage.folder)
-            return recipe._given(recipe._model())
+            return recipe.given(lessons(config)[lesson], recipe.model())
 
         yield given
 
@@ -54,33 +56,39 @@ def said(rows: RankedRows, reader) -> tuple[list[list[str]], list[list[str]]]:
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_a_judge_that_reasons_sees_by_pairs_that_no_reason_gives_away(world, steps):
-    given = world(*SMALL, *REASONED, f"judge.train.steps={steps}")
+def test_a_judge_that_reasons_first_sees_by_words_alone(world, steps):
+    given = world("judge", *SMALL, *REASONED, f"judge.train.steps={steps}")
     reader = answer_reader(given.config, given.model)
-    rows = instruction_rows(given, reader)
-    ranked, others = said(rows, reader)
-    # as many rows with reasons as pairs, all that training takes
-    assert len(ranked) == len(others) == 4 * steps
-    for both in ranked:
+    ranked, others = said(instruction_rows(given, reader), reader)
+    # as many pairs as training takes, and the grades of clips that are in none of them
+    assert len(ranked) == 4 * steps
+    for both in (*ranked, *others):
         for words in both:
             left = words
             for word in GRADES:
                 left = left.replace(word, "")
             assert words
             assert not left, words
-    forms = [words for both in others for words in both]
-    reasoned = [words for words in forms if words.startswith("<think>")]
-    assert reasoned
-    for words in reasoned:
-        reason, word = parse_reasoned(words.split("</answer>")[0] + "</answer>")
-        assert reason
-        assert word in GRADES
+
+
+def test_then_it_gives_reasons_and_is_ranked_where_they_are_shared(world):
+    given = world("judge-reasons", *SMALL, *REASONED, "judge.critic.reasons.batch_size=4")
+    reader = answer_reader(given.config, given.model)
+    ranked, others = said(instruction_rows(given, reader), reader)
+    assert len(ranked) == len(others) > 0
+    for both in ranked:
+        (reason, word), (other, again) = map(parse_reasoned, both)
+        assert reason == other
+        assert {word, again} <= set(GRADES)
+    forms = [words for both in others for words in both if words.startswith("<think>")]
+    assert len(forms) > len(ranked)
+    words = {parse_reasoned(words.split("</answer>")[0] + "</answer>")[1] for words in forms}
+    assert words == set(GRADES)
 
 
 def test_without_pairs_every_reason_is_learnt(world):
-    given = world(*SMALL, *REASONED, "judge.critic.ranking=0")
+    given = world("judge", *SMALL, *REASONED, "judge.critic.ranking=0")
     reader = answer_reader(given.config, given.model)
-    assert reader.direct is reader.single
     rows = instruction_rows(given, reader)
     clips, dimensions = 4 * 4, 3
     # a grade, and what it says when it is asked for its own verdict on that
@@ -91,9 +99,8 @@ def test_without_pairs_every_reason_is_learnt(world):
 
 
 def test_grades_of_one_word_are_learnt_with_their_pairs(world):
-    given = world(*SMALL, "judge.train.steps=100")
+    given = world("judge", *SMALL, "judge.train.steps=100")
     reader = answer_reader(given.config, given.model)
-    assert reader.direct is reader.single
     ranked, others = said(instruction_rows(given, reader), reader)
     assert len(ranked) == 4 * 6  # all pairs of four clips of four prompts
     assert others == []

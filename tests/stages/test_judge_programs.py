@@ -45,11 +45,15 @@ def test_programs_of_a_run_with_a_judge(spec, overrides, expected, mesh):
 def test_a_judge_that_learns_from_its_own_answers(mesh):
     config = load_config("mcsc:mini", ANSWERING)
     drawn = ["draw-reasoning", "judge-reasoning", "draw-hierarchy", "judge-hierarchy"]
-    assert [n for n in programs(config, mesh) if "judge" in n or "draw" in n] == ["judge", *drawn]
+    told = ["judge", "judge-reasons"]
+    assert [n for n in programs(config, mesh) if "judge" in n or "draw" in n] == [*told, *drawn]
+    often, own = calls(config, prompts=500), config.judge
+    assert [often[n] for n in told] == [own.train.steps, own.critic.reasons.steps]
     config.judge.critic.instruct = False
     config.judge.hierarchy.enabled = False
     left = programs(config, mesh)
     assert [n for n in left if "judge" in n or "draw" in n] == drawn[:2]
+    assert not set(told) & set(calls(config, prompts=500))
     assert calls(config, prompts=500)["judge-reasoning"] == config.judge.reasoning.train.steps
     draw, step = (left[name]() for name in drawn[:2])
     answers = draw.trace().out_info

@@ -23,6 +23,7 @@ from vidpref.stages.judge_rows import SeenClips
 from vidpref.stages.ranked_rows import (
     RankedPair,
     RankedRows,
+    behind_reasons,
     ranked_pairs,
     scales,
     two_by_two,
@@ -87,6 +88,37 @@ def test_compared_clips_are_asked_the_same_in_the_same_order(clips):
     (left,) = {0, 1, 2} - {e.clips[0] for e in alone[0].examples}
     assert {e.clips for e in unpaired(single, alone)} == {(left,)}
     assert unpaired(single, [first, second]) == []
+
+
+def test_with_reasons_only_a_shared_one_stands_before_grades_that_are_ranked():
+    def pair(reasons, labels):
+        both = (
+            turns(number, (MOTION, "Good", reason), (SIGHT, "Poor", reason))
+            for number, reason in enumerate(reasons)
+        )
+        return RankedPair(tuple(both), labels)
+
+    pairs = [
+        pair(("it jumps", "it jumps"), (A, TIE)),
+        pair(("it jumps", "it fades"), (A, B)),
+        pair(("it fades", "it fades"), (INVALID, B)),
+        pair(("", ""), (A, A)),
+    ]
+    rng = np.random.default_rng(0)
+    found = behind_reasons(pairs, rng, most=9)
+    asked = [(own.labels, own.examples[0].question, own.examples[0].reason) for own in found]
+    assert asked == [
+        ((A,), MOTION, "it jumps"),
+        ((TIE,), SIGHT, "it jumps"),
+        ((B,), SIGHT, "it fades"),
+    ]
+    for own in found:
+        first, second = own.examples
+        assert (first.clips, second.clips) == ((0,), (1,))
+        assert (first.question, first.reason) == (second.question, second.reason)
+        assert first.more == second.more == ()
+    (chosen,) = behind_reasons(pairs, rng, most=1)
+    assert chosen in found
 
 
 def test_one_conversation_asks_all_of_a_clip(clips, reader):

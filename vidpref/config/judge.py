@@ -5,7 +5,7 @@ import dataclasses
 from vidpref.config.fields import ON, PATTERN, field, section
 from vidpref.config.training import LORA_BASES, Train
 from vidpref.config.video_reward import DTYPES
-from vidpref.config.vlm_judge import REASONED
+from vidpref.config.vlm_judge import REASONED, WORDS
 
 SCORES, ANSWERS = "video_reward", "vlm_judge"  # what is trained, named as the reward that asks it
 RENDERED, DRAWN = "rendered", "drawn"  # clips of the world that a judge learns from
@@ -88,7 +88,12 @@ class JudgeWorld:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Critic:
-    """What a model that answers in words learns to say; how it is asked is reward.vlm_judge."""
+    """What a model that answers in words learns to say; how it is asked is reward.vlm_judge.
+
+    `reasons` are the settings of a training of its own: a judge that ranks pairs, and is to give
+    reasons, learns to see in words alone by judge.train first, and then to give reasons; ranked are
+    then pairs of clips that have the same reason, half of the rows.
+    """
 
     grades: tuple[float, float] = field(
         (7 / 3, 11 / 3),
@@ -120,8 +125,16 @@ class Critic:
         ">= 0",
         "Weight of Bradley-Terry with ties (judge.theta) on the grades of two clips that were "
         "compared, which are then learnt side by side, all of a clip in one conversation; 0: none. "
-        "They are words alone: answers with reasons are learnt beside them, as many rows. "
+        "They are words alone, whatever it is to say: see `reasons`. "
         "Grades of clips that are in no pair are learnt alone.",
+    )
+    reasons: Train = section(
+        Train,
+        when={
+            **_ANSWERS,
+            "reward.vlm_judge.answers": (WORDS, REASONED),
+            "judge.critic.ranking": ON,
+        },
     )
     pairs: float = field(
         1.0,

@@ -9,6 +9,7 @@ from vidpref.config.judge import ANSWERS, SCORES
 from vidpref.config.schema import counts_in
 from vidpref.rewards import templates
 from vidpref.rewards.registry import dimensions_of
+from vidpref.stages.lessons import lessons
 from vidpref.stages.own_answers import phases
 
 _DRAWN = ("sample", "decode", "sample-superres")
@@ -33,7 +34,7 @@ def calls(
         found["draw"] = math.ceil(config.align.train.steps / config.align.online.updates)
         found["draw"] *= config.rounds
     if config.judge.name:
-        found["judge"] = config.judge.train.steps
+        found |= {name: told.judge.train.steps for name, told in lessons(config).items()}
     for name in phases(config):
         found |= dict.fromkeys((f"draw-{name}", f"judge-{name}"), config.judge[name].train.steps)
     for section in ("pretrain", "superres"):

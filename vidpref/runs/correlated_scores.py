@@ -92,22 +92,27 @@ def read_scores(places: Sequence[str]) -> list[Scores]:
     """Returns tables of automatic scores: those of launch/score.py, of launch/measure.py, or any.
 
     Args:
-        places: files (.csv, .parquet) with a column clip and a column a score.
+        places: files (.csv, .parquet) with a column clip and a column a score; or finished runs,
+            of which it is what their judges said of the clips that policies are compared on.
 
     Raises:
-        ValueError: as `score_tables.read`; a table without a score, a clip without a name, or a
-            column of texts and numbers.
+        ValueError: as `score_tables.read`; a table without a score, a clip without a name, a
+            column of texts and numbers, or a folder that is no run.
     """
-    paths = [here(place) for place in places]
-    stems = [path.stem for path in paths]
+    paths = [PurePath(place) for place in places]
+    runs = [is_folder(place) for place in places]
+    stems = [path.name if run else path.stem for path, run in zip(paths, runs, strict=True)]
     names = [
         stem if stems.count(stem) == 1 else f"{path.parent.name}/{stem}"
         for path, stem in zip(paths, stems, strict=True)
     ]
     if len(set(names)) < len(names):
-        names = [os.fspath(path) for path in paths]
-    tables = zip(names, paths, strict=True)
-    return [_parted(name, score_tables.read(path, ["clip"]), path) for name, path in tables]
+        names = list(places)
+    whole = [
+        _of_run(place) if run else score_tables.read(here(place), ["clip"])
+        for place, run in zip(places, runs, strict=True)
+    ]
+    return [_parted(*one) for one in zip(names, whole, places, strict=True)]
 
 
 def join(truth: Scores, tables: Sequence[Scores]) -> Joined:
@@ -155,6 +160,12 @@ def join(truth: Scores, tables: Sequence[Scores]) -> Joined:
     return Joined(*(table.reset_index(drop=True) for table in (known, said, values)), skipped)
 
 
+def _of_run(place: str) -> pd.DataFrame:
+    if not is_run(place):
+        raise ValueError(f"--scores: {place} is a folder, and no finished run is in it")
+    return list(run_scores(place).values())[-1]  # the judge's, where a verifier stands beside it
+
+
 def _read_people(place: str) -> Scores:
     path = here(place)
     if path.suffix.lower() in score_tables.SUFFIXES and path.is_file():
@@ -174,7 +185,7 @@ def _read_people(place: str) -> Scores:
     return Scores(path.stem, about, numbers.reset_index(drop=True), read.skipped)
 
 
-def _parted(name: str, table: pd.DataFrame, path: PurePath | None = None) -> Scores:
+def _parted(name: str, table: pd.DataFrame, path: PurePath | str = "") -> Scores:
     """What a table says of clips, and its columns of numbers."""
     where = path or name
     clips = table["clip"].fillna("").astype(str)

@@ -6,12 +6,13 @@ it trained: the same stages, found by the same fingerprints.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 from ml_collections import ConfigDict
 
+from vidpref.config.causes import Causes
 from vidpref.config.judge import ANSWERS, DRAWN
 from vidpref.config.schema import PREFERENCES
 from vidpref.datasets.miniworld import prompts
@@ -30,7 +31,8 @@ from vidpref.stages.judge_frames import write_frames
 from vidpref.stages.judge_given import HELD_OUT, Given
 from vidpref.stages.judge_kinds import KINDS, scratch_tokenizer, train_drawn
 from vidpref.stages.judged_world import PREFERENCE_CLIPS, write_drawn, write_world
-from vidpref.stages.own_answers import PHASES, instructed, phases
+from vidpref.stages.lessons import lessons
+from vidpref.stages.own_answers import PHASES, phases
 from vidpref.stages.scratch_model import scratch_config, write_scratch_model
 from vidpref.storage import mirror
 from vidpref.storage.copies import here
@@ -39,6 +41,7 @@ _WORLD = "miniworld"
 _TRAINING = (
     *("lora", "parts", "loss", "theta", "masks", "rating_center", "head", "train"),
     *("critic.grades", "critic.thirds", "critic.instruct", "critic.together", "critic.ranking"),
+    "critic.reasons",
     *("reasoning", "hierarchy"),
 )
 _OF_DRAWING = tuple(
@@ -133,7 +136,7 @@ class JudgeRecipe:
             return Stage("judged-world", body, known)
 
         def body(folder: Path) -> dict[str, int]:
-            reader = self._kind.reader(self.config, self._model())
+            reader = self._kind.reader(self.config, self.model())
             return write_frames(folder, preferences.clips_of(data), reader, data)
 
         without = [f"judge.{name}" for name in _TRAINING]
@@ -160,39 +163,39 @@ class JudgeRecipe:
         return Stage("judged-clips", body, known, inputs)
 
     @functools.cached_property
-    def judge(self) -> Stage:
-        """Trains the judge."""
-
-        def body(folder: Path) -> None:
-            self._kind.train(folder, self._given(self._model()))
-
-        fields = ("judge", *self._kind.seen, "seed", "compute_dtype")
-        known = self.inputs.causes.of(*fields, without=["judge.world", *_OF_DRAWING])
-        known["files"] = self._digest(weights=True)
-        return Stage("judge", body, known, self._with_base(self._learnt_from()))
-
-    @functools.cached_property
     def last(self) -> Stage:
-        """Makes the judge that is asked: that of `judge`, or of trainings on its own answers."""
-        last = self.judge if instructed(self.config) else None
+        """Makes the judge that is asked: that of what it is told, or of its own answers."""
+        last = None
+        for name, told in lessons(self.config).items():
+            last = self._training(name, self._kind.train, told, _OF_DRAWING, last)
         for section in phases(self.config):
-            last = self._on_own_answers(section, last)
+            train = functools.partial(train_drawn, section=section)
+            others = [f"judge.{name}" for name in PHASES if name != section]
+            without = ["judge.train", "judge.critic.reasons", *others]
+            last = self._training(f"judge-{section}", train, self.config, without, last)
         return last
 
-    def _on_own_answers(self, section: str, before: Stage | None) -> Stage:
+    def _training(
+        self,
+        name: str,
+        train: Callable[[Path, Given], None],
+        config: ConfigDict,
+        without: Sequence[str],
+        before: Stage | None,
+    ) -> Stage:
+        """Trains a judge as `config` says, but for some fields of it, from what stands before."""
         inputs = self._learnt_from() | ({} if before is None else {"judge": before})
 
         def body(folder: Path) -> None:
-            model = self._model()
+            model = self.model()
             if before is not None:
                 model = QwenVLFolder(self._folder(before) / JUDGE)
-            train_drawn(folder, self._given(model), section)
+            train(folder, self.given(config, model))
 
-        others = [f"judge.{name}" for name in PHASES if name != section]
         fields = ("judge", *self._kind.seen, "seed", "compute_dtype")
-        known = self.inputs.causes.of(*fields, without=["judge.world", "judge.train", *others])
+        known = Causes(config).of(*fields, without=["judge.world", *without])
         known["files"] = self._digest(weights=before is None)
-        return Stage(f"judge-{section}", body, known, self._with_base(inputs))
+        return Stage(name, body, known, self._with_base(inputs))
 
     def _learnt_from(self) -> dict[str, Stage]:
         """The stages of clips and of what is said about them."""
@@ -201,10 +204,10 @@ class JudgeRecipe:
             inputs["data"] = self.inputs.data_stage
         return inputs
 
-    def _given(self, model: QwenVLFolder) -> Given:
+    def given(self, config: ConfigDict, model: QwenVLFolder) -> Given:
         """What a model is trained from; the stages before it must be done."""
         seen = judge_rows.SeenClips.open(self._folder(self.frames))
-        return Given(self.config, model, seen, self._said(), self.inputs.mesh)
+        return Given(config, model, seen, self._said(), self.inputs.mesh)
 
     def _with_base(self, inputs: Mapping[str, Stage]) -> dict[str, Stage]:
         return {**inputs, **({} if self.base is None else {"base": self.base})}
@@ -212,7 +215,7 @@ class JudgeRecipe:
     def _folder(self, stage: Stage) -> Path:
         return mirror.pull(self.workdir / stage.folder)
 
-    def _model(self) -> QwenVLFolder:
+    def model(self) -> QwenVLFolder:
         """The model to start from; its stage must be done."""
         if self.base is None:
             return QwenVLFolder(self.config.judge.base)

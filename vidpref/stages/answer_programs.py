@@ -48,7 +48,7 @@ def instruction_step(config: ConfigDict, mesh: Mesh) -> tuple[jax.stages.Wrapped
         ValueError: a setting that cannot work.
     """
     training, own = _training(config, mesh), config.reward.vlm_judge
-    clips = 2 if training.reader.pairs else 1
+    clips = 2 if training.reader.pairs or training.reader.whole else 1
     said = own.max_tokens if own.answers in (WORDS, REASONED) else 1
     if config.judge.critic.ranking or config.judge.critic.together:
         said = _conversation(config, training.reader, said)

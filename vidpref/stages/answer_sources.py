@@ -1,7 +1,5 @@
 """What a judge that answers in words learns from, of what was said about clips."""
 
-import dataclasses
-
 import numpy as np
 from absl import logging
 
@@ -42,9 +40,13 @@ def instruction_rows(given: Given, reader: AnswerReader) -> AnswerRows | ranked_
     seen = (given.clips, reader.questions)
     how = (own.frames, own.answers, config.compute_dtype)
     if config.judge.critic.ranking:
-        pairs = _ranked(given, reader, rng)
-        rest = _beside_pairs(single, others, pairs, own.answers, rng)
-        return ranked_rows.RankedRows(*seen, [*pairs, *ranked_rows.two_by_two(rest)], *how)
+        pairs = _ranked(given, reader, single, rng)
+        if own.answers == PROBABILITIES:
+            single = answer_examples.together(ranked_rows.unpaired(single, pairs), rng)
+        others = [*others, *single]
+        if own.answers != PROBABILITIES:  # as many with reasons of their own as of shared ones
+            others = [others[i] for i in sorted(rng.permutation(len(others))[: 2 * len(pairs)])]
+        return ranked_rows.RankedRows(*seen, [*pairs, *ranked_rows.two_by_two(others)], *how)
     if config.judge.critic.together:
         single = answer_examples.together(single, rng)
     return AnswerRows(*seen, [*single, *others], *how)
@@ -91,42 +93,20 @@ def bounds_of(given: Given, reader: AnswerReader) -> dict[str, answer_examples.B
 
 
 def _ranked(
-    given: Given, reader: AnswerReader, rng: np.random.Generator
+    given: Given,
+    reader: AnswerReader,
+    single: list[answer_examples.Example],
+    rng: np.random.Generator,
 ) -> list[ranked_rows.RankedPair]:
-    """The compared pairs of train prompts, as many as training takes.
-
-    What is asked of them is answered in a word. A reason before it would give the word away: the
-    order of two clips would be learnt from what is said of them, and not by sight.
-    """
-    train, bounds = given.config.judge.train, bounds_of(given, reader)
-    said, dimensions = given.said["train"], {}
-    for name, asked in reader.direct.items():
-        dimensions |= {one.text: name for one in asked}
-    graded = answer_examples.graded(said, given.clips, reader.direct, bounds)
-    if reader.direct is not reader.single:
-        graded = [dataclasses.replace(example, reason="") for example in graded]
+    """The compared pairs of train prompts; as many as training takes, or half with reasons."""
+    train, said = given.config.judge.train, given.said["train"]
+    dimensions = {one.text: name for name, asked in reader.single.items() for one in asked}
     most = train.steps * train.batch_size
-    pairs = ranked_rows.ranked_pairs(said, given.clips, graded, dimensions, rng, most=most)
+    reasons = given.config.reward.vlm_judge.answers != PROBABILITIES
+    every = len(said.comparisons) if reasons else most
+    pairs = ranked_rows.ranked_pairs(said, given.clips, single, dimensions, rng, most=every)
+    if reasons:
+        pairs = ranked_rows.behind_reasons(pairs, rng, most=most // 2)
     check_some(pairs, "config.judge.critic.ranking: no pair that was compared", given.config)
     logging.info("judge: %d pairs are graded side by side", len(pairs))
     return pairs
-
-
-def _beside_pairs(
-    single: list[answer_examples.Example],
-    others: list[answer_examples.Example],
-    pairs: list[ranked_rows.RankedPair],
-    form: str,
-    rng: np.random.Generator,
-) -> list[answer_examples.Example]:
-    """What is learnt beside ranked pairs: comparisons, and grades that no pair teaches.
-
-    A judge that gives reasons learns them here, with all grades; as many rows of all that as there
-    are of pairs, drawn by chance, since what it sees it learns of the pairs.
-    """
-    if form == PROBABILITIES:
-        return [*others, *answer_examples.together(ranked_rows.unpaired(single, pairs), rng)]
-    every = [*single, *others]
-    chosen = sorted(rng.permutation(len(every))[: 2 * len(pairs)].tolist())
-    logging.info("judge: beside them %d of %d answers with reasons", len(chosen), len(every))
-    return [every[i] for i in chosen]

@@ -34,7 +34,6 @@ class AnswerReader:
     Attributes:
         questions: rows of frames and text.
         single: what it is asked about one clip, by dimension.
-        direct: the same, for a word without a reason; by which two clips are ranked.
         pairs: what it is asked about two; none where it does not learn to compare.
         supported: what it is asked about its own answer; "" where it is not.
         whole: what it is asked about two in all dimensions; None where it is not.
@@ -43,7 +42,6 @@ class AnswerReader:
 
     questions: ImageQuestions
     single: dict[str, list[Question]]
-    direct: dict[str, list[Question]]
     pairs: dict[str, Question]
     supported: str
     whole: Question | None
@@ -142,9 +140,6 @@ def answer_reader(config: ConfigDict, base: QwenVLFolder) -> AnswerReader:
             f"config.reward.vlm_judge.graded={own.graded!r} asks several questions of "
             f"{', '.join(wrong)}, and a rating answers one: a judge is trained on grades"
         )
-    direct = single
-    if own.answers != PROBABILITIES and section.critic.ranking:
-        direct = templates.asked(names, PROBABILITIES, own.graded, own.templates)
     pairs = templates.compared(names, own.templates) if section.critic.pairs else {}
     pixels = own.min_pixels, own.max_pixels
     _, questions = open_model(str(base.path), pixels, own.most_tokens, own.video_fps)
@@ -154,7 +149,7 @@ def answer_reader(config: ConfigDict, base: QwenVLFolder) -> AnswerReader:
     if section.reasoning.enabled and section.reasoning.self_critic:
         supported = templates.text("supported.txt", templates.folders(own.templates)[0])
     whole = templates.hierarchy(names, own.templates) if section.hierarchy.enabled else None
-    return AnswerReader(questions, single, direct, pairs, supported, whole, own)
+    return AnswerReader(questions, single, pairs, supported, whole, own)
 
 
 def answer_training(

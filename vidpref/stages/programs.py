@@ -28,8 +28,9 @@ from vidpref.generation.text_encoders import (
 from vidpref.models.registry import backbone
 from vidpref.stages import answer_programs, judge_programs
 from vidpref.stages.encode import encoding
+from vidpref.stages.lessons import lessons
 from vidpref.stages.online.training import fresh_drawing
-from vidpref.stages.own_answers import instructed, phases
+from vidpref.stages.own_answers import phases
 from vidpref.stages.planning import plan_section, trained_sections
 from vidpref.stages.rows.shapes import RowShape, abstract_batch
 from vidpref.training.sharding import abstract_params, batch_sharding, filled_up
@@ -111,8 +112,8 @@ def _judge_training(config: ConfigDict, mesh: Mesh) -> dict[str, Callable[[], Pr
     if config.judge.name != ANSWERS:
         return {}
     found = {}
-    if instructed(config):
-        found["judge"] = lambda: Program(*answer_programs.instruction_step(config, mesh))
+    for name, told in lessons(config).items():
+        found[name] = lambda told=told: Program(*answer_programs.instruction_step(told, mesh))
     for name in phases(config):
         found[f"draw-{name}"] = lambda name=name: Program(
             *answer_programs.drawing_of_answers(config, name, mesh)

@@ -69,6 +69,30 @@ def ranked_pairs(
     return found
 
 
+def behind_reasons(
+    pairs: Sequence[RankedPair], rng: np.random.Generator, *, most: int
+) -> list[RankedPair]:
+    """Returns pairs that are graded with reasons, a question a pair.
+
+    Only clips of which the same reason is given are left: another one would give the order away,
+    and it would be learnt from what is said of them, not by sight.
+
+    Args:
+        pairs: result of `ranked_pairs`.
+        rng: which of them.
+        most: number of pairs, drawn by chance where there are more.
+    """
+    found = []
+    for pair in pairs:
+        asked = ((example, *example.more) for example in pair.examples)
+        for first, second, label in zip(*asked, pair.labels, strict=True):
+            same = first.reason and first.reason == second.reason
+            if same and label < Preference.INVALID:
+                alone = (dataclasses.replace(own, more=()) for own in (first, second))
+                found.append(RankedPair(tuple(alone), (label,)))
+    return [found[i] for i in sorted(rng.permutation(len(found))[:most].tolist())]
+
+
 def unpaired(graded: Sequence[Example], pairs: Sequence[RankedPair]) -> list[Example]:
     """Returns the examples about clips that are in no pair, whose grades are learnt alone."""
     paired = {example.clips for pair in pairs for example in pair.examples}
