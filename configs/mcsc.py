@@ -48,7 +48,7 @@ def get_config(scale: str = "paper"):
     c.judge.critic.pairs = 0.0  # one video at a time (4.1)
     for phase in (c.judge.reasoning, c.judge.hierarchy):
         phase.update({"enabled": True, "group": 8, "kl": 0.07})
-        phase.train.update({"steps": 60 if mini else 2000, "batch_size": 16})
+        phase.train.update({"steps": 40 if mini else 2000, "batch_size": 16})
         optimizer = {"name": "adamw", "decay": "linear", "warmup_steps": 0}
         phase.train.optimizer.update({**optimizer, "learning_rate": 1e-4 if mini else 1e-6})
     c.reward.vlm_judge.update(judge.reward.vlm_judge)
@@ -57,12 +57,13 @@ def get_config(scale: str = "paper"):
     c.reward.dimensions = DIMENSIONS
     if mini:
         c.expected_time = "about 25 minutes on 2 CPU cores"
-        c.judge.critic.reasons.update({"steps": 300, "batch_size": 16})
+        c.judge.train.steps = 600
+        c.judge.critic.reasons.update({"steps": 600, "batch_size": 16})
         c.judge.critic.reasons.optimizer.update({"learning_rate": 1e-3, "b2": 0.95})
         c.search = ()  # the settings of mcdpo, chosen with the verifier's labels
         c.judge.world.clips = "drawn"
         c.reward.vlm_judge.update({"max_tokens": 80, "weighed": True})
-        c.label.prompts = 100
+        c.label.prompts = 200
         c.evaluate.update({"verifier": True, "train_prompts": 50})
         return c
     c.judge.critic.instruct = False

@@ -79,7 +79,7 @@ _REASONS = "judge.critic.reasons"
 _REASONED = (
     *("reward.vlm_judge.answers=reasoned", "reward.vlm_judge.max_tokens=80"),
     *("reward.vlm_judge.weighed=True", "judge.critic.pairs=0"),
-    *(f"{_REASONS}.steps=300", f"{_REASONS}.batch_size=16"),
+    *(f"{_REASONS}.steps=600", f"{_REASONS}.batch_size=16"),
     *(f"{_REASONS}.optimizer.learning_rate=1e-3", f"{_REASONS}.optimizer.b2=0.95"),
 )
 

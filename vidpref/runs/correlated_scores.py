@@ -71,7 +71,7 @@ def read_truth(place: str, dimensions: Sequence[str] = ()) -> list[Scores]:
     """
     folder = is_folder(place)
     if folder and is_run(place):
-        truth, *judge = (_parted(name, table) for name, table in run_scores(place).items())
+        truth, *judge = (scores_of(name, table) for name, table in run_scores(place).items())
     else:
         try:
             truth, judge = _read_people(place), []
@@ -112,7 +112,7 @@ def read_scores(places: Sequence[str]) -> list[Scores]:
         _of_run(place) if run else score_tables.read(here(place), ["clip"])
         for place, run in zip(places, runs, strict=True)
     ]
-    return [_parted(*one) for one in zip(names, whole, places, strict=True)]
+    return [scores_of(*one) for one in zip(names, whole, places, strict=True)]
 
 
 def join(truth: Scores, tables: Sequence[Scores]) -> Joined:
@@ -160,33 +160,17 @@ def join(truth: Scores, tables: Sequence[Scores]) -> Joined:
     return Joined(*(table.reset_index(drop=True) for table in (known, said, values)), skipped)
 
 
-def _of_run(place: str) -> pd.DataFrame:
-    if not is_run(place):
-        raise ValueError(f"--scores: {place} is a folder, and no finished run is in it")
-    return list(run_scores(place).values())[-1]  # the judge's, where a verifier stands beside it
+def scores_of(name: str, table: pd.DataFrame, path: PurePath | str = "") -> Scores:
+    """Returns what a table says of clips, and its columns of numbers.
 
+    Args:
+        name: what proxies of it are called by.
+        table: a column clip, those of `ABOUT` that are known, and a column a score.
+        path: where it was read, for messages.
 
-def _read_people(place: str) -> Scores:
-    path = here(place)
-    if path.suffix.lower() in score_tables.SUFFIXES and path.is_file():
-        table = score_tables.read(path, ())
-        if "clip" in table:
-            return _parted(path.stem, table, path)
-    read = read_benchmark(place)
-    said, clips = read.preferences.scores, read.preferences.clips
-    if said.empty:
-        raise ValueError(
-            f"{path}: people scored no single clips in it. Wanted are a table with a column clip "
-            "and one a dimension, preferences with scores_a, or the folder of a run"
-        )
-    numbers = said.groupby(["clip", "dimension"])["score"].mean().unstack("dimension")
-    about = clips.set_index("id").loc[numbers.index, ["prompt"]].rename_axis("clip").reset_index()
-    numbers = numbers[list(dict.fromkeys(said["dimension"]))]
-    return Scores(path.stem, about, numbers.reset_index(drop=True), read.skipped)
-
-
-def _parted(name: str, table: pd.DataFrame, path: PurePath | str = "") -> Scores:
-    """What a table says of clips, and its columns of numbers."""
+    Raises:
+        ValueError: no column of numbers, a clip without a name, a column of texts and numbers.
+    """
     where = path or name
     clips = table["clip"].fillna("").astype(str)
     if (clips.str.strip() == "").any():
@@ -207,6 +191,31 @@ def _parted(name: str, table: pd.DataFrame, path: PurePath | str = "") -> Scores
     if not known:
         raise ValueError(f"{where}: no column of numbers beside clip; it has {', '.join(table)}")
     return Scores(name, about, pd.DataFrame(known))
+
+
+def _of_run(place: str) -> pd.DataFrame:
+    if not is_run(place):
+        raise ValueError(f"--scores: {place} is a folder, and no finished run is in it")
+    return list(run_scores(place).values())[-1]  # the judge's, where a verifier stands beside it
+
+
+def _read_people(place: str) -> Scores:
+    path = here(place)
+    if path.suffix.lower() in score_tables.SUFFIXES and path.is_file():
+        table = score_tables.read(path, ())
+        if "clip" in table:
+            return scores_of(path.stem, table, path)
+    read = read_benchmark(place)
+    said, clips = read.preferences.scores, read.preferences.clips
+    if said.empty:
+        raise ValueError(
+            f"{path}: people scored no single clips in it. Wanted are a table with a column clip "
+            "and one a dimension, preferences with scores_a, or the folder of a run"
+        )
+    numbers = said.groupby(["clip", "dimension"])["score"].mean().unstack("dimension")
+    about = clips.set_index("id").loc[numbers.index, ["prompt"]].rename_axis("clip").reset_index()
+    numbers = numbers[list(dict.fromkeys(said["dimension"]))]
+    return Scores(path.stem, about, numbers.reset_index(drop=True), read.skipped)
 
 
 def _texts(table: pd.DataFrame, column: str) -> np.ndarray | None:

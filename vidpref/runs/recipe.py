@@ -182,7 +182,7 @@ class Recipe:
 
     def _verify(self, policy: Policy, of: Draws, samples: Stage) -> Labelled:
         name = f"verify-{of.name}-{policy.name}"
-        return Labelled(samples, self._label_stage(name, samples, verifying(self.config.reward)))
+        return Labelled(samples, self.label_stage(name, samples, verifying(self.config.reward)))
 
     def verified(self) -> dict[str, Labelled]:
         """Returns clips of the pre-trained policy with the verifier's labels, by split.
@@ -224,7 +224,7 @@ class Recipe:
         samples, name = self._drawn(policy, of), f"{of.name}-{policy.name}"
         if self.config.reward.name == NO_JUDGE:
             return Labelled(samples, None)
-        return Labelled(samples, self._label_stage(f"label-{name}", samples, self.judged))
+        return Labelled(samples, self.label_stage(f"label-{name}", samples, self.judged))
 
     def _drawn(self, policy: Policy, of: Draws) -> Stage:
         config = self.config
@@ -251,7 +251,14 @@ class Recipe:
             inputs["superres"] = self._superres_stage
         return Stage(name, body, known, inputs)
 
-    def _label_stage(self, name: str, samples: Stage, reward: ConfigDict) -> Stage:
+    def label_stage(self, name: str, samples: Stage, reward: ConfigDict) -> Stage:
+        """Returns the stage that labels drawn clips.
+
+        Args:
+            name: of the stage.
+            samples: draws them, for this recipe or for another in the same work directory.
+            reward: the section of the judge, or of the verifier.
+        """
         made = self._made_for(reward)
 
         def body(folder: Path) -> dict[str, int]:

@@ -48,7 +48,7 @@ def run_scores(place: str | os.PathLike) -> dict[str, pd.DataFrame]:
         found["judge"] = evaluation_frame(judges, raw=True)
         if not found["judge"][_KEYS].equals(found["truth"][_KEYS]):
             raise ValueError(f"{place}: judge and truth did not score the same clips")
-    return {name: _named(frame) for name, frame in found.items()}
+    return {name: named_clips(frame) for name, frame in found.items()}
 
 
 def _judge(workdir: Path, record: RunRecord, policy: str) -> Path | None:
@@ -63,8 +63,11 @@ def _judge(workdir: Path, record: RunRecord, policy: str) -> Path | None:
     return None
 
 
-def _named(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with names of clips; "accept" goes where it repeats a score (a judge has none)."""
+def named_clips(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns a frame of scores with clip, POLICY/SCENE/SAMPLE, in the place of scene and sample.
+
+    A column "accept" goes where it repeats a score: such a judge has none.
+    """
     clips = frame["policy"] + "/" + frame["scene_id"] + "/" + frame["sample"].astype(str)
     others = [name for name in frame if name not in (*_KEYS, "category", "accept")]
     if any(frame[name].equals(frame["accept"].rename(name)) for name in others):

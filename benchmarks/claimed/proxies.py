@@ -1,0 +1,84 @@
+"""Proxies of the truth: what every judge says of the last clips of every policy."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from claimed import feedback
+from claimed.claim import PRETRAINED, Group
+from vidpref.runs.correlated_scores import Scores, scores_of
+from vidpref.runs.counted import CountedStages
+from vidpref.runs.graph import Stage, in_order
+from vidpref.runs.recipe import Recipe
+from vidpref.runs.rounds import run_to
+from vidpref.runs.run_truth import named_clips
+from vidpref.stages.label import evaluation_frame
+
+
+@dataclasses.dataclass(frozen=True)
+class Proxies:
+    """Policies of one pre-trained generator, and the judges that some of them learnt from.
+
+    Attributes:
+        group: the policies, each with a judge of its own, and the prompts of their last clips.
+        judges: what each is called -> the policy whose judge it is.
+    """
+
+    group: Group
+    judges: Mapping[str, str]
+
+
+_METHODS = {"VideoReward": "videoalign", "critic": "ipo", "McSc": "mcsc"}
+GROUPS = {
+    "feedback": Proxies(
+        Group(tuple(feedback.VARIANTS), feedback.FEEDBACK.claims, variants=feedback.VARIANTS),
+        {name: f"rwr_{end}" for name, end in feedback.FEEDBACKS.items()},
+    ),
+    "judges": Proxies(
+        Group(tuple(_METHODS.values()), (), variants={n: (n,) for n in _METHODS.values()}),
+        _METHODS,
+    ),
+}
+
+
+def policies_of(recipes: Mapping[str, Recipe]) -> dict[str, tuple[Stage, Stage]]:
+    """Returns of every policy the stages that draw its last clips, and that judge them truly.
+
+    Args:
+        recipes: by policy; the pre-trained one is that of the first.
+    """
+    found = {}
+    for name, recipe in recipes.items():
+        first, trained = recipe.policies(1).values()
+        for called, policy in ((PRETRAINED, first), (name, trained)):
+            evaluated = recipe.evaluation(policy)
+            found.setdefault(called, (evaluated.samples, evaluated.last))
+    return found
+
+
+def measure(
+    recipes: Mapping[str, Recipe], judges: Mapping[str, str], say: Callable[[str], None]
+) -> tuple[Scores, list[Scores]]:
+    """Runs what is missing, and returns the truth and what each judge says of the same clips.
+
+    Args:
+        recipes: by policy, in one work directory.
+        judges: as of `Proxies`.
+        say: prints a line.
+    """
+    drawn, last = policies_of(recipes), list(recipes)[-1]
+    said: dict[str, dict[str, Stage]] = {"truth": {name: true for name, (_, true) in drawn.items()}}
+    for judge, owner in judges.items():
+        own = recipes[owner]
+        said[judge] = {
+            name: own.label_stage(f"label-evaluation-{name}", samples, own.judged)
+            for name, (samples, _) in drawn.items()
+        }
+    targets = [stage for stages in said.values() for stage in stages.values()]
+    counted = CountedStages(recipes[last].workdir, say)
+    counted.plan(in_order(targets))
+    run_to(recipes[last], targets, lambda stage: counted.run("proxies", stage))
+    found = []
+    for judge, stages in said.items():
+        folders = {name: recipes[last].folder(stage) for name, stage in stages.items()}
+        found.append(scores_of(judge, named_clips(evaluation_frame(folders, raw=True))))
+    return found[0], found[1:]
