@@ -8,7 +8,8 @@ The group `feedback` has AIF's two projections on AI feedback, CLIP and PickScor
 before them (its Table 4 and the left of Figure 7); `judges` VideoAlign's, IPO's and McSc's policies
 and judges. Each judge scores the last clips of held-out prompts of each policy. OUT/seedN gets the
 tables and the picture of launch/correlate.py: of the policies' means, which tell whether a judge
-may compare methods, and of the clips of one prompt, which tell whether one may learn from it.
+may compare methods, and of the clips of one prompt, which tell whether one may learn from it; the
+program prints those of all seeds.
 
 Runs that are missing are made; in the work directory of benchmarks/claims.py --only=feedback there
 are all of the first group. The metrics' models are those of benchmarks/mini_clip.py.
@@ -48,6 +49,7 @@ def main(overrides: Sequence[str]) -> None:
     chosen = proxies.GROUPS[_GROUP.value]
     configs = measuring.load_configs(chosen.group, overrides, _CLIPS.value, Path(_METRICS.value))
     measuring.check_models({_GROUP.value: configs})
+    every = {}
     with locked(workdir):
         for seed in _SEEDS.value:
             recipes = {
@@ -57,9 +59,10 @@ def main(overrides: Sequence[str]) -> None:
             truth, scores = proxies.measure(recipes, chosen.judges, say)
             truth = dataclasses.replace(truth, numbers=truth.numbers[_OF.value])
             found = correlation_results.correlate(truth, scores, {"split": "test"})
-            print(found.text())
+            every[seed] = found
             for path in correlation_results.write(Path(_OUT.value) / f"seed{seed}", found):
                 print(f"written: {path}")
+    print(proxies.seeds_table(every).to_markdown())
 
 
 if __name__ == "__main__":

@@ -3,9 +3,15 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
+import numpy as np
+from scipy import stats
+
 from claimed import feedback
 from claimed.claim import PRETRAINED, Group
+from vidpref.evaluation.correlation_levels import CATEGORIES, LEVELS
+from vidpref.evaluation.tables import Estimate, Table
 from vidpref.runs.correlated_scores import Scores, scores_of
+from vidpref.runs.correlation_results import Correlated
 from vidpref.runs.counted import CountedStages
 from vidpref.runs.graph import Stage, in_order
 from vidpref.runs.recipe import Recipe
@@ -82,3 +88,31 @@ def measure(
         folders = {name: recipes[last].folder(stage) for name, stage in stages.items()}
         found.append(scores_of(judge, named_clips(evaluation_frame(folders, raw=True))))
     return found[0], found[1:]
+
+
+def seeds_table(found: Mapping[str, Correlated]) -> Table:
+    """Returns Pearson's r of every seed, at every level over all clips, and the mean of the seeds.
+
+    Args:
+        found: by seed.
+    """
+    rs: dict[tuple[str, str, str], list[float]] = {}
+    for of_seed in found.values():
+        for one in of_seed.found:
+            if one.level != CATEGORIES:
+                rs.setdefault((one.level, one.truth, one.proxy), []).append(one.correlation.pearson)
+    rows = [
+        [*key, ", ".join(f"{r:+.2f}" for r in values), _mean(values)]
+        for key, values in sorted(rs.items(), key=lambda item: LEVELS.index(item[0][0]))
+    ]
+    caption = f"Pearson's r of seeds {', '.join(found)}; t-intervals over them."
+    columns = ("Level", "Verifier's", "Proxy", "Each seed", "Mean")
+    return Table("Proxies of all seeds", columns, rows, caption)
+
+
+def _mean(values: list[float]) -> Estimate | str:
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return f"{mean:+.2f}"
+    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+    return Estimate(mean, mean - half, mean + half, signed=True, percent=False)
