@@ -108,7 +108,7 @@ def test_the_batch_of_the_judge_is_checked_for_the_mesh():
     [
         ("aif", ["judge"]),
         ("ipo", ["judge"]),
-        ("mcsc", ["judge", "judge-reasoning", "judge-hierarchy"]),
+        ("mcsc", ["judge", "judge-reasons", "judge-reasoning", "judge-hierarchy"]),
     ],
 )
 def test_judges_that_answer_are_trained_and_asked(name, judges):
