@@ -61,8 +61,8 @@ def get_config(scale: str = "paper"):
         c.judge.train.steps = 450
         c.judge.critic.reasons.update({"steps": 400, "batch_size": 16})
         c.judge.critic.reasons.optimizer.update({"learning_rate": 1e-3, "b2": 0.95})
-        # A judge knows the clips that it learnt from, so the policy stays close to them: the best of
-        # four settings by the verifier on validation prompts.
+        # A judge knows the clips that it learnt from, so the policy stays close to them: the best
+        # of four settings by the verifier on validation prompts.
         c.align.train.optimizer.learning_rate = 1e-5
         c.search = ()
         c.judge.world.clips = "drawn"

@@ -60,7 +60,19 @@ ANSWERING = Judged(
         ("The truth is worth more than a critic", _TRUTH, "a critic"),
     ),
 )
-GROUPS = {"scores": SCORING, "words": ANSWERING}
+REASONING = Judged(
+    {
+        _TRUTH: ("mcdpo:mini", "label.prompts=200", "evaluate.train_prompts=50"),
+        "reasons, McDPO": ("mcsc:mini",),
+        "reasons, DPO": ("mcsc:mini", "align.object_motion=0.0", "align.camera_motion=0.0"),
+    },
+    (
+        ("McDPO on a judge with reasons makes the generator better", "reasons, McDPO", BEFORE),
+        ("McDPO is worth more than DPO (McSc Tables 2, 3)", "reasons, McDPO", "reasons, DPO"),
+        ("The truth is worth more than a judge with reasons", _TRUTH, "reasons, McDPO"),
+    ),
+)
+GROUPS = {"scores": SCORING, "words": ANSWERING, "reasons": REASONING}
 Frames = Mapping[tuple[str, int], pd.DataFrame]
 
 
@@ -88,12 +100,13 @@ def gain_table(
     rows = []
     for name in group.settings:
         cells = []
-        for scores in (SCORES, ["accept"]):
+        for scores in (SCORES, ["object_motion"], ["accept"]):
             found = _differences(frames, name, BEFORE, seeds, scores)
             cells.append(Estimate(found.mean, *found.ends(), signed=True))
         pairs = 100 * np.mean([right[name, seed] for seed in seeds])
         rows.append([name, "" if np.isnan(pairs) else f"{pairs:.1f}", len(seeds), *cells])
-    columns = ["Labels of", "Held-out pairs ordered right, %", "Seeds", "Mean score", "Accepted"]
+    columns = ["Labels of", "Held-out pairs ordered right, %", "Seeds", "Mean score"]
+    columns += ["Object motion", "Accepted"]
     return Table("Gain of held-out prompts by the verifier, points", columns, rows)
 
 

@@ -9,6 +9,7 @@ from vidpref.config.by_name import named_config
 
 GROUP = judged.SCORING
 SEEDS = [0, 1, 2]
+JUDGES = [("scores", "video_reward"), ("words", "vlm_judge"), ("reasons", "vlm_judge")]
 GAINS = {"the verifier": 0.2, "a judge": 0.1, "a judge, 30 % wrong": -0.1, judged.BEFORE: 0.0}
 
 
@@ -21,8 +22,8 @@ def frames():
             "sample": np.tile(range(4), 40),
         }
     )
-    noise = {seed: rng.normal(0.5, 0.05, (160, 4)) for seed in SEEDS}
-    columns = [*judged.SCORES, "accept"]
+    noise = {seed: rng.normal(0.5, 0.05, (160, 5)) for seed in SEEDS}
+    columns = [*judged.SCORES, "object_motion", "accept"]
     return {
         (name, seed): index.assign(**dict(zip(columns, (noise[seed] + gain).T, strict=True)))
         for name, gain in GAINS.items()
@@ -48,7 +49,7 @@ def test_other_clips_are_refused():
         judged.verdict_table(GROUP, found, SEEDS)
 
 
-@pytest.mark.parametrize(("group", "judge"), [("scores", "video_reward"), ("words", "vlm_judge")])
+@pytest.mark.parametrize(("group", "judge"), JUDGES)
 def test_every_setting_is_a_config_with_a_judge_or_the_verifier(group, judge):
     found = judged.GROUPS[group]
     for i, (spec, *changed) in enumerate(found.settings.values()):
