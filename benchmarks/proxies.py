@@ -1,18 +1,16 @@
 """Every proxy of the mini world against the verifier: judges and metrics, on all policies' clips.
 
     JAX_PLATFORMS=cpu python benchmarks/proxies.py --workdir=runs/claims --out=runs/proxies
-    JAX_PLATFORMS=cpu python benchmarks/proxies.py --group=judges --workdir=runs/judges \\
-        --out=runs/judges-proxies --clips_per_prompt=4
 
-The group `feedback` has AIF's two projections on AI feedback, CLIP and PickScore, and the generator
-before them (its Table 4 and the left of Figure 7); `judges` VideoAlign's, IPO's and McSc's policies
-and judges. Each judge scores the last clips of held-out prompts of each policy. OUT/seedN gets the
-tables and the picture of launch/correlate.py: of the policies' means, which tell whether a judge
-may compare methods, and of the clips of one prompt, which tell whether one may learn from it; the
-program prints those of all seeds.
+The policies are AIF's two projections on AI feedback, CLIP and PickScore, and the generator before
+them (its Table 4 and the left of Figure 7). Each judge scores the last clips of held-out prompts of
+each policy. OUT/seedN gets the tables and the picture of launch/correlate.py: of the policies'
+means, which tell whether a judge may compare methods, and of the clips of one prompt, which tell
+whether one may learn from it; the program prints those of all seeds.
 
 Runs that are missing are made; in the work directory of benchmarks/claims.py --only=feedback there
-are all of the first group. The metrics' models are those of benchmarks/mini_clip.py.
+are all. The metrics' models are those of benchmarks/mini_clip.py. Judges of finished runs on one
+generator, such as VideoAlign's, IPO's and McSc's, are compared by launch/correlate.py.
 """
 
 import dataclasses
@@ -26,7 +24,6 @@ from vidpref.storage.mirror import open_folder
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder of tables and pictures.", required=True)
-_GROUP = flags.DEFINE_enum("group", "feedback", ["feedback", "judges"], "Which policies.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Training seeds.")
 _CLIPS = flags.DEFINE_integer("clips_per_prompt", 8, "Clips of a prompt.", lower_bound=1)
 _OF = flags.DEFINE_list("of", ["accept"], "Dimensions of the verifier.")
@@ -46,9 +43,9 @@ def main(overrides: Sequence[str]) -> None:
     from vidpref.runs.rounds import say
     from vidpref.runs.workdir import locked
 
-    chosen = proxies.GROUPS[_GROUP.value]
+    chosen = proxies.FEEDBACK
     configs = measuring.load_configs(chosen.group, overrides, _CLIPS.value, Path(_METRICS.value))
-    measuring.check_models({_GROUP.value: configs})
+    measuring.check_models({"feedback": configs})
     every = {}
     with locked(workdir):
         for seed in _SEEDS.value:

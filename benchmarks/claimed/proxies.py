@@ -1,7 +1,7 @@
 """Proxies of the truth: what every judge says of the last clips of every policy."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
@@ -9,7 +9,7 @@ from scipy import stats
 from claimed import feedback
 from claimed.claim import PRETRAINED, Group
 from vidpref.evaluation.correlation_levels import CATEGORIES, LEVELS
-from vidpref.evaluation.tables import Estimate, Table
+from vidpref.evaluation.tables import Table
 from vidpref.runs.correlated_scores import Scores, scores_of
 from vidpref.runs.correlation_results import Correlated
 from vidpref.runs.counted import CountedStages
@@ -33,17 +33,10 @@ class Proxies:
     judges: Mapping[str, str]
 
 
-_METHODS = {"VideoReward": "videoalign", "critic": "ipo", "McSc": "mcsc"}
-GROUPS = {
-    "feedback": Proxies(
-        Group(tuple(feedback.VARIANTS), feedback.FEEDBACK.claims, variants=feedback.VARIANTS),
-        {name: f"rwr_{end}" for name, end in feedback.FEEDBACKS.items()},
-    ),
-    "judges": Proxies(
-        Group(tuple(_METHODS.values()), (), variants={n: (n,) for n in _METHODS.values()}),
-        _METHODS,
-    ),
-}
+FEEDBACK = Proxies(
+    Group(tuple(feedback.VARIANTS), feedback.FEEDBACK.claims, variants=feedback.VARIANTS),
+    {name: f"rwr_{end}" for name, end in feedback.FEEDBACKS.items()},
+)
 
 
 def policies_of(recipes: Mapping[str, Recipe]) -> dict[str, tuple[Stage, Stage]]:
@@ -102,7 +95,7 @@ def seeds_table(found: Mapping[str, Correlated]) -> Table:
             if one.level != CATEGORIES:
                 rs.setdefault((one.level, one.truth, one.proxy), []).append(one.correlation.pearson)
     rows = [
-        [*key, ", ".join(f"{r:+.2f}" for r in values), _mean(values)]
+        [*key, ", ".join(f"{r:+.2f}" for r in values), mean_of_seeds(values)]
         for key, values in sorted(rs.items(), key=lambda item: LEVELS.index(item[0][0]))
     ]
     caption = f"Pearson's r of seeds {', '.join(found)}; t-intervals over them."
@@ -110,9 +103,15 @@ def seeds_table(found: Mapping[str, Correlated]) -> Table:
     return Table("Proxies of all seeds", columns, rows, caption)
 
 
-def _mean(values: list[float]) -> Estimate | str:
+def mean_of_seeds(values: Sequence[float], form: str = "+.2f") -> str:
+    """Returns the mean with its t-interval over seeds; of one seed the value alone.
+
+    Args:
+        values: one a seed.
+        form: how a number is written.
+    """
     mean = float(np.mean(values))
     if len(values) < 2:
-        return f"{mean:+.2f}"
+        return f"{mean:{form}}"
     half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
-    return Estimate(mean, mean - half, mean + half, signed=True, percent=False)
+    return f"{mean:{form}} [{mean - half:{form}}, {mean + half:{form}}]"

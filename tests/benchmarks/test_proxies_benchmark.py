@@ -5,12 +5,10 @@ from claimed import measuring, proxies
 
 from vidpref.runs.methods import open_recipe
 
-GROUPS = proxies.GROUPS
 
-
-@pytest.fixture(params=list(GROUPS))
-def opened(request, tmp_path):
-    chosen = GROUPS[request.param]
+@pytest.fixture
+def opened(tmp_path):
+    chosen = proxies.FEEDBACK
     configs = measuring.load_configs(chosen.group, (), 8)
     recipes = {
         name: open_recipe(config, tmp_path)

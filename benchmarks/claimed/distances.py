@@ -1,0 +1,133 @@
+"""Distances of policies' clips from true ones, by features of a small CLIP (AIF Table 3)."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from small_clip import world
+
+from claimed.claim import PRETRAINED
+from claimed.proxies import mean_of_seeds, policies_of
+from vidpref.datasets.miniworld import prompts
+from vidpref.evaluation.frechet import Moments, distance_of
+from vidpref.evaluation.tables import Table
+from vidpref.interop.clip_folders import ClipFolder
+from vidpref.rewards.metrics.frames import ClipFrames
+from vidpref.runs.recipe import Recipe
+from vidpref.stages.sample import SampledClips, seen_clip
+from vidpref.typing import Float, UInt8
+
+TRUE = "other true clips"  # how far these lie is what is to be had
+_AT_ONCE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Of a policy.
+
+    Attributes:
+        frames: Frechet distance of single frames' features from those of true clips.
+        clips: of those of all frames of a clip.
+        clip_score: mean cosine of frames and their prompt.
+    """
+
+    frames: float
+    clips: float
+    clip_score: float
+
+
+class Reader:
+    """A CLIP that reads frames and prompts.
+
+    Args:
+        folder: of its weights.
+    """
+
+    def __init__(self, folder: ClipFolder):
+        settings = {"fit": "crop", "frames": 0, "batch_size": _AT_ONCE, "dtype": "float32"}
+        self._model, self._tokens = ClipFrames(folder, **settings), folder.tokens()
+
+    def images(self, clips: UInt8[np.ndarray, "b t h w 3"]) -> Float[np.ndarray, "b t d"]:
+        """Returns the features of frames, of length one."""
+        return np.asarray(self._model.images(clips))
+
+    def texts(self, texts: list[str]) -> Float[np.ndarray, "b d"]:
+        """Returns the features of prompts, of length one."""
+        return np.asarray(self._model.texts(self._tokens(texts)))
+
+
+def of_policies(recipes: Mapping[str, Recipe], reader: Reader) -> dict[str, Measured]:
+    """Returns how far the last clips of held-out prompts of each policy lie from true ones, and how
+    far others of these do, `TRUE`.
+
+    Args:
+        recipes: by policy; their runs must be done.
+        reader: of the CLIP.
+
+    Raises:
+        FileNotFoundError: clips that are not there.
+    """
+    recipe, found, true = next(iter(recipes.values())), {}, None
+    for policy, (samples, _) in policies_of(recipes).items():
+        clips = SampledClips(recipe.folder(samples))
+        numbers = np.flatnonzero(clips.index["split"] == "test")
+        texts = clips.index["prompt"].iloc[numbers].tolist()
+        if true is None:
+            true = features(reader, true_clips(texts, 0))
+            again = features(reader, true_clips(texts, 1))
+            found[TRUE] = measured(again, true, reader.texts(texts))
+        videos = np.stack([seen_clip(clips[int(number)]) for number in numbers])
+        found[policy] = measured(features(reader, videos), true, reader.texts(texts))
+    return found
+
+
+def features(reader: Reader, clips: UInt8[np.ndarray, "n t h w 3"]) -> Float[np.ndarray, "n t d"]:
+    """Returns the features of all frames."""
+    parts = range(0, len(clips), _AT_ONCE)
+    return np.concatenate([reader.images(clips[i : i + _AT_ONCE]) for i in parts])
+
+
+def measured(
+    own: Float[np.ndarray, "n t d"], true: Float[np.ndarray, "m t d"], texts: np.ndarray
+) -> Measured:
+    """Returns the distances of features, and the mean cosine with the prompts [n, d]."""
+    frames = distance_of(*(_moments(x.reshape(-1, x.shape[2])) for x in (own, true)))
+    whole = distance_of(*(_moments(x.reshape(len(x), -1)) for x in (own, true)))
+    return Measured(frames, whole, float(np.einsum("ntd,nd->nt", own, texts).mean()))
+
+
+def table(found: Mapping[str, Mapping[str, Measured]]) -> Table:
+    """Returns AIF's Table 3: a row a policy, the mean of all seeds.
+
+    Args:
+        found: by seed and policy.
+    """
+    names = [field.name for field in dataclasses.fields(Measured)]
+    policies = sorted(next(iter(found.values())), key=lambda name: name != PRETRAINED)
+    rows = []
+    for policy in policies:
+        values = {n: [getattr(of[policy], n) for of in found.values()] for n in names}
+        rows.append([policy, *(mean_of_seeds(values[name], ".4f") for name in names)])
+    columns = ["Policy", "Distance of frames", "Distance of clips", "CLIP score"]
+    caption = f"Means of seeds {', '.join(found)}, with t-intervals over them."
+    return Table("Distance from true clips", columns, rows, caption)
+
+
+def true_clips(texts: list[str], seed: int) -> UInt8[np.ndarray, "n t h w 3"]:
+    """Renders as many true clips of each prompt as there are texts of it.
+
+    Args:
+        texts: of held-out prompts, each as often.
+        seed: of what prompts leave open.
+    """
+    known = {prompt.text: prompt for prompt in prompts("test")}
+    chosen = [known[text] for text in dict.fromkeys(texts)]
+    each = -(-len(texts) // len(chosen))
+    clips = world.true_clips(chosen, each, np.random.default_rng(seed))
+    return clips.reshape(-1, *clips.shape[2:])
+
+
+def _moments(rows: Float[np.ndarray, "n d"]) -> Moments:
+    found = Moments(rows.shape[1])
+    found.add(rows)
+    return found
