@@ -57,10 +57,11 @@ def test_a_judge_that_learns_from_its_own_answers(mesh):
     assert calls(config, prompts=500)["judge-reasoning"] == config.judge.reasoning.train.steps
     draw, step = (left[name]() for name in drawn[:2])
     answers = draw.trace().out_info
-    assert answers["drawn"].shape == (16, 8, config.reward.vlm_judge.max_tokens)
-    assert answers["supported"].shape == answers["ended"].shape == (16, 8)
+    asked = (own.reasoning.train.batch_size, own.reasoning.group)
+    assert answers["drawn"].shape == (*asked, config.reward.vlm_judge.max_tokens)
+    assert answers["supported"].shape == answers["ended"].shape == asked
     batch = step.arguments["batch"]
-    assert batch["advantage"].shape == (16, 8)
+    assert batch["advantage"].shape == asked
     assert shapes({name: batch[name] for name in ("drawn", "log_probs", "lengths")}) == shapes(
         {name: answers[name] for name in ("drawn", "log_probs", "lengths")}
     )
