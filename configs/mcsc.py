@@ -24,7 +24,7 @@ Time:     mini, measured on two CPU cores: 15.7 minutes, 1.9 of them for pre-tra
           instruction, 1.5 for ScDR and 2.1 for HCR.
 Number:   mini, measured with seed 0: behind its reasons the judge orders 56.1, 52.3 and 56.9 % of
           pairs of held-out generated clips right (visual quality, motion quality, text alignment);
-          of two clips that it compares at once it names the same place in both orders. McDPO on its
+          of two that it compares at once it names the same place in nearly all orders. McDPO on its
           grades gains 2.3 points of acceptance [0.8, 3.9], 1.6 of visual quality [1.2, 1.9] and 1.4
           of motion quality [0.8, 2.0], by the verifier (docs/measurements.md).
 """

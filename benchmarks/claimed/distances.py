@@ -65,7 +65,7 @@ def of_policies(recipes: Mapping[str, Recipe], reader: Reader) -> dict[str, Meas
         reader: of the CLIP.
 
     Raises:
-        FileNotFoundError: clips that are not there.
+        BrokenRecords: clips that are not there.
     """
     recipe, found, true = next(iter(recipes.values())), {}, None
     for policy, (samples, _) in policies_of(recipes).items():
@@ -73,18 +73,12 @@ def of_policies(recipes: Mapping[str, Recipe], reader: Reader) -> dict[str, Meas
         numbers = np.flatnonzero(clips.index["split"] == "test")
         texts = clips.index["prompt"].iloc[numbers].tolist()
         if true is None:
-            true = features(reader, true_clips(texts, 0))
-            again = features(reader, true_clips(texts, 1))
+            true = reader.images(true_clips(texts, 0))
+            again = reader.images(true_clips(texts, 1))
             found[TRUE] = measured(again, true, reader.texts(texts))
         videos = np.stack([seen_clip(clips[int(number)]) for number in numbers])
-        found[policy] = measured(features(reader, videos), true, reader.texts(texts))
+        found[policy] = measured(reader.images(videos), true, reader.texts(texts))
     return found
-
-
-def features(reader: Reader, clips: UInt8[np.ndarray, "n t h w 3"]) -> Float[np.ndarray, "n t d"]:
-    """Returns the features of all frames."""
-    parts = range(0, len(clips), _AT_ONCE)
-    return np.concatenate([reader.images(clips[i : i + _AT_ONCE]) for i in parts])
 
 
 def measured(

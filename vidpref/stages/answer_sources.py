@@ -107,6 +107,7 @@ def _ranked(
     pairs = ranked_rows.ranked_pairs(said, given.clips, single, dimensions, rng, most=every)
     if reasons:
         pairs = ranked_rows.behind_reasons(pairs, rng, most=most // 2)
-    check_some(pairs, "config.judge.critic.ranking: no pair that was compared", given.config)
+    lacking = "no pair of clips that were given the same reason" if reasons else "no pair"
+    check_some(pairs, f"config.judge.critic.ranking: {lacking} that was compared", given.config)
     logging.info("judge: %d pairs are graded side by side", len(pairs))
     return pairs
