@@ -2,13 +2,13 @@
 
     JAX_PLATFORMS=cpu python benchmarks/judged_generators.py --workdir=runs/judged   # some hours
     JAX_PLATFORMS=cpu python benchmarks/judged_generators.py --workdir=runs/judged --seeds=0
-    JAX_PLATFORMS=cpu python benchmarks/judged_generators.py --workdir=runs/critics --judges=words
-    JAX_PLATFORMS=cpu python benchmarks/judged_generators.py --workdir=runs/mcsc --judges=reasons
+    JAX_PLATFORMS=cpu python benchmarks/judged_generators.py --workdir=runs/judged --judges=ipo
+    JAX_PLATFORMS=cpu python benchmarks/judged_generators.py --workdir=runs/judged --judges=mcsc
 
 Flow-DPO on clips of the same generator, labelled by the verifier, by a VideoReward that learnt from
 its verdicts (`videoalign:mini`), and by one for which three of ten verdicts were turned; with
---judges=words, a round of IPO on grades of the verifier, of the critic of `ipo:mini`, and of one of
-half its width; with --judges=reasons, McSc's McDPO and DPO on grades of the judge of `mcsc:mini`,
+--judges=ipo, a round of IPO on grades of the verifier, of the critic of `ipo:mini`, and of one of
+half its width; with --judges=mcsc, McSc's McDPO and DPO on grades of the judge of `mcsc:mini`,
 and McDPO on the verifier's. The verifier scores the last clips of all. What is there is not made
 again. The rule for verdicts is that of docs/claims.md, over the claims of this table, in the mean
 of three graded scores.

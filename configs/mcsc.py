@@ -49,7 +49,7 @@ def get_config(scale: str = "paper"):
     c.judge.critic.pairs = 0.0  # one video at a time (4.1)
     for phase in (c.judge.reasoning, c.judge.hierarchy):
         phase.update({"enabled": True, "group": 8, "kl": 0.07})
-        phase.train.update({"steps": 30 if mini else 2000, "batch_size": 8 if mini else 16})
+        phase.train.update({"steps": 20 if mini else 2000, "batch_size": 8 if mini else 16})
         optimizer = {"name": "adamw", "decay": "linear", "warmup_steps": 0}
         phase.train.optimizer.update({**optimizer, "learning_rate": 1e-4 if mini else 1e-6})
     c.reward.vlm_judge.update(judge.reward.vlm_judge)
@@ -57,18 +57,18 @@ def get_config(scale: str = "paper"):
     c.reward.update({"name": "vlm_judge", "dimension": "text_alignment"})
     c.reward.dimensions = DIMENSIONS
     if mini:
-        c.expected_time = "about 16 minutes on 2 CPU cores"
+        c.expected_time = "about 14 minutes on 2 CPU cores"
         c.judge.train.steps = 450
         c.judge.critic.reasons.update({"steps": 400, "batch_size": 16})
-        c.judge.critic.reasons.optimizer.update({"learning_rate": 1e-3, "b2": 0.95})
+        c.judge.critic.reasons.optimizer.update({"learning_rate": 6e-4, "b2": 0.95})
         # A judge knows the clips that it learnt from, so the policy stays close to them: the best
         # of four settings by the verifier on validation prompts.
         c.align.train.optimizer.learning_rate = 1e-5
         c.search = ()
         c.judge.world.clips = "drawn"
         c.reward.vlm_judge.update({"max_tokens": 80, "weighed": True})
-        c.label.prompts = 200
-        c.evaluate.update({"verifier": True, "train_prompts": 50})
+        c.label.prompts, c.align.validation.per_prompt = 200, 4
+        c.evaluate.update({"verifier": True, "train_prompts": 25})
         return c
     c.judge.critic.instruct = False
     c.judge.parts = ()

@@ -14,6 +14,7 @@ GROUPS: dict[str, Group] = {
     "realdpo": realdpo.REALDPO_GROUP,
     "nrg": videoalign.NRG,
     "online": online.ONLINE,
+    "leash": online.LEASH,
     "overoptimisation": aif.OVEROPTIMISATION,
     "feedback": feedback.FEEDBACK,
     "feedback_steps": feedback.FEEDBACK_STEPS,

@@ -47,7 +47,7 @@ SCORING = Judged(
 )
 ANSWERING = Judged(
     {
-        _TRUTH: ("ipo_dpo:mini",),
+        _TRUTH: ("ipo_dpo:mini", "evaluate.train_prompts=50"),
         "a critic": ("ipo:mini",),
         "a critic of half the width": ("ipo:mini", *HALF_WIDTH),
     },
@@ -62,7 +62,7 @@ ANSWERING = Judged(
 )
 REASONING = Judged(
     {
-        _TRUTH: ("mcdpo:mini", "label.prompts=200", "evaluate.train_prompts=50"),
+        _TRUTH: ("mcdpo:mini", "label.prompts=200", "evaluate.train_prompts=25"),
         "reasons, McDPO": ("mcsc:mini",),
         "reasons, DPO": ("mcsc:mini", "align.object_motion=0.0", "align.camera_motion=0.0"),
     },
@@ -72,7 +72,7 @@ REASONING = Judged(
         ("The truth is worth more than a judge with reasons", _TRUTH, "reasons, McDPO"),
     ),
 )
-GROUPS = {"scores": SCORING, "words": ANSWERING, "reasons": REASONING}
+GROUPS = {"scores": SCORING, "ipo": ANSWERING, "mcsc": REASONING}
 Frames = Mapping[tuple[str, int], pd.DataFrame]
 
 

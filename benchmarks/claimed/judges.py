@@ -25,12 +25,14 @@ class JudgeGroup:
         settings: name -> what is changed.
         claims: text, setting, against which, in which dimension (None: the mean of all), kind.
         ties: settings whose ties are shown (VideoAlign Fig. 3).
+        stages: setting -> the stage that makes it, where it is not the last of its config.
     """
 
     config: str
     settings: Mapping[str, tuple[str, ...]]
     claims: tuple[tuple[str, str, str, str | None, Kind], ...]
     ties: tuple[str, ...] = ()
+    stages: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 _FEW = ("judge.world.prompts=50",)
@@ -95,6 +97,28 @@ def _drawn(phase: str) -> tuple[str, ...]:
 
 
 _SCDR, _HCR = _drawn("reasoning"), _drawn("hierarchy")
+_LARGER = (
+    "A larger critic is right more often (IPO Table 6: 81.3 against 78.4 % of pairs)",
+    *("critic", "critic of half the width", None, Kind.SUPERIOR),
+)
+_REASONING = (
+    (
+        "Reasons help (McSc Table 1: 77.7 against 82.7 % of pairs, without ties)",
+        *("with reasons, ScDR and HCR", "critic", None, Kind.SUPERIOR),
+    ),
+    (
+        "ScDR helps (McSc Table 1: 80.8 to 82.7 %)",
+        *("with reasons, ScDR and HCR", "with reasons, HCR", None, Kind.SUPERIOR),
+    ),
+    (
+        "HCR helps (McSc Table 1: 79.2 to 82.7 %)",
+        *("with reasons, ScDR and HCR", "with reasons, ScDR", None, Kind.SUPERIOR),
+    ),
+    (
+        "ScDR improves what instruction has taught",
+        *("with reasons, ScDR", "with reasons", None, Kind.SUPERIOR),
+    ),
+)
 WORDS = JudgeGroup(
     "critic:mini",
     {
@@ -107,30 +131,30 @@ WORDS = JudgeGroup(
         "with reasons, ScDR and HCR": (*_REASONED, *_SCDR, *_HCR),
     },
     (
-        (
-            "A larger critic is right more often (IPO Table 6: 81.3 against 78.4 % of pairs)",
-            *("critic", "critic of half the width", None, Kind.SUPERIOR),
-        ),
+        _LARGER,
         ("The order of clips helps a critic", "critic", "grades alone", None, Kind.SUPERIOR),
-        (
-            "Reasons help (McSc Table 1: 77.7 against 82.7 % of pairs, without ties)",
-            *("with reasons, ScDR and HCR", "critic", None, Kind.SUPERIOR),
-        ),
-        (
-            "ScDR helps (McSc Table 1: 80.8 to 82.7 %)",
-            *("with reasons, ScDR and HCR", "with reasons, HCR", None, Kind.SUPERIOR),
-        ),
-        (
-            "HCR helps (McSc Table 1: 79.2 to 82.7 %)",
-            *("with reasons, ScDR and HCR", "with reasons, ScDR", None, Kind.SUPERIOR),
-        ),
-        (
-            "ScDR improves what instruction has taught",
-            *("with reasons, ScDR", "with reasons", None, Kind.SUPERIOR),
-        ),
+        *_REASONING,
     ),
 )
-GROUPS = {"scores": SCORES, "words": WORDS}
+# Those that two papers train, of clips that a generator drew.
+IPO = JudgeGroup("ipo:mini", {"critic": (), "critic of half the width": HALF_WIDTH}, (_LARGER,))
+MCSC = JudgeGroup(
+    "mcsc:mini",
+    {
+        "critic": (),
+        "with reasons": (),
+        "with reasons, ScDR": (),
+        "with reasons, HCR": ("judge.reasoning.enabled=False",),
+        "with reasons, ScDR and HCR": (),
+    },
+    _REASONING,
+    stages={
+        "critic": "judge",
+        "with reasons": "judge-reasons",
+        "with reasons, ScDR": "judge-reasoning",
+    },
+)
+GROUPS = {"scores": SCORES, "words": WORDS, "ipo": IPO, "mcsc": MCSC}
 DIMENSIONS = ("visual_quality", "motion_quality", "text_alignment")
 SMALLEST = 0.03
 Frames = Mapping[tuple[str, int], pd.DataFrame]

@@ -4,10 +4,23 @@ No table of the five papers has it. AIF's two projections and the methods that w
 clips learn from the same number of them a step, drawn by the policy as it is and judged at once.
 RWR has positive weights alone, and learns its own mistakes with its clips: it is measured with the
 error on real clips beside it too, and what those clips do alone.
+
+On a proxy, motion quality alone, Flow-GRPO is measured free, held by the divergence from the
+pre-trained policy, and held by the error on real clips in its place.
 """
 
 from claimed.claim import PRETRAINED, QUALITY, Claim, Group
-from claimed.settings import FLOW_DPO, ONLINE_DPO, ONLINE_RWR, ONLINE_RWR_HELD, REAL_ALONE
+from claimed.settings import (
+    FLOW_DPO,
+    GRPO_KL,
+    GRPO_ON_MOTION,
+    GRPO_REAL,
+    ONLINE_DPO,
+    ONLINE_RWR,
+    ONLINE_RWR_HELD,
+    REAL_ALONE,
+)
+from vidpref.evaluation.verdicts import Kind
 
 _FLOW_RWR = "flow_rwr"
 _METHODS = {
@@ -53,6 +66,43 @@ ONLINE = Group(
             "awm",
             "flow_grpo",
             others=QUALITY,
+        ),
+    ),
+)
+
+_MOTION = ("motion_quality", "visual_quality", "text_alignment", "object_motion")
+LEASH = Group(
+    (GRPO_ON_MOTION, GRPO_KL, GRPO_REAL),
+    (
+        Claim(
+            "Flow-GRPO on motion quality alone raises it",
+            _OURS,
+            GRPO_ON_MOTION,
+            PRETRAINED,
+            "motion_quality",
+            ("accept", "visual_quality", "text_alignment", "object_motion"),
+        ),
+        Claim(
+            "A reverse KL holds the truth",
+            "the usual guard (Flow-GRPO)",
+            GRPO_KL,
+            GRPO_ON_MOTION,
+            others=_MOTION,
+        ),
+        Claim(
+            "A data term in its place holds it better",
+            "less hacking than a reverse KL (DDRL)",
+            GRPO_REAL,
+            GRPO_KL,
+            others=_MOTION,
+        ),
+        Claim(
+            "The data term costs nothing of the proxy",
+            "reward as high (DDRL)",
+            GRPO_REAL,
+            GRPO_ON_MOTION,
+            "motion_quality",
+            kind=Kind.NOT_INFERIOR,
         ),
     ),
 )

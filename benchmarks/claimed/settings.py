@@ -38,3 +38,9 @@ ONLINE_RWR_HELD = f"flow_rwr+align.rows=fresh+align.real_weight=1.0+{_FRESH}+{RA
 REAL_ALONE = (
     f"flow_sft+align.rows=real+align.train.batch_size=64+align.train.steps=100+{RATE}=1.5e-2"
 )
+
+# A proxy for clips: motion quality alone; and what holds Flow-GRPO on it to what clips look like.
+ON_MOTION = "+align.reward.visual_quality=0.0+align.reward.text_alignment=0.0"
+GRPO_ON_MOTION = f"flow_grpo{ON_MOTION}"
+GRPO_KL = f"{GRPO_ON_MOTION}+align.online.kl=0.1"
+GRPO_REAL = f"{GRPO_ON_MOTION}+align.real_weight=1.0"

@@ -9,7 +9,7 @@ from vidpref.config.by_name import named_config
 
 GROUP = judged.SCORING
 SEEDS = [0, 1, 2]
-JUDGES = [("scores", "video_reward"), ("words", "vlm_judge"), ("reasons", "vlm_judge")]
+JUDGES = [("scores", "video_reward"), ("ipo", "vlm_judge"), ("mcsc", "vlm_judge")]
 GAINS = {"the verifier": 0.2, "a judge": 0.1, "a judge, 30 % wrong": -0.1, judged.BEFORE: 0.0}
 
 

@@ -6,6 +6,9 @@ import pytest
 from claimed import judges
 
 from vidpref.config.by_name import named_config
+from vidpref.rewards.registry import JUDGE
+from vidpref.runs.graph import in_order
+from vidpref.runs.methods import open_recipe
 
 SCORES = judges.SCORES
 
@@ -78,4 +81,15 @@ def test_every_claim_is_about_judges_that_are_trained(name):
     assert set(group.ties) <= set(group.settings)
     for setting, changed in group.settings.items():
         config = named_config(group.config, changed)
-        assert config.judge.dimensions == judges.DIMENSIONS, setting
+        assert set(judges.DIMENSIONS) <= set(config.judge.dimensions), setting
+
+
+def test_judges_of_mcsc_are_stages_of_their_config(tmp_path):
+    group = judges.MCSC
+    for name, changed in group.settings.items():
+        last = open_recipe(named_config(group.config, changed), tmp_path).judge_stages[JUDGE]
+        found = [stage.name for stage in in_order([last]) if stage.name.startswith("judge")]
+        phases = [stage for stage in found if stage in ("judge-reasoning", "judge-hierarchy")]
+        assert group.stages.get(name, last.name) in found
+        assert ("judge-reasoning" in phases) == (name != "with reasons, HCR")
+        assert last.name == "judge-hierarchy"

@@ -83,6 +83,17 @@ def test_pairs_that_are_graded_side_by_side(mesh):
     assert {"answers", "order", "accuracy"} <= set(metrics)
 
 
+def test_pairs_that_are_graded_behind_a_reason_ask_one_thing_a_row(mesh):
+    config = load_config("mcsc:mini", ANSWERING)
+    judge, reasons = (programs(config, mesh)[name]() for name in ("judge", "judge-reasons"))
+    turns, rows = len(config.judge.dimensions), config.judge.critic.reasons.batch_size
+    assert judge.arguments["batch"]["at"].shape[1:] == (2, turns)
+    batch = reasons.arguments["batch"]
+    assert batch["at"].shape == (rows, 2, 1)
+    assert batch["preference"].shape == batch["scale"].shape == (rows, 1)
+    assert batch["said"].shape[2] < 2 * config.reward.vlm_judge.max_tokens
+
+
 def test_drawn_clips_have_room_with_the_longest_prompt(mesh):
     config = load_config("ipo:mini", ANSWERING)
     ask = programs(config, mesh)["ask"]()

@@ -109,7 +109,6 @@ def test_with_reasons_only_a_shared_one_stands_before_grades_that_are_ranked():
     asked = [(own.labels, own.examples[0].question, own.examples[0].reason) for own in found]
     assert asked == [
         ((A,), MOTION, "it jumps"),
-        ((TIE,), SIGHT, "it jumps"),
         ((B,), SIGHT, "it fades"),
     ]
     for own in found:

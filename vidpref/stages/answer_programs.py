@@ -50,7 +50,8 @@ def instruction_step(config: ConfigDict, mesh: Mesh) -> tuple[jax.stages.Wrapped
     training, own = _training(config, mesh), config.reward.vlm_judge
     clips = 2 if training.reader.pairs or training.reader.whole else 1
     said = own.max_tokens if own.answers in (WORDS, REASONED) else 1
-    if config.judge.critic.ranking or config.judge.critic.together:
+    critic = config.judge.critic
+    if own.answers == PROBABILITIES if critic.ranking else critic.together:
         said = _conversation(config, training.reader, said)
     room, said = largest_rows(training.reader.questions, clips, own.frames, said)
     return training.plan.step, training.arguments(room, said)

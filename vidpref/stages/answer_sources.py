@@ -1,5 +1,7 @@
 """What a judge that answers in words learns from, of what was said about clips."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from absl import logging
 
@@ -29,27 +31,41 @@ def instruction_rows(given: Given, reader: AnswerReader) -> AnswerRows | ranked_
         logging.info("judge: %d grades without a reason are left out", without)
         check_some(single, "config.reward.vlm_judge.answers='reasoned': no reason", config)
     most = round(config.judge.critic.pairs * len(single))
-    others = answer_examples.compared(
+    two = answer_examples.compared(
         given.said["train"], given.clips, reader.pairs, most=most, rng=rng
     )
-    logging.info("judge: %d grades and %d pairs of train prompts", len(single), len(others))
+    logging.info("judge: %d grades and %d pairs of train prompts", len(single), len(two))
+    kinds = [two]
     if reader.supported:
-        others += answer_examples.criticised(single, reader.supported, rng)
+        kinds.append(answer_examples.criticised(single, reader.supported, rng))
     if reader.whole is not None:
-        others += hierarchies(given, reader, "train", len(single), rng)
+        kinds.append(hierarchies(given, reader, "train", len(single), rng))
     seen = (given.clips, reader.questions)
     how = (own.frames, own.answers, config.compute_dtype)
     if config.judge.critic.ranking:
         pairs = _ranked(given, reader, single, rng)
         if own.answers == PROBABILITIES:
             single = answer_examples.together(ranked_rows.unpaired(single, pairs), rng)
-        others = [*others, *single]
+        kinds.append(single)
         if own.answers != PROBABILITIES:  # as many with reasons of their own as of shared ones
-            others = [others[i] for i in sorted(rng.permutation(len(others))[: 2 * len(pairs)])]
+            kinds = _as_many_of_each(kinds, 2 * len(pairs), rng)
+        others = [example for kind in kinds for example in kind]
         return ranked_rows.RankedRows(*seen, [*pairs, *ranked_rows.two_by_two(others)], *how)
+    others = [example for kind in kinds for example in kind]
     if config.judge.critic.together:
         single = answer_examples.together(single, rng)
     return AnswerRows(*seen, [*single, *others], *how)
+
+
+def _as_many_of_each(
+    kinds: Sequence[list[answer_examples.Example]], most: int, rng: np.random.Generator
+) -> list[list[answer_examples.Example]]:
+    """Returns examples of each kind, the same share of `most`, drawn by chance; all of a smaller
+    kind."""
+    share = most // sum(map(bool, kinds))
+    return [
+        [kind[i] for i in sorted(rng.permutation(len(kind))[:share].tolist())] for kind in kinds
+    ]
 
 
 def hierarchies(

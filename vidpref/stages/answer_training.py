@@ -75,7 +75,7 @@ class AnswerTraining:
         reader: how clips are shown.
         section: the `judge` section.
         base: the model that it starts from.
-        ranked: whether a row is two clips, side by side.
+        ranked: where a row is two clips, side by side, what it asks of both at most; else 0.
     """
 
     plan: Plan
@@ -83,7 +83,7 @@ class AnswerTraining:
     reader: AnswerReader
     section: ConfigDict
     base: QwenVLFolder
-    ranked: bool = False
+    ranked: int = 0
 
     def arguments(self, room: Room, said: int) -> dict[str, PyTree]:
         """Returns what the training step is given, in shapes with shardings, by name.
@@ -98,10 +98,10 @@ class AnswerTraining:
         own = shapes_of(self.module.config, room, self.module.dtype)
         own["said"] = jax.ShapeDtypeStruct((said,), jnp.bool_)
         if self.ranked:
-            turns = len(self.reader.single)
+            labels = jax.ShapeDtypeStruct((self.ranked,), jnp.int32)
             own = {n: jax.ShapeDtypeStruct((2, *x.shape), x.dtype) for n, x in own.items()}
-            own["at"] = jax.ShapeDtypeStruct((2, turns), jnp.int32)
-            own |= dict.fromkeys(("scale", "preference"), jax.ShapeDtypeStruct((turns,), jnp.int32))
+            own["at"] = jax.ShapeDtypeStruct((2, self.ranked), jnp.int32)
+            own |= {"scale": labels, "preference": labels}
         found = {
             name: jax.ShapeDtypeStruct((rows, *x.shape), x.dtype, sharding=sharding)
             for name, x in own.items()
@@ -181,8 +181,10 @@ def answer_training(
     tuning = judge_tuning(section, network, seed)
     reader, ranking = answer_reader(config, base), float(section.critic.ranking)
     loss: AnswerLoss | RankedAnswerLoss = AnswerLoss(module, tuning)
-    if ranking:
+    ranked = 0
+    if ranking:  # behind a reason of its own, a row asks one thing
+        ranked = len(reader.single) if config.reward.vlm_judge.answers == PROBABILITIES else 1
         words = scales(reader.questions.tokens)
         loss = RankedAnswerLoss(module, tuning, words, ranking, float(section.theta))
     plan = make_plan(tuning, loss, loop_settings(section.train), mesh, name=name)
-    return AnswerTraining(plan, module, reader, section, base, ranked=ranking > 0)
+    return AnswerTraining(plan, module, reader, section, base, ranked)

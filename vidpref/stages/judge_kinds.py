@@ -40,7 +40,7 @@ from vidpref.stages.train_answers import train_answers, write_judge
 from vidpref.stages.train_judge import train_judge
 from vidpref.typing import UInt8
 
-_MOST_COMPARED = 256  # held-out pairs that a judge compares, each in both orders
+_MOST_COMPARED = 128  # held-out pairs that a judge compares, each in both orders
 
 
 class ClipReader(Protocol):

@@ -75,7 +75,7 @@ def drawn_training(training: AnswerTraining, section: ConfigDict, name: str) -> 
     AdvantageRule(section.group)
     settings, mesh = loop_settings(section.train), training.plan.mesh
     plan = make_plan(training.plan.tuning, loss, settings, mesh, name=name)
-    return dataclasses.replace(training, plan=plan, ranked=False)
+    return dataclasses.replace(training, plan=plan, ranked=0)
 
 
 def sampling(training: AnswerTraining, section: ConfigDict) -> Sampling:

@@ -75,7 +75,8 @@ def behind_reasons(
     """Returns pairs that are graded with reasons, a question a pair.
 
     Only clips of which the same reason is given are left: another one would give the order away,
-    and it would be learnt from what is said of them, not by sight.
+    and it would be learnt from what is said of them, not by sight. Of those one is better: they are
+    few, and ties would fill most rows.
 
     Args:
         pairs: result of `ranked_pairs`.
@@ -87,7 +88,7 @@ def behind_reasons(
         asked = ((example, *example.more) for example in pair.examples)
         for first, second, label in zip(*asked, pair.labels, strict=True):
             same = first.reason and first.reason == second.reason
-            if same and label < Preference.INVALID:
+            if same and label < Preference.TIE:
                 alone = (dataclasses.replace(own, more=()) for own in (first, second))
                 found.append(RankedPair(tuple(alone), (label,)))
     return [found[i] for i in sorted(rng.permutation(len(found))[:most].tolist())]
