@@ -20,13 +20,13 @@ Command:  python launch/tpu_run.py --config=mcsc:mini --workdir=runs/mcsc
           --config.judge.base=Qwen2-VL-7B-Instruct
 Hardware: mini 2 CPU cores; paper 8 chips of TPU v5p (compiled for them, measured:
           docs/pods.md), not run.
-Time:     mini, measured on two CPU cores: 15.7 minutes, 1.9 of them for pre-training, 6.2 for the
-          instruction, 1.5 for ScDR and 2.1 for HCR.
-Number:   mini, measured with seed 0: behind its reasons the judge orders 56.1, 52.3 and 56.9 % of
+Time:     mini, measured on two idle CPU cores: 8 minutes, 1.3 of them for pre-training, 3.3 for the
+          instruction, 0.7 for ScDR and 0.8 for HCR.
+Number:   mini, measured with seed 0: behind its reasons the judge orders 59.7, 52.6 and 59.9 % of
           pairs of held-out generated clips right (visual quality, motion quality, text alignment);
           of two that it compares at once it names the same place in nearly all orders. McDPO on its
-          grades gains 2.3 points of acceptance [0.8, 3.9], 1.6 of visual quality [1.2, 1.9] and 1.4
-          of motion quality [0.8, 2.0], by the verifier (docs/measurements.md).
+          grades gains 2.8 points of acceptance [0.8, 4.9], 1.9 of visual quality [1.5, 2.4], 1.9 of
+          motion quality [1.3, 2.4] and 1.7 of text alignment [1.3, 2.2], by the verifier.
 """
 
 from configs import mcdpo
@@ -57,7 +57,7 @@ def get_config(scale: str = "paper"):
     c.reward.update({"name": "vlm_judge", "dimension": "text_alignment"})
     c.reward.dimensions = DIMENSIONS
     if mini:
-        c.expected_time = "about 14 minutes on 2 CPU cores"
+        c.expected_time = "8 to 15 minutes on 2 CPU cores"
         c.judge.train.steps = 450
         c.judge.critic.reasons.update({"steps": 400, "batch_size": 16})
         c.judge.critic.reasons.optimizer.update({"learning_rate": 6e-4, "b2": 0.95})
