@@ -50,6 +50,7 @@ def get_config(scale: str = "paper"):
     for phase in (c.judge.reasoning, c.judge.hierarchy):
         phase.update({"enabled": True, "group": 8, "kl": 0.07})
         phase.train.update({"steps": 20 if mini else 2000, "batch_size": 8 if mini else 16})
+        phase.train.log_every = 1 if mini else 10
         optimizer = {"name": "adamw", "decay": "linear", "warmup_steps": 0}
         phase.train.optimizer.update({**optimizer, "learning_rate": 1e-4 if mini else 1e-6})
     c.reward.vlm_judge.update(judge.reward.vlm_judge)

@@ -6,11 +6,13 @@ import re
 import pytest
 
 from tests.objectives.objective_examples import CASES, draw, errors, labels
+from vidpref.config.by_name import named_config
 from vidpref.datasets.miniworld.vocabulary import SENTENCES
 from vidpref.datasets.pairs import PairReport
 from vidpref.datasets.preferences.selection import ClipReport, LoserReport, PreferenceReport
 from vidpref.evaluation import words
 from vidpref.objectives.alignment import OBJECTIVES
+from vidpref.runs.methods import open_recipe
 from vidpref.stages.preferences import PairCounts
 
 
@@ -27,6 +29,26 @@ def test_every_metric_of_an_objective_has_words(case):
     motion = reward[..., None].repeat(2, axis=-1)
     _, metrics = spec.fn(given, labels(reward, motion=motion, pair_score=reward[:, 0]), **hyper)
     assert metrics.keys() <= words.METRICS.keys()
+
+
+def test_metrics_of_a_judge_that_answers_have_words():
+    told = {"answers", "order", "token_accuracy", "accuracy"}
+    drawn = {"answer_length", "truncated", "impossible", "entropy", "kl", "sampler_gap"}
+    scored = {"zero_spread_groups", "zero_spread", "unscored", "failed", "advantage_std"}
+    assert told | drawn | scored <= words.METRICS.keys()
+
+
+@pytest.mark.parametrize("spec", ["mcsc:mini", "ipo:mini", "videoalign:mini", "realdpo:mini"])
+def test_every_stage_of_a_paper_has_words(spec, tmp_path):
+    stages = open_recipe(named_config(spec, []), tmp_path).stages(1)
+    left = {stage.name for stage in stages if words.stage(stage.name) == stage.name}
+    assert left <= {"data"}
+
+
+def test_a_warning_that_is_empty_is_no_note():
+    assert words.notes({"warning": "", "weighed": "by gaps", "says": "2 rows", "rows": 2}) == [
+        "by gaps"
+    ]
 
 
 def test_metrics_of_a_step_and_of_dimensions_have_words():

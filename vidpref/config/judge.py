@@ -91,8 +91,9 @@ class Critic:
     """What a model that answers in words learns to say; how it is asked is reward.vlm_judge.
 
     `reasons` are the settings of a training of its own: a judge that ranks pairs, and is to give
-    reasons, learns to see in words alone by judge.train first, and then to give reasons; ranked are
-    then pairs of clips that have the same reason, half of the rows.
+    reasons, learns to see in words alone by judge.train first, and then to give reasons. Half of
+    the rows are then pairs of clips that have the same reason and of which one is better, and the
+    others what else it is to say, each kind as often.
     """
 
     grades: tuple[float, float] = field(

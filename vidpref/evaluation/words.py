@@ -49,7 +49,16 @@ METRICS = {
     "failed": "clips without a verdict",
     "truth": "mean score, verifier",
     "look": "look of the clips",
-    "zero_spread_groups": "prompts whose clips scored alike",
+    "zero_spread_groups": "groups that scored alike and teach nothing",
+    "zero_spread": "groups that scored alike",
+    "unscored": "answers without a score",
+    "answers": "loss of what the judge is to say",
+    "order": "loss of the order of two clips",
+    "token_accuracy": "tokens that it would say itself",
+    "answer_length": "length of an answer, tokens",
+    "truncated": "answers that did not end",
+    "impossible": "draws that were not possible",
+    "entropy": "entropy of a token",
     "advantage_std": "spread of the advantages",
     "ratio": "ratio of probabilities",
     "clip_fraction": "steps with a clipped ratio",
@@ -122,6 +131,9 @@ _STAGES = (
     (r"frames", "decoding for the judge"),
     (r"judge-base", "a judge with random weights"),
     (r"judge", "training of the judge"),
+    (r"judge-reasons", "training of the judge to give reasons"),
+    (r"judge-reasoning", "the judge learns from its own answers about a clip (ScDR)"),
+    (r"judge-hierarchy", "the judge learns from its own answers about two clips (HCR)"),
     (r"verify-train-(.+)", "verifying of clips to learn from, {}"),
     (r"verify-validation-(.+)", "verifying of validation clips, {}"),
     (r"verify-evaluation-(.+)", "verifying of clips to compare, {}"),
@@ -184,7 +196,8 @@ def counts(account: Mapping[str, Any], of: str = "") -> list[tuple[str, int | fl
 
 def notes(account: Mapping[str, Any]) -> list[str]:
     """Returns the texts of an account, such as a warning or how verdicts were weighed."""
-    return [text for name, text in account.items() if isinstance(text, str) and name != _SAYS]
+    texts = {name: text for name, text in account.items() if isinstance(text, str)}
+    return [text for name, text in texts.items() if text and name != _SAYS]
 
 
 def _count_of(path: str) -> str:
