@@ -156,6 +156,8 @@ def test_names_of_rounds():
     assert split_round("dpo") == ("dpo", 1)
     assert split_round("dpo_aif_round12") == ("dpo_aif", 12)
     assert title("dpo_round3") == "DPO, round 3"
+    assert title("mcsc_round2") == "McSc, round 2"
+    assert title("flow_dpo") == "Flow-DPO"
     names = ["pretrained", "dpo_round10", "dpo", "rwr", "dpo_round2"]
     assert by_method(names, "pretrained") == {
         "dpo": ["dpo", "dpo_round2", "dpo_round10"],

@@ -102,7 +102,7 @@ def test_counts_of_any_account():
     ("folder", "said"),
     [
         ("align-dpo-round1-4f0daa0b7ba3", "alignment with DPO"),
-        ("align-flow_dpo-round2", "alignment with flow dpo, round 2"),
+        ("align-flow_dpo-round2", "alignment with Flow-DPO, round 2"),
         ("sample-evaluation-dpo_round2", "sampling of clips to compare, DPO, round 2"),
         ("label-train-pretrained-38655e7fd3fa", "judging of clips to learn from, pretrained"),
         ("latent-reward", "training of the latent reward"),

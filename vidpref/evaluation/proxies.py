@@ -85,7 +85,8 @@ def proxy_table(found: Mapping[str, Any]) -> Table:
                     _gain(entry.get("truth_gain"), percent=True),
                 ]
                 words = name.replace("_", " ").capitalize()
-                cells += [entry["pearson"], entry["pearson_within"]]
+                rs = (entry["pearson"], entry["pearson_within"])
+                cells += [None if r is None else round(r, 2) for r in rs]
                 rows.append([SPLITS[split], words, title(policy), *cells])
     columns = ["Prompts", "Dimension", "Policy", "Judge", "Judge's gain", "Truth", "True gain"]
     return Table(

@@ -3,6 +3,15 @@
 import re
 from collections.abc import Iterable
 
+_SPELLED = {
+    "diffusion_nft": "DiffusionNFT",
+    "mcdpo": "McDPO",
+    "mcsc": "McSc",
+    "realdpo": "RealDPO",
+    "vader": "VADER",
+    "videoalign": "VideoAlign",
+    **{f"flow_{name}": f"Flow-{name.upper()}" for name in ("sft", "rwr", "dpo", "grpo", "nrg")},
+}
 _ROUND = re.compile(r"(?P<method>.+)_round(?P<round>[2-9]|[1-9]\d+)")
 
 
@@ -24,5 +33,6 @@ def by_method(policies: Iterable[str], baseline: str) -> dict[str, list[str]]:
 def title(policy: str) -> str:
     """Returns a policy's name for readers: `dpo_round2` is "DPO, round 2"."""
     method, number = split_round(policy)
-    name = method.upper() if len(method) <= 4 else method.replace("_", " ")
+    short = method.upper() if len(method) <= 4 else method.replace("_", " ")
+    name = _SPELLED.get(method, short)
     return name if number == 1 else f"{name}, round {number}"
