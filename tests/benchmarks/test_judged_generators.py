@@ -1,5 +1,7 @@
 """The tables of benchmarks/judged_generators.py, of scores whose truth is known."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,6 +44,16 @@ def test_gains_are_clip_by_clip_and_verdicts_follow():
     assert said == ["holds", "refuted", "holds", "holds"]
 
 
+def test_every_round_is_a_row():
+    group = dataclasses.replace(GROUP, settings={"a judge": ()}, rounds={"a judge": 2}, claims=())
+    found = frames()
+    found |= {("a judge, round 2", seed): found["the verifier", seed] for seed in SEEDS}
+    right = {("a judge", seed): 0.6 for seed in SEEDS}
+    rows = judged.gain_table(group, found, right, SEEDS).rows
+    assert [row[0] for row in rows] == ["a judge", "a judge, round 2"]
+    assert [round(row[3].value, 9) for row in rows] == [0.1, 0.2]
+
+
 def test_other_clips_are_refused():
     found = frames()
     found["a judge", 1] = found["a judge", 1].assign(sample=9)
@@ -54,5 +66,10 @@ def test_every_setting_is_a_config_with_a_judge_or_the_verifier(group, judge):
     found = judged.GROUPS[group]
     for i, (spec, *changed) in enumerate(found.settings.values()):
         assert named_config(spec, changed).reward.name == ("verifier" if i == 0 else judge)
+    known = {
+        judged.named(name, round_)
+        for name in found.settings
+        for round_ in range(1, found.rounds.get(name, 1) + 1)
+    }
     for _, one, other in found.claims:
-        assert {one, other} <= {*found.settings, judged.BEFORE}
+        assert {one, other} <= {*known, judged.BEFORE}
