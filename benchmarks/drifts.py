@@ -28,6 +28,9 @@ from vidpref.runs import command_line as program
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the runs.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder of the picture; the work directory.")
+_METRICS = flags.DEFINE_string(
+    "metrics", "docs/claims_scores/metrics", "Folder of mini_clip.py's models."
+)
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Training seeds.")
 
 COLUMNS = {
@@ -45,15 +48,21 @@ def main(overrides: Sequence[str]) -> None:
         raise app.UsageError(f"not understood: {' '.join(overrides)}")
     workdir, seeds = Path(_WORKDIR.value), [int(seed) for seed in _SEEDS.value]
     found = {
-        name: [watched(workdir, LEASH, config, seed) for seed in seeds]
+        name: [watched(workdir, LEASH, config, seed, Path(_METRICS.value)) for seed in seeds]
         for name, config in LEASHES.items()
     }
     print(table(found).to_markdown())
     draw(Path(_OUT.value or workdir) / "leash.png", found)
 
 
-def watched(workdir: Path, group: Group, config: str, seed: int) -> pd.DataFrame:
+def watched(workdir: Path, group: Group, config: str, seed: int, metrics: Path) -> pd.DataFrame:
     """Returns what a run noted of its clips, a row a step, the columns `COLUMNS` in its order.
+
+    Args:
+        workdir: of the runs.
+        group, config: which of them.
+        seed: training seed.
+        metrics: folder of the models that they learnt from.
 
     Raises:
         absl.app.UsageError: there is no such run.
@@ -64,7 +73,7 @@ def watched(workdir: Path, group: Group, config: str, seed: int) -> pd.DataFrame
     from vidpref.runs.methods import open_recipe
     from vidpref.stages.online.watching import NOTES
 
-    (own,) = load_configs(Group((config,), (), overrides=group.overrides), (), 8)
+    own = dict(zip(group.configs, load_configs(group, (), 8, metrics), strict=True))[config]
     recipe = open_recipe(apply_overrides(own, [f"seed={seed}"]), workdir)
     *_, policy = recipe.policies(group.rounds).values()
     folder = workdir / policy.stages["policy"].folder

@@ -1,7 +1,7 @@
 """AIF: forward EM against reverse Bradley-Terry, and what optimising a proxy for long does."""
 
 from claimed.claim import DIMENSIONS, PRETRAINED, QUALITY, Claim, Group, after
-from claimed.settings import DPO, DPO_WINNER, FLOW_RWR, ON_MOTION, RWR, SFT
+from claimed.settings import DPO, DPO_WINNER, FLOW_RWR, RWR, SFT
 from vidpref.evaluation.verdicts import Kind
 
 ROUNDS = 3
@@ -99,11 +99,12 @@ PROJECTIONS = Group(
 )
 
 STEPS = (50, 150, 450)
+_PROXY = "+align.reward.visual_quality=0.0+align.reward.text_alignment=0.0"
 
 
 def proxy(steps: int) -> str:
     """Returns the config that is trained on motion quality alone for some steps."""
-    return f"flow_dpo+align.train.steps={steps}{ON_MOTION}"
+    return f"flow_dpo+align.train.steps={steps}{_PROXY}"
 
 
 PROXIES = {steps: proxy(steps) for steps in STEPS}

@@ -39,8 +39,11 @@ REAL_ALONE = (
     f"flow_sft+align.rows=real+align.train.batch_size=64+align.train.steps=100+{RATE}=1.5e-2"
 )
 
-# A proxy for clips: motion quality alone; and what holds Flow-GRPO on it to what clips look like.
-ON_MOTION = "+align.reward.visual_quality=0.0+align.reward.text_alignment=0.0"
-GRPO_ON_MOTION = f"flow_grpo{ON_MOTION}"
-GRPO_KL = f"{GRPO_ON_MOTION}+align.online.kl=0.1"
-GRPO_REAL = f"{GRPO_ON_MOTION}+align.real_weight=1.0"
+# What the clips of an online method are scored by: a metric alone.
+ON_PICK_SCORE = (
+    *("reward.name=metrics", "reward.dimension=pick_score", "reward.dimensions=('pick_score',)"),
+    *(f"align.reward.{name}=0.0" for name in ("visual_quality", "motion_quality")),
+    *("align.reward.text_alignment=0.0", "align.reward.pick_score=1.0", "evaluate.verifier=True"),
+)
+# What holds Flow-GRPO to what clips looked like: a reverse KL, or the error on real clips.
+LEASHES = {"kl": "align.online.kl=0.04", "real": "align.real_weight=0.1"}
