@@ -96,7 +96,7 @@ def table(found: Mapping[str, Sequence[pd.DataFrame]]) -> Table:
             after = np.array([own.loc[own.index[-1] - _WINDOW + 1 :].mean() for own in values])
             change = mean_of_seeds(100 * (after - before), "+.1f")
             rows.append([name, column, f"{before.mean():.3f}", f"{after.mean():.3f}", change])
-    columns = ["Held by", "Of fresh clips", "First steps", "Last steps", "Change, points of 100"]
+    columns = ["Held by", "Of fresh clips", "First steps", "Last steps", "Change, times 100"]
     return Table("Reward, truth and look", columns, rows)
 
 

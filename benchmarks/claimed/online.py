@@ -101,7 +101,7 @@ LEASH = Group(
             others=QUALITY,
         ),
         Claim(
-            "With it no clip is lost",
+            "With the data term acceptance does not fall",
             _OURS,
             _REAL,
             PRETRAINED,
