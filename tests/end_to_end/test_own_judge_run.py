@@ -65,7 +65,7 @@ def test_a_run_trains_its_judge_and_is_held_to_the_truth(tmp_path):
     assert "The judge against the truth" in page
     assert pd.read_csv(tmp_path / "proxy.csv")["Policy"].unique().tolist() == [
         "pretrained",
-        "videoalign",
+        "VideoAlign",
     ]
     for policy in ("pretrained", "videoalign"):
         clips = read_clips(folders[f"sample-evaluation-{policy}"])
