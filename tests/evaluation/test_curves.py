@@ -60,7 +60,7 @@ def test_drawn_clips_have_a_picture_of_their_own():
     ]
     stage = "align-flow_grpo-round1"
     assert [p.get("aria-label") for p in _parse(training_curves(stage, records).svg)] == [
-        "Loss, alignment with flow grpo"
+        "Loss, alignment with Flow-GRPO"
     ]
     figure = drift_curves(stage, records)
     panels = _parse(figure.svg)
