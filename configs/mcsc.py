@@ -59,7 +59,7 @@ def get_config(scale: str = "paper"):
     c.reward.update({"name": "vlm_judge", "dimension": "text_alignment"})
     c.reward.dimensions = DIMENSIONS
     if mini:
-        c.expected_time = "8 to 15 minutes on 2 CPU cores"
+        c.expected_time = "about 8 minutes on 2 CPU cores"
         c.judge.train.steps = 450
         c.judge.critic.reasons.update({"steps": 400, "batch_size": 16})
         c.judge.critic.reasons.optimizer.update({"learning_rate": 6e-4, "b2": 0.95})

@@ -51,7 +51,8 @@ def instruction_step(config: ConfigDict, mesh: Mesh) -> tuple[jax.stages.Wrapped
     clips = 2 if training.reader.pairs or training.reader.whole else 1
     said = own.max_tokens if own.answers in (WORDS, REASONED) else 1
     critic = config.judge.critic
-    if own.answers == PROBABILITIES if critic.ranking else critic.together:
+    together = own.answers == PROBABILITIES if critic.ranking else critic.together
+    if together:
         said = _conversation(config, training.reader, said)
     room, said = largest_rows(training.reader.questions, clips, own.frames, said)
     return training.plan.step, training.arguments(room, said)

@@ -48,7 +48,9 @@ def instruction_rows(given: Given, reader: AnswerReader) -> AnswerRows | ranked_
             single = answer_examples.together(ranked_rows.unpaired(single, pairs), rng)
         kinds.append(single)
         if own.answers != PROBABILITIES:  # as many with reasons of their own as of shared ones
+            there = sum(map(len, kinds))
             kinds = _as_many_of_each(kinds, 2 * len(pairs), rng)
+            logging.info("judge: %d of %d other rows", sum(map(len, kinds)), there)
         others = [example for kind in kinds for example in kind]
         return ranked_rows.RankedRows(*seen, [*pairs, *ranked_rows.two_by_two(others)], *how)
     others = [example for kind in kinds for example in kind]
@@ -123,7 +125,9 @@ def _ranked(
     pairs = ranked_rows.ranked_pairs(said, given.clips, single, dimensions, rng, most=every)
     if reasons:
         pairs = ranked_rows.behind_reasons(pairs, rng, most=most // 2)
-    lacking = "no pair of clips that were given the same reason" if reasons else "no pair"
-    check_some(pairs, f"config.judge.critic.ranking: {lacking} that was compared", given.config)
+    lacking = "no pair that was compared"
+    if reasons:
+        lacking = "no pair of clips with the same reason, of which one is better"
+    check_some(pairs, f"config.judge.critic.ranking: {lacking}", given.config)
     logging.info("judge: %d pairs are graded side by side", len(pairs))
     return pairs
