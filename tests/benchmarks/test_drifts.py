@@ -1,8 +1,11 @@
 """What online runs noted of their clips, as a table and a picture."""
 
-import drifts
 import numpy as np
 import pandas as pd
+
+from tests.benchmark_programs import imported
+
+drifts = imported("drifts")
 
 
 def run(rise, seed):

@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import online_steps
 import pytest
 from absl import app
 
+from tests.benchmark_programs import imported
+
+online_steps = imported("online_steps")
 SMALL = "diffusion_nft:mini+align.train.batch_size=2+align.online.group=2+model.dit.layers=1"
 
 

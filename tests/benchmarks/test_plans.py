@@ -2,10 +2,10 @@
 
 import json
 
-import plans
 import pytest
 from claimed.blocks import fill
 
+from tests.benchmark_programs import imported
 from vidpref.config.by_name import (
     PROJECT_ROOT,
     config_module,
@@ -18,6 +18,7 @@ from vidpref.planning.flops import Flops
 from vidpref.planning.program_plan import Memory, ProgramPlan
 from vidpref.planning.topologies import parse_topology
 
+plans = imported("plans")
 DOCUMENT = (PROJECT_ROOT / "docs" / "pods.md").read_text()
 KEPT = json.loads((PROJECT_ROOT / "docs" / "plans.json").read_text())
 

@@ -1,6 +1,5 @@
 """The benchmark of the training step runs, and its contenders agree."""
 
-import importlib
 import re
 import subprocess
 import sys
@@ -9,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.benchmark_programs import imported
+
 pytest.importorskip("diffusers")
 pytest.importorskip("peft")
+
+train_step = imported("train_step")
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = "--heads=2 --head_dim=12 --layers=2 --frames=2 --height=4 --width=4 --text_tokens=3"
@@ -30,24 +33,17 @@ def test_contenders_agree_and_are_timed(lora_rank):
     assert ("attention to the clip" in done.stdout) == bool(lora_rank)
 
 
-@pytest.fixture(scope="module")  # flags can be defined once
-def benchmark():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "benchmarks")
-        yield importlib.import_module("train_step")
-
-
 @pytest.mark.parametrize("changed", [None, "forward", "loss", "grad_norm"])
-def test_contenders_that_disagree_are_refused(benchmark, changed):
+def test_contenders_that_disagree_are_refused(changed):
     def contender(name, **change):
         values = {"forward": 1.0, "loss": 1.0, "grad_norm": 1.0} | change
         step = {key: values[key] for key in ("loss", "grad_norm")}
-        return benchmark.Contender(name, lambda: np.full(3, values["forward"]), lambda: step)
+        return train_step.Contender(name, lambda: np.full(3, values["forward"]), lambda: step)
 
     other = contender("other", **({changed: 1.001} if changed else {}))
     contenders = [contender("diffusers, eager"), other]
     if changed is None:
-        benchmark.check_agreement(contenders, 1e-4)
+        train_step.check_agreement(contenders, 1e-4)
         return
     with pytest.raises(ValueError, match=f"nothing is timed: other: {changed} by 1.0e-03"):
-        benchmark.check_agreement(contenders, 1e-4)
+        train_step.check_agreement(contenders, 1e-4)
