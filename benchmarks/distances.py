@@ -5,8 +5,9 @@
 The policies are those of `benchmarks/claims.py --only=feedback`, whose runs must be in WORKDIR.
 Their last clips of held-out prompts stand beside rendered clips of the same prompts, as many.
 Published FID and FVD are of Inception's and I3D's features; here both are of the CLIP that
-benchmarks/mini_clip.py trains: of single frames, and of all frames of a clip side by side. So they
-rank policies of the mini world, and compare with no number elsewhere.
+benchmarks/mini_clip.py trains: of single frames, and of all frames of a clip side by side. The
+classes of the Inception Score are the held-out prompts, by that CLIP's probabilities. So all rank
+policies of the mini world, and compare with no number elsewhere.
 """
 
 from collections.abc import Sequence
@@ -28,13 +29,13 @@ _METRICS = flags.DEFINE_string(
 def main(overrides: Sequence[str]) -> None:
     workdir, metrics = open_folder(_WORKDIR.value), Path(_METRICS.value)
     program.start_devices(workdir)
-    from claimed import distances, measuring, proxies
+    from claimed import distances, measuring
 
     from vidpref.config.by_name import apply_overrides
     from vidpref.interop.clip_folders import ClipFolder
     from vidpref.runs.methods import open_recipe
 
-    group = proxies.FEEDBACK.group
+    group = distances.POLICIES
     configs = measuring.load_configs(group, overrides, _CLIPS.value, metrics)
     measuring.check_models({"feedback": configs})
     model, found = distances.Reader(ClipFolder(metrics / "clip_score")), {}

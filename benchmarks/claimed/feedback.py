@@ -6,7 +6,7 @@ which, as published ones, are the same for all seeds. The verifier scores the la
 """
 
 from claimed.claim import DIMENSIONS, PRETRAINED, PROXY, QUALITY, Claim, Group
-from claimed.settings import DPO, DPO_SETTINGS, GRADED_PAIRS, RWR
+from claimed.settings import DPO, DPO_SETTINGS, GRADED_PAIRS, RWR, SFT
 
 # Feedback, as it is called -> as its policies' names end; the judge is AIF's.
 _AI, _METRICS = {"AI feedback": "judge"}, {"CLIP": "clip_score", "PickScore": "pick_score"}
@@ -16,6 +16,7 @@ _SPLITS = {"test": "held-out", "train": "train"}
 # Acceptance of test and train prompts by Gemini (AIF Table 2).
 _PAPER = {
     PRETRAINED: {"test": 51.56, "train": 53.02},
+    SFT: {"test": 47.50, "train": 55.94},
     "rwr_judge": {"test": 50.94, "train": 58.23},
     "rwr_clip_score": {"test": 45.00, "train": 55.31},
     "rwr_pick_score": {"test": 49.69, "train": 55.52},
@@ -55,6 +56,7 @@ def _claims() -> list[Claim]:
             for metric in _METRICS:
                 text = f"{name} on AI feedback beats {name} on {metric}"
                 found.append(_claim(text, ours, _policy(name, metric), split))
+            found.append(_claim(f"{name} on AI feedback beats SFT", ours, SFT, split))
     for feedback in FEEDBACKS:
         forward, reverse = (_policy(name, feedback) for name in _PROJECTIONS)
         for name, policy in zip(_PROJECTIONS, (forward, reverse), strict=True):
@@ -68,7 +70,7 @@ def _claims() -> list[Claim]:
 
 VARIANTS = _variants()
 FEEDBACK = Group(
-    (DPO, RWR, *VARIANTS),
+    (DPO, RWR, SFT, *VARIANTS),
     tuple(_claims()),
     overrides=(f"reward.dimensions={DIMENSIONS}",),
     variants=VARIANTS,

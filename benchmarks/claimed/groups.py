@@ -14,6 +14,7 @@ GROUPS: dict[str, Group] = {
     "realdpo": realdpo.REALDPO_GROUP,
     "nrg": videoalign.NRG,
     "online": online.ONLINE,
+    "online_proxy": online.PROXY_PROJECTIONS,
     "leash": online.LEASH,
     "overoptimisation": aif.OVEROPTIMISATION,
     "feedback": feedback.FEEDBACK,

@@ -76,15 +76,23 @@ ANSWERING = Judged(
     ),
     rounds={"a critic": 3},
 )
+_NO_SCDR, _NO_HCR = (f"judge.{phase}.enabled=False" for phase in ("reasoning", "hierarchy"))
 REASONING = Judged(
     {
         _TRUTH: ("mcdpo:mini", "label.prompts=200", "evaluate.train_prompts=25"),
         "reasons, McDPO": ("mcsc:mini",),
         "reasons, DPO": ("mcsc:mini", "align.object_motion=0.0", "align.camera_motion=0.0"),
+        "without ScDR, McDPO": ("mcsc:mini", _NO_SCDR),
+        "without HCR, McDPO": ("mcsc:mini", _NO_HCR),
+        "without both, McDPO": ("mcsc:mini", _NO_SCDR, _NO_HCR),
+        "no reasons, McDPO": ("mcsc:mini", "reward.vlm_judge.answers=probabilities"),
     },
     (
         ("McDPO on a judge with reasons makes the generator better", "reasons, McDPO", BEFORE),
         ("McDPO is worth more than DPO (McSc Tables 2, 3)", "reasons, McDPO", "reasons, DPO"),
+        ("Reasons are worth something (McSc Fig. 6)", "reasons, McDPO", "no reasons, McDPO"),
+        ("ScDR is worth something", "reasons, McDPO", "without ScDR, McDPO"),
+        ("HCR is worth something", "reasons, McDPO", "without HCR, McDPO"),
         ("The truth is worth more than a judge with reasons", _TRUTH, "reasons, McDPO"),
     ),
 )

@@ -5,8 +5,9 @@ clips learn from the same number of them a step, drawn by the policy as it is an
 RWR has positive weights alone, and learns its own mistakes with its clips: it is measured with the
 error on real clips beside it too, and what those clips do alone.
 
-On a proxy, the small PickScore of `feedback`, Flow-GRPO is measured free, held by the divergence
-from the pre-trained policy, and held by the error on real clips in its place.
+On a proxy, the small PickScore of `feedback`, AIF's projections are measured over the steps, on
+clips drawn once and on fresh ones; and Flow-GRPO free, held by the divergence from the pre-trained
+policy, and held by the error on real clips in its place.
 """
 
 from claimed import settings
@@ -69,6 +70,43 @@ ONLINE = Group(
     ),
 )
 
+# Projection and clips -> policy.
+PROJECTIONS = dict(
+    zip(
+        [f"{one}, {clips}" for one in ("DPO", "RWR") for clips in ("clips drawn once", "fresh")],
+        settings.PICK_SCORE_PROJECTIONS,
+        strict=True,
+    )
+)
+_FALLS = "AI feedback falls when a metric is optimised for long (AIF Figure 7)"
+
+
+def _projections() -> list[Claim]:
+    """Whether each is hacked, and whether fresh clips hack sooner and RWR less."""
+    found = []
+    for name, policy in PROJECTIONS.items():
+        what = f"{name.replace(',', ' on PickScore,')}"
+        found += [
+            Claim(f"PickScore rises: {what}", _OURS, policy, PRETRAINED, PROXY, unstable=True),
+            Claim(f"Accepted less than before: {what}", _FALLS, PRETRAINED, policy, others=QUALITY),
+        ]
+    for one in ("DPO", "RWR"):
+        drawn, fresh = (PROJECTIONS[f"{one}, {clips}"] for clips in ("clips drawn once", "fresh"))
+        text = f"{one} on PickScore is accepted less with fresh clips"
+        found.append(Claim(text, _OURS, drawn, fresh, others=QUALITY))
+    for clips in ("clips drawn once", "fresh"):
+        forward, reverse = (PROJECTIONS[f"{one}, {clips}"] for one in ("RWR", "DPO"))
+        text = f"RWR on PickScore is accepted more than DPO, {clips}"
+        found.append(Claim(text, _OURS, forward, reverse, others=QUALITY))
+    return found
+
+
+PROXY_PROJECTIONS = Group(
+    tuple(PROJECTIONS.values()),
+    tuple(_projections()),
+    variants=settings.PICK_SCORE_PROJECTIONS,
+)
+
 _FREE = "grpo_pick_score"
 # What holds it -> policy, and config with overrides.
 LEASHES = {"nothing": _FREE} | {
@@ -81,7 +119,7 @@ LEASH = Group(
     (
         Claim(
             "Flow-GRPO on PickScore is accepted less than the pre-trained generator",
-            "AI feedback falls when a metric is optimised for long (AIF Figure 7)",
+            _FALLS,
             PRETRAINED,
             _FREE,
             others=QUALITY,

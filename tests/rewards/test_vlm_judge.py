@@ -150,7 +150,8 @@ def test_a_grade_is_weighed_behind_its_reasoning(model, monkeypatch):
     texts = [reasoned(reasons[0], "Poor"), "no form", f" {reasoned(reasons[1], 'good')}\n"]
 
     def answers(module, params, inputs, key, rule):
-        words = texts + ["?"] * (len(inputs.tokens) - len(texts))
+        said = [f"{texts[0]}Good</answer>", *texts[1:]]  # it goes on behind its answer
+        words = said + ["?"] * (len(inputs.tokens) - len(texts))
         ids = [tokens.text(word) for word in words]
         whole = [own + [rule.pad] * (rule.length - len(own)) for own in ids]
         parts = (whole, np.zeros(np.shape(whole)), list(map(len, ids)), [True] * len(ids))
@@ -159,7 +160,7 @@ def test_a_grade_is_weighed_behind_its_reasoning(model, monkeypatch):
     monkeypatch.setattr(vlm_judge, "answer", answers)
     about = {"quality": "sharp?"}
     asked = {"quality": [reasoned_question("quality", "{prompt} {description}", about)]}
-    settings = SMALL | {"retries": 0, "max_tokens": 64, "weighed": True}
+    settings = SMALL | {"retries": 0, "max_tokens": 96, "weighed": True}
     judge = VlmJudge(asked, str(model[0]), answers="reasoned", **settings)
     clips = np.stack([clip(3, seed=i) for i in range(3)])
     found = judge.score(clips, ["a ball"] * 3)

@@ -32,11 +32,18 @@ class Question:
         text: the question, with `{prompt}` and, if it likes, `{frames}`.
         words: what each word that it may be answered by is worth, in [0, 1].
         read: what an answer is worth; raises ValueError where that is not clear.
+        end: what closes an answer; a judge may go on behind it. "" where nothing does.
     """
 
     text: str
     words: Mapping[str, float]
     read: Callable[[str], float]
+    end: str = ""
+
+    def heard(self, said: str) -> str:
+        """Returns what a judge said up to the end of the first answer in it."""
+        answer, end, _ = said.partition(self.end) if self.end else (said, "", "")
+        return (answer + end).strip()
 
     def about(self, prompt: str, frames: int) -> str:
         """Returns the question about a clip of which so many frames are shown."""
@@ -77,7 +84,9 @@ def reasoned_question(dimension: str, template: str, descriptions: Mapping[str, 
         ValueError: see `grade_question`.
     """
     text = _described(dimension, template, descriptions)
-    return Question(text, GRADES, lambda answer: parse_grade(parse_reasoned(answer)[1]))
+    return Question(
+        text, GRADES, lambda answer: parse_grade(parse_reasoned(answer)[1]), end="</answer>"
+    )
 
 
 def better_question(dimension: str, template: str, descriptions: Mapping[str, str]) -> Question:

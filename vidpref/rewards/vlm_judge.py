@@ -177,9 +177,9 @@ class VlmJudge:
         tokens, lengths, ended = map(np.asarray, drawn(self._params, packed, key))
         found = []
         for question, own, length, whole in zip(questions, tokens, lengths, ended, strict=False):
-            text = self._reader.tokens.read(own[:length].tolist())
+            text = question.heard(self._reader.tokens.read(own[:length].tolist()))
             try:
-                found.append((question.read(text), text.strip()))
+                found.append((question.read(text), text))
             except ValueError as error:
                 cut = "" if whole else f" (cut off at max_tokens={self._length})"
                 found.append((None, f"{error}{cut}"))
