@@ -91,8 +91,8 @@ REASONING = Judged(
         ("McDPO on a judge with reasons makes the generator better", "reasons, McDPO", BEFORE),
         ("McDPO is worth more than DPO (McSc Tables 2, 3)", "reasons, McDPO", "reasons, DPO"),
         ("Reasons are worth something (McSc Fig. 6)", "reasons, McDPO", "no reasons, McDPO"),
-        ("ScDR is worth something", "reasons, McDPO", "without ScDR, McDPO"),
-        ("HCR is worth something", "reasons, McDPO", "without HCR, McDPO"),
+        ("ScDR is worth something (McSc Fig. 6)", "reasons, McDPO", "without ScDR, McDPO"),
+        ("HCR is worth something (McSc Fig. 6)", "reasons, McDPO", "without HCR, McDPO"),
         ("The truth is worth more than a judge with reasons", _TRUTH, "reasons, McDPO"),
     ),
 )

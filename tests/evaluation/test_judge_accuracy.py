@@ -76,7 +76,7 @@ def of_pairs():
 def test_tables_say_what_was_measured():
     found = [judge_accuracy(BY_HAND), judge_accuracy(of_pairs())]
     text = accuracy_table(found).to_markdown()
-    assert "| motion | 4 | 3 | 50 | 75.0 [" in text
+    assert "| motion | 4 | 3 | 50.0 | 75.0 [" in text
     assert "| motion (overall) | 3 | 2 |" in text
     assert position_table(found[:1]) is None
     table = position_table(found)

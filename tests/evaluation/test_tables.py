@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from report_examples import RATES, clip_table
 
+from vidpref.evaluation.latex import to_latex
 from vidpref.evaluation.rounds import by_method, split_round, title
 from vidpref.evaluation.statistics import evaluation_json
 from vidpref.evaluation.tables import (
+    Decimals,
     Estimate,
     Table,
     category_table,
@@ -53,6 +55,18 @@ def test_csv_keeps_all_digits_and_gives_intervals_their_own_columns():
     assert rows[1][0] == 'a,"b"'
     assert rows[2] == ["c", "", "", "", "4"]
     assert pd.read_csv(io.StringIO(table.to_csv()))["rate high"][0] == 0.6
+
+
+def test_decimals_are_shown_rounded_and_kept_whole():
+    table = Table("T", ["a", "r"], [["x", Decimals(1 / 3)], ["y", Decimals(-0.0004, 3)]])
+    assert table.numeric() == [False, True]
+    shown = [line.split("|")[2].strip() for line in table.to_markdown().splitlines()[4:6]]
+    assert shown == ["0.33", "0.000"]
+    assert [row[1] for row in csv.reader(io.StringIO(table.to_csv()))][1:] == [
+        repr(1 / 3),
+        "-0.0004",
+    ]
+    assert "$0.33$" in to_latex(table)
 
 
 def test_html_escapes_every_text():

@@ -11,7 +11,7 @@ from vidpref.evaluation.intervals import Interval
 from vidpref.evaluation.judge_accuracy import JudgeAccuracy
 from vidpref.evaluation.position_bias import PositionBias
 from vidpref.evaluation.scored_clips import ScoreAgreement
-from vidpref.evaluation.tables import Cell, Estimate, Table
+from vidpref.evaluation.tables import Cell, Decimals, Estimate, Table
 
 _CAPTION = (
     "Per cent, with 95 % intervals over prompts. With ties: at the threshold below which scores "
@@ -102,7 +102,7 @@ def accuracy_frame(found: Sequence[JudgeAccuracy]) -> pd.DataFrame:
 
 def rounded(value: float, digits: int) -> Cell:
     """Returns a number for a cell, None (a dash) for nan."""
-    return None if math.isnan(value) else round(value, digits) + 0.0  # no -0.0
+    return None if math.isnan(value) else Decimals(value, digits)
 
 
 def p_value(value: float) -> Cell:

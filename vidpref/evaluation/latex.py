@@ -7,7 +7,7 @@ ASCII, nothing more than a LaTeX of 2018 or later (UTF-8 is its default).
 from collections.abc import Sequence
 from pathlib import Path
 
-from vidpref.evaluation.tables import Cell, Estimate, Table
+from vidpref.evaluation.tables import Cell, Estimate, Table, cell_text
 from vidpref.files import write_text
 
 # A `[` or `*` at the beginning of a row would be taken for an argument of the `\\` before it.
@@ -75,7 +75,8 @@ def _cell(cell: Cell) -> str:
         value, _, interval = str(cell).partition(" ")
         return f"${value}$ $\\scriptstyle {interval}$"
     if isinstance(cell, float):
-        return f"${cell:.4g}$" if "e" not in f"{cell:.4g}" else escape(f"{cell:.4g}")
+        text = cell_text(cell)
+        return f"${text}$" if "e" not in text else escape(text)
     return f"${cell}$" if isinstance(cell, int) else escape(cell)
 
 

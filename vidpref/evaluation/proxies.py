@@ -16,7 +16,7 @@ from vidpref.evaluation.correlation import correlation, correlation_within
 from vidpref.evaluation.intervals import clustered_mean
 from vidpref.evaluation.rounds import title
 from vidpref.evaluation.statistics import clusters, dimensions_of, paired
-from vidpref.evaluation.tables import SPLITS, Estimate, Table
+from vidpref.evaluation.tables import SPLITS, Decimals, Estimate, Table
 
 _ORDER = ("test", "validation", "train")
 _KEYS = ("policy", "split", "prompt", "scene_id", "sample")
@@ -86,7 +86,7 @@ def proxy_table(found: Mapping[str, Any]) -> Table:
                 ]
                 words = name.replace("_", " ").capitalize()
                 rs = (entry["pearson"], entry["pearson_within"])
-                cells += [None if r is None else round(r, 2) for r in rs]
+                cells += [None if r is None else Decimals(r) for r in rs]
                 rows.append([SPLITS[split], words, title(policy), *cells])
     columns = ["Prompts", "Dimension", "Policy", "Judge", "Judge's gain", "Truth", "True gain"]
     return Table(

@@ -39,6 +39,18 @@ class Estimate:
         return f"{value} [{low}, {high}]"
 
 
+class Decimals(float):
+    """A number that is shown with so many digits behind the point; files for programs keep all."""
+
+    def __new__(cls, value: float, digits: int = 2) -> "Decimals":
+        made = super().__new__(cls, value)
+        made.digits = digits
+        return made
+
+    def __str__(self) -> str:
+        return f"{round(float(self), self.digits) + 0.0:.{self.digits}f}"  # no -0.00
+
+
 Cell = str | int | float | Estimate | None
 
 
@@ -71,13 +83,13 @@ class Table:
             [_plain(c) for c in self.columns],
             ["---:" if n else "---" for n in self.numeric()],
         ]
-        lines += [[_plain(_text(cell)) for cell in row] for row in self.rows]
+        lines += [[_plain(cell_text(cell)) for cell in row] for row in self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return "\n\n".join(filter(None, (f"## {self.title}", table, self.caption))) + "\n"
 
     def to_text(self) -> str:
         """Returns heading, columns set under each other and caption, for a terminal."""
-        grid = [[_text(cell) for cell in row] for row in [self.columns, *self.rows]]
+        grid = [[cell_text(cell) for cell in row] for row in [self.columns, *self.rows]]
         numeric = self.numeric()
         widths = [max(len(line[i]) for line in grid) for i in self._indices()]
         lines = [self.title]
@@ -104,6 +116,7 @@ class Table:
                 if isinstance(cell, Estimate):
                     line += [cell.value, cell.low, cell.high]
                 else:
+                    cell = float(cell) if isinstance(cell, Decimals) else cell
                     line += [cell, None, None] if is_wide else [cell]
             writer.writerow(line)
         return file.getvalue()
@@ -128,9 +141,9 @@ class Table:
         ]
 
     def _html_row(self, row: Sequence[Cell], kinds: Sequence[str]) -> Markup:
-        cells = [Markup('<th scope="row">{}</th>').format(_text(row[0]))]
+        cells = [Markup('<th scope="row">{}</th>').format(cell_text(row[0]))]
         for cell, kind, name in zip(row[1:], kinds[1:], self.columns[1:], strict=True):
-            text = Markup.escape(_text(cell))
+            text = Markup.escape(cell_text(cell))
             if isinstance(cell, Estimate):
                 value, _, interval = text.partition(" ")
                 text = Markup('{} <span class="interval">{}</span>').format(value, interval)
@@ -325,10 +338,12 @@ def over(evaluation: Mapping[str, Any]) -> str:
     return next((e["over"] for e in entries if "over" in e), "prompts")
 
 
-def _text(cell: Cell) -> str:
+def cell_text(cell: Cell) -> str:
+    """Returns a cell as it is shown."""
     if cell is None:
         return _MISSING
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+    short = isinstance(cell, float) and not isinstance(cell, Decimals)
+    return f"{cell:.4g}" if short else str(cell)
 
 
 def _plain(text: str) -> str:
