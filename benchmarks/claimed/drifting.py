@@ -162,5 +162,5 @@ def draw(path: Path, found: Mapping[str, Sequence[pd.DataFrame]], window: int) -
 def _means_up_to(noted: pd.Series, window: int) -> pd.Series:
     """The mean of the `window` steps up to each that something was noted of, the first whole."""
     known = noted.dropna()
-    ends = known.index[known.index >= known.index[0] + window - 1]
+    ends = known.index[known.index >= noted.index[0] + window - 1]
     return pd.Series({end: known.loc[end - window + 1 : end].mean() for end in ends})

@@ -71,13 +71,12 @@ ONLINE = Group(
 )
 
 # Projection and clips -> policy.
-PROJECTIONS = dict(
-    zip(
-        [f"{one}, {clips}" for one in ("DPO", "RWR") for clips in ("clips drawn once", "fresh")],
-        settings.PICK_SCORE_PROJECTIONS,
-        strict=True,
-    )
-)
+PROJECTIONS = {
+    "DPO, clips drawn once": "dpo_drawn_pick_score",
+    "DPO, fresh": "dpo_fresh_pick_score",
+    "RWR, clips drawn once": "rwr_drawn_pick_score",
+    "RWR, fresh": "rwr_fresh_pick_score",
+}
 _FALLS = "AI feedback falls when a metric is optimised for long (AIF Figure 7)"
 
 
@@ -85,7 +84,7 @@ def _projections() -> list[Claim]:
     """Whether each is hacked, and whether fresh clips hack sooner and RWR less."""
     found = []
     for name, policy in PROJECTIONS.items():
-        what = f"{name.replace(',', ' on PickScore,')}"
+        what = name.replace(",", " on PickScore,")
         found += [
             Claim(f"PickScore rises: {what}", _OURS, policy, PRETRAINED, PROXY, unstable=True),
             Claim(f"Accepted less than before: {what}", _FALLS, PRETRAINED, policy, others=QUALITY),

@@ -45,20 +45,20 @@ ON_PICK_SCORE = (
     *(f"align.reward.{name}=0.0" for name in ("visual_quality", "motion_quality")),
     *("align.reward.text_alignment=0.0", "align.reward.pick_score=1.0", "evaluate.verifier=True"),
 )
-# AIF's projections on it, of clips drawn once and of as many fresh ones a step; a checkpoint at
-# every tenth step shows what they do on the way.
+
+
+def _on_pick_score(spec: str) -> tuple[str, ...]:
+    often = ("align.train.checkpoint_every=10", "align.train.keep_last=10")
+    return (*spec.split("+"), *ON_PICK_SCORE, *often)
+
+
+# AIF's projections on it, of clips drawn once and of as many fresh ones a step; checkpoints show
+# what they do on the way.
 PICK_SCORE_PROJECTIONS = {
-    f"{spec.partition('_')[2].partition('+')[0]}_{clips}_pick_score": (
-        *spec.split("+"),
-        *ON_PICK_SCORE,
-        *("align.train.checkpoint_every=10", "align.train.keep_last=10"),
-    )
-    for spec, clips in (
-        ("flow_dpo+align.train.steps=100", "drawn"),
-        (ONLINE_DPO, "fresh"),
-        ("flow_rwr+align.train.steps=100", "drawn"),
-        (ONLINE_RWR, "fresh"),
-    )
+    "dpo_drawn_pick_score": _on_pick_score("flow_dpo+align.train.steps=100"),
+    "dpo_fresh_pick_score": _on_pick_score(ONLINE_DPO),
+    "rwr_drawn_pick_score": _on_pick_score("flow_rwr+align.train.steps=100"),
+    "rwr_fresh_pick_score": _on_pick_score(ONLINE_RWR),
 }
 # What holds Flow-GRPO to what clips looked like: a reverse KL, or the error on real clips.
 LEASHES = {"kl": "align.online.kl=0.04", "real": "align.real_weight=0.1"}
