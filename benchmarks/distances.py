@@ -2,9 +2,10 @@
 
     JAX_PLATFORMS=cpu python benchmarks/distances.py --workdir=runs/claims
 
-The policies are those of `benchmarks/claims.py --only=feedback`, whose runs must be in WORKDIR.
-Their last clips of held-out prompts stand beside rendered clips of the same prompts, as many.
-Published FID and FVD are of Inception's and I3D's features; here both are of the CLIP that
+The policies are those of `benchmarks/claims.py --only=feedback` and its SFT, whose runs must be in
+WORKDIR: where their scores are kept, --scores=NEW --metrics=docs/claims_scores/metrics makes them
+run again. Their last clips of held-out prompts stand beside rendered clips of the same prompts, as
+many. Published FID and FVD are of Inception's and I3D's features; here both are of the CLIP that
 benchmarks/mini_clip.py trains: of single frames, and of all frames of a clip side by side. The
 classes of the Inception Score are the held-out prompts, by that CLIP's probabilities. So all rank
 policies of the mini world, and compare with no number elsewhere.
