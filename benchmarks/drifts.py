@@ -31,30 +31,33 @@ def main(overrides: Sequence[str]) -> None:
     from claimed.groups import GROUPS
     from claimed.measuring import load_configs
 
-    lines = {"leash": online.LEASHES, "online_proxy": online.PROJECTIONS}
-    windows = {"leash": 10, "online_proxy": 1}  # a step has 64 clips, a checkpoint some hundreds
-    strange = [*overrides, *(f"--only={name}" for name in _ONLY.value if name not in lines)]
-    if strange:
-        raise app.UsageError(f"not understood: {' '.join(strange)}")
+    def asked(recipe, policy):
+        return drifting.of_checkpoints(recipe, policy, _PER_PROMPT.value)
+
+    # lines of the picture, how each is come by, and steps of a mean: a step has 64 clips, a
+    # checkpoint some hundreds
+    views = {
+        "leash": (online.LEASHES, drifting.watched, 10),
+        "online_proxy": (online.PROJECTIONS, asked, 1),
+    }
+    if overrides:
+        raise app.UsageError(f"not understood: {' '.join(overrides)}")
+    if strange := [name for name in _ONLY.value if name not in views]:
+        raise app.UsageError(f"--only={strange[0]}: there are {', '.join(views)}")
     workdir, metrics = Path(_WORKDIR.value), Path(_METRICS.value)
     program.start_devices(workdir)
     for group in _ONLY.value:
+        lines, look, window = views[group]
         configs = load_configs(GROUPS[group], (), 8, metrics)
-        found = {name: [] for name in lines[group]}
-        for name, config in zip(lines[group], configs, strict=True):
+        found = {name: [] for name in lines}
+        for name, config in zip(lines, configs, strict=True):
             for seed in map(int, _SEEDS.value):
                 try:
-                    run = drifting.opened(workdir, config, seed)
-                    told = (
-                        drifting.watched(*run)
-                        if group == "leash"
-                        else drifting.of_checkpoints(*run, _PER_PROMPT.value)
-                    )
+                    found[name].append(look(*drifting.opened(workdir, config, seed)))
                 except drifting.NoRunError as error:
                     raise app.UsageError(str(error)) from error
-                found[name].append(told)
-        print(drifting.table(found, windows[group]).to_markdown(), end="\n\n", flush=True)
-        drifting.draw(Path(_OUT.value or workdir) / f"{group}.png", found, windows[group])
+        print(drifting.table(found, window).to_markdown(), end="\n\n", flush=True)
+        drifting.draw(Path(_OUT.value or workdir) / f"{group}.png", found, window)
 
 
 if __name__ == "__main__":

@@ -108,18 +108,24 @@ def of_checkpoints(recipe: Recipe, policy: Policy, per_prompt: int) -> pd.DataFr
 
 
 def means(recipe: Recipe, policy: Policy, params: PyTree, per_prompt: int) -> dict[str, float]:
-    """Returns the means over validation clips that parameters draw; arguments as there."""
+    """Returns the means over validation clips that parameters draw.
+
+    Args:
+        recipe, policy, per_prompt: as of `of_checkpoints`.
+        params: of the whole generator.
+    """
     of, config = draws.to_validate(recipe.config), recipe.config
     chunks = chunked(of.scenes(recipe.inputs.data, config), per_prompt, recipe.drawn_at_once)
     with recipe.cascade(policy).with_params(params).loaded() as loaded:
         drawn = [recipe.sampler(policy)(loaded, chunk, of.seed) for chunk in chunks]
 
     def said(reward: ConfigDict) -> float:
-        return label.mean_score(drawn, reward, recipe.judge_folders)[reward.dimension]
+        scores = label.mean_score(drawn, reward, recipe.judge_folders, given=recipe.given)
+        return scores[reward.dimension]
 
-    means = {"reward": said(config.reward), "truth": said(verifying(config.reward))}
     shown = looks(np.concatenate([seen_clip(clips) for _, clips in drawn]))
-    return means | {name: float(values.mean()) for name, values in shown.items()}
+    told = {"reward": said(config.reward), "truth": said(verifying(config.reward))}
+    return told | {name: float(values.mean()) for name, values in shown.items()}
 
 
 def table(found: Mapping[str, Sequence[pd.DataFrame]], window: int) -> Table:
